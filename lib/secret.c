@@ -1,0 +1,98 @@
+/*
+ * Secrets in memory of their own: locked where the limit allows, left out of
+ * core files, wiped when released. Also the kernel's random bytes and SHA-256.
+ */
+#include "lib/secret.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static size_t
+pages(size_t n)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    return (n + page - 1) / page * page;
+}
+
+ag_secret_t
+ag_secret_new(size_t n)
+{
+    void *p;
+
+    if (n == 0)
+        return (ag_secret_t)AG_SECRET_INIT;
+    p = mmap(NULL, pages(n), PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        abort();
+    /* RLIMIT_MEMLOCK may be small: better an unlocked secret than none. */
+    (void)mlock(p, pages(n));
+    (void)madvise(p, pages(n), MADV_DONTDUMP);
+    return (ag_secret_t){p, n};
+}
+
+ag_secret_t
+ag_secret_copy(const void *p, size_t n)
+{
+    ag_secret_t s = ag_secret_new(n);
+
+    if (n > 0)
+        memcpy(s.p, p, n);
+    return s;
+}
+
+void
+ag_secret_release(ag_secret_t *s)
+{
+    if (s->p != NULL) {
+        ag_wipe(s->p, s->n);
+        (void)munmap(s->p, pages(s->n));
+    }
+    *s = (ag_secret_t)AG_SECRET_INIT;
+}
+
+void
+ag_wipe(void *p, size_t n)
+{
+    if (n > 0)
+        explicit_bzero(p, n);
+}
+
+void
+ag_buf_wipe(struct ag_buf *b)
+{
+    ag_wipe(b->p, b->cap);
+    ag_buf_release(b);
+}
+
+void
+ag_random(void *p, size_t n)
+{
+    unsigned char *at = p;
+
+    while (n > 0) {
+        ssize_t got = getrandom(at, n, 0);
+
+        if (got < 0 && errno != EINTR)
+            abort();
+        if (got > 0) {
+            at += got;
+            n -= (size_t)got;
+        }
+    }
+}
+
+void
+ag_sha256(ag_str_t s, unsigned char out[32])
+{
+    unsigned int n = 32;
+
+    ag_assert(EVP_Digest(s.p == NULL ? "" : s.p, s.n, out, &n, EVP_sha256(),
+                         NULL)
+              == 1);
+}
