@@ -64,7 +64,9 @@ typedef void ag_db_done(void *arg, const struct ag_db_result *res,
  * shows nothing; for statements that call SECURITY DEFINER functions).
  * Parameters are copied. `done` is never called from inside this function.
  * SQLSTATE maps to kinds: unique_violation AG_ERR_EXISTS, foreign key and
- * no_data_found AG_ERR_NOT_FOUND, raise with ERRCODE 'BB00x' see db.c.
+ * no_data_found AG_ERR_NOT_FOUND; SQL functions raise with these ERRCODEs:
+ * BB001 invalid, BB002 denied, BB003 not found, BB004 exists, BB005 conflict,
+ * BB006 precondition, BB007 limit, BB008 corrupt, and their message is kept.
  */
 void ag_db_query(struct ag_db *db, ag_str_t tenant, const char *sql,
                  const struct ag_db_param *params, int n_params,

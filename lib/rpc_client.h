@@ -22,9 +22,19 @@ struct ag_rpc_call_opts {
     size_t n_metadata;
 };
 
+struct ag_rpc_client_tls {
+    const char *cert_file, *key_file; /* what this client shows */
+    const char *ca_file;              /* what the server's must chain to */
+};
+
 /* `target` as gRPC names it: "unix:/path", "host:port". Connects lazily. */
 struct ag_rpc_channel *ag_rpc_channel_new(struct ag_rpc *rpc,
                                           const char *target);
+/* The same over mutual TLS, PEM files; `host` is the name to verify. */
+struct ag_rpc_channel *
+ag_rpc_channel_new_tls(struct ag_rpc *rpc, const char *target,
+                       const char *host, const struct ag_rpc_client_tls *tls,
+                       struct ag_err *err);
 void ag_rpc_channel_free(struct ag_rpc_channel *ch);
 
 /* Exactly one of `reply` and `err` is not NULL; both live for the callback. */

@@ -38,8 +38,9 @@ void ag_rpc_server_add(struct ag_rpc_server *srv,
 
 /*
  * Listen on a unix socket: takes an flock on "<path>.lock" (AG_ERR_EXISTS when
- * another process holds it), removes a stale socket, binds, sets mode 0660.
- * Paths have at most 107 bytes.
+ * another process holds it), removes a stale socket, binds. The socket itself
+ * is open to all: who may reach it is decided by its folder (mode 0710, the
+ * caller's group). Paths have at most 107 bytes.
  */
 int ag_rpc_server_listen_unix(struct ag_rpc_server *srv, const char *path,
                               struct ag_err *err);
@@ -81,6 +82,13 @@ bool ag_rpc_call_is_cancelled(const struct ag_rpc_call *call);
 void ag_rpc_reply(struct ag_rpc_call *call, const ProtobufCMessage *msg);
 /* Send the error as a gRPC status with google.rpc details. */
 void ag_rpc_fail(struct ag_rpc_call *call, const struct ag_err *err);
+
+/*
+ * Streams: tell the caller that the call is accepted, before there is a message
+ * to send. Without it the first ag_rpc_send does. A call that fails before
+ * becomes a plain error status.
+ */
+void ag_rpc_accept(struct ag_rpc_call *call);
 
 /*
  * Streams: queue one message. Returns the bytes that now wait to be written.
