@@ -13,7 +13,8 @@ export PATH := /usr/sbin:/sbin:$(PATH)
 PYTHON := /usr/bin/python3
 
 WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes \
-        -Wvla -Wswitch-enum -Werror
+        -Wvla -Wswitch-enum -Werror \
+        $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
 CPPFLAGS += -I. -I$(GEN) -D_GNU_SOURCE
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer \
@@ -46,6 +47,8 @@ LIB_SRC := $(wildcard lib/*.c)
 srcs = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
 UNIT_SRC := $(wildcard tests/unit/*_test.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(B)/unit/%)
+INTEG_SRC := $(wildcard tests/integration/*_test.c)
+INTEG_BIN := $(INTEG_SRC:tests/integration/%.c=$(B)/integration/%)
 TOOL_SRC := $(wildcard tests/support/*.c)
 TOOL_BIN := $(TOOL_SRC:tests/support/%.c=$(B)/tools/%)
 
@@ -104,6 +107,9 @@ $(B)/bin/sandbox_init: sandbox_svc/init.c $(wildcard sandbox_svc/init*.h)
 # ----------------------------------------------------------------- tests ----
 $(B)/unit/%: $(B)/obj/tests/unit/%.o $(SERVICES:%=$(B)/lib%.a) $(B)/libag.a \
              $(B)/libproto.a
+	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+$(B)/integration/%: $(B)/obj/tests/integration/%.o \
+             $(SERVICES:%=$(B)/lib%.a) $(B)/libag.a $(B)/libproto.a
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 $(B)/tools/%: $(B)/obj/tests/support/%.o $(B)/libag.a $(B)/libproto.a
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)

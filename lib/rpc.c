@@ -7,9 +7,12 @@
 #include "lib/rpc_internal.h"
 
 #include <grpc/byte_buffer_reader.h>
+#include <grpc/support/log.h>
 #include <grpc/support/time.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "lib/log.h"
 
 #define PEM_MAX_BYTES (1024 * 1024)
 
@@ -42,11 +45,20 @@ queue_thread(void *arg)
     return NULL;
 }
 
+/* gRPC's own lines become ours. */
+static void
+log_of_grpc(gpr_log_func_args *args)
+{
+    ag_log(args->severity == GPR_LOG_SEVERITY_ERROR ? AG_WARN : AG_DEBUG,
+           "grpc.logged", AG_S("message", args->message));
+}
+
 struct ag_rpc *
 ag_rpc_new(struct ag_loop *loop, struct ag_err *err)
 {
     struct ag_rpc *rpc = ag_xcalloc(1, sizeof(*rpc));
 
+    gpr_set_log_function(log_of_grpc);
     grpc_init();
     rpc->loop = loop;
     rpc->cq = grpc_completion_queue_create_for_next(NULL);
