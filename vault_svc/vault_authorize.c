@@ -1,0 +1,242 @@
+/*
+ * The order of checks: who asks, where to, in what way, then each stub. The
+ * first that fails decides.
+ */
+#include "vault_svc/vault_authorize.h"
+
+#include <stdio.h>
+
+#include "vault_svc/vault_deployment.h"
+
+/* How far a rule got with a stub; the furthest names the reason. */
+enum stage {
+    STAGE_HOST,
+    STAGE_CLEAR_TEXT,
+    STAGE_SLOT,
+    STAGE_METHOD,
+    STAGE_PATH,
+    STAGE_FITS,
+};
+
+static const struct {
+    const char *reason, *message;
+} stages[] = {
+    [STAGE_HOST] = {"stub_wrong_host",
+                    "the credential of this stub is not bound to this "
+                    "destination"},
+    [STAGE_CLEAR_TEXT] = {"clear_text_refused",
+                          "a credential does not go over clear text: use "
+                          "https"},
+    [STAGE_SLOT] = {"stub_wrong_slot",
+                    "the stub stands where its credential does not belong: "
+                    "use the header or Basic credentials that its binding "
+                    "names"},
+    [STAGE_METHOD] = {"method_not_allowed",
+                      "the credential is not bound to this method"},
+    [STAGE_PATH] = {"path_not_allowed",
+                    "the credential is not bound to this path"},
+    [STAGE_FITS] = {"allowed", ""},
+};
+
+bool
+vault_held_is_for(const struct vault_held *held, enum vault_kind kind)
+{
+    return held->is_for_brain == (kind == VAULT_KIND_BRAIN);
+}
+
+static void
+deny(struct vault_decision *out, const char *reason, const char *message)
+{
+    out->is_allowed = false;
+    out->reason = reason;
+    out->http_status = 403;
+    snprintf(out->message, sizeof(out->message), "%s", message);
+}
+
+/* Does a credential that the brain may use name the destination? */
+static bool
+brain_may_reach(const struct vault_ask *ask, const struct vault_state *state)
+{
+    for (size_t i = 0; i < state->n_held; i++) {
+        const struct vault_held *h = &state->held[i];
+        if (!vault_held_is_for(h, VAULT_KIND_BRAIN))
+            continue;
+        for (size_t k = 0; k < h->binding.n_rules; k++)
+            if (vault_rule_fits(&h->binding.rules[k], ask->is_https,
+                                ask->host, ask->port))
+                return true;
+    }
+    return false;
+}
+
+static bool
+destination_is_allowed(const struct vault_ask *ask,
+                       const struct vault_state *state,
+                       const struct vault_decision *out)
+{
+    if (out->destination == NULL && !vault_host_is_canonical(ask->host))
+        return false;
+    if (out->destination == NULL && vault_host_is_address(ask->host))
+        return false;
+    if (ask->kind == VAULT_KIND_BRAIN)
+        return out->destination != NULL || brain_may_reach(ask, state);
+    return state->policy != NULL
+           && vault_policy_allows(state->policy, ask->host, ask->port);
+}
+
+static bool
+slot_fits(const struct vault_rule *rule, const struct vault_found *f)
+{
+    char text[96];
+
+    if (f->slot == VAULT_SLOT_BASIC)
+        return vault_rule_has_slot(rule, AG_STR("basic"));
+    if (f->slot != VAULT_SLOT_HEADER || f->name.n > 64)
+        return false;
+    snprintf(text, sizeof(text), "header:%.*s", AG_FMT(f->name));
+    return vault_rule_has_slot(rule, ag_str(text));
+}
+
+static enum stage
+rule_stage(const struct vault_rule *rule, const struct vault_ask *ask,
+           const struct vault_found *f, const struct vault_destination *dest)
+{
+    if (!vault_rule_fits(rule, ask->is_https, ask->host, ask->port)) {
+        bool same_host = vault_host_pattern_fits(&rule->host, ask->host);
+        return same_host && !ask->is_https ? STAGE_CLEAR_TEXT : STAGE_HOST;
+    }
+    if (!ask->is_https
+        && (ask->kind != VAULT_KIND_BRAIN || dest == NULL
+            || !dest->is_clear_text))
+        return STAGE_CLEAR_TEXT;
+    if (!slot_fits(rule, f))
+        return STAGE_SLOT;
+    if (!vault_rule_allows_method(rule, ask->method))
+        return STAGE_METHOD;
+    if (!vault_rule_allows_path(rule, ask->path))
+        return STAGE_PATH;
+    return STAGE_FITS;
+}
+
+/* The credential behind a stub, or -1. */
+static ptrdiff_t
+held_of(const struct vault_found *f, const struct vault_ask *ask,
+        const struct vault_state *state)
+{
+    ptrdiff_t found = -1;
+    for (size_t i = 0; i < state->n_held; i++) {
+        const struct vault_held *h = &state->held[i];
+        if (h->stub.n > 0 && vault_held_is_for(h, ask->kind)
+            && ag_str_eq_ct(h->stub, f->stub))
+            found = (ptrdiff_t)i;
+    }
+    return found;
+}
+
+static bool
+check_stub(const struct vault_ask *ask, const struct vault_state *state,
+           size_t i, struct vault_decision *out)
+{
+    const struct vault_found *f = &ask->stubs[i];
+    ptrdiff_t at = held_of(f, ask, state);
+    enum stage best = STAGE_HOST;
+
+    if (at < 0) {
+        if (f->is_foreign)
+            deny(out, "stub_foreign",
+                 "the stub belongs to another session or workload");
+        else
+            deny(out, "stub_unknown",
+                 "the stub is unknown, or its credential is gone");
+        return false;
+    }
+    const struct vault_binding *b = &state->held[at].binding;
+    for (size_t k = 0; k < b->n_rules; k++) {
+        enum stage s = rule_stage(&b->rules[k], ask, f, out->destination);
+        best = s > best ? s : best;
+    }
+    if (best != STAGE_FITS) {
+        deny(out, stages[best].reason, stages[best].message);
+        return false;
+    }
+    out->swaps[i] = (size_t)at;
+    return true;
+}
+
+/* A bound destination is never asked without a stub: nobody's own key goes to
+ * it, and git begins without credentials and needs a challenge. */
+static bool
+check_credential_present(const struct vault_ask *ask,
+                         const struct vault_state *state,
+                         struct vault_decision *out)
+{
+    bool is_bound = false, has_basic = false;
+
+    for (size_t i = 0; i < state->n_held && ask->n_stubs == 0; i++) {
+        const struct vault_held *h = &state->held[i];
+        if (!vault_held_is_for(h, ask->kind) || h->stub.n == 0)
+            continue;
+        for (size_t k = 0; k < h->binding.n_rules; k++) {
+            const struct vault_rule *r = &h->binding.rules[k];
+            if (!vault_rule_fits(r, ask->is_https, ask->host, ask->port))
+                continue;
+            is_bound = true;
+            has_basic |= vault_rule_has_slot(r, AG_STR("basic"));
+        }
+    }
+    if (!is_bound)
+        return true;
+    deny(out, "credential_required",
+         "a credential is bound to this destination: send its stub from the "
+         "environment");
+    out->challenge_basic = has_basic;
+    out->http_status = has_basic ? 401 : 403;
+    return false;
+}
+
+static bool
+check_who(const struct vault_ask *ask, const struct vault_state *state,
+          struct vault_decision *out)
+{
+    if (!state->is_workload_known || ask->kind == VAULT_KIND_NONE)
+        deny(out, "workload_unknown", "no open workload has this address");
+    else if (state->has_ended)
+        deny(out, "session_ended", "the session has ended");
+    else if (state->is_frozen)
+        deny(out, "session_frozen", "the session is frozen");
+    else
+        return true;
+    return false;
+}
+
+void
+vault_authorize(const struct vault_ask *ask, const struct vault_state *state,
+                struct ag_arena *arena, struct vault_decision *out)
+{
+    *out = (struct vault_decision){0};
+    out->swaps = ag_arena_alloc(arena,
+                                (ask->n_stubs + 1) * sizeof(*out->swaps));
+    if (!check_who(ask, state, out))
+        return;
+    out->destination =
+        vault_deployment_find(state->deployment, ask->host, ask->port);
+    if (!destination_is_allowed(ask, state, out)) {
+        deny(out, "host_not_allowed",
+             "the environment's network policy does not name this host and "
+             "port");
+        return;
+    }
+    if (!ask->is_https && ask->kind == VAULT_KIND_BRAIN
+        && (out->destination == NULL || !out->destination->is_clear_text)) {
+        deny(out, "clear_text_refused",
+             "deployment.conf does not list this destination for clear text");
+        return;
+    }
+    for (size_t i = 0; i < ask->n_stubs; i++)
+        if (!check_stub(ask, state, i, out))
+            return;
+    if (!check_credential_present(ask, state, out))
+        return;
+    out->is_allowed = true;
+    out->reason = "allowed";
+}

@@ -1,0 +1,80 @@
+/*
+ * The decision about one request that leaves: pure, from what the caller read
+ * before. Every refusal has a stable reason and a message that says what would
+ * be right; neither holds a value.
+ */
+#ifndef VAULT_AUTHORIZE_H
+#define VAULT_AUTHORIZE_H
+
+#include "vault_svc/vault_binding.h"
+
+struct vault_destination;
+
+enum vault_kind {
+    VAULT_KIND_NONE,
+    VAULT_KIND_SANDBOX,
+    VAULT_KIND_JAIL,
+    VAULT_KIND_BRAIN,
+};
+
+/* Where a stub was found; numbers of proto SlotKind. */
+enum vault_slot {
+    VAULT_SLOT_NONE,
+    VAULT_SLOT_HEADER,
+    VAULT_SLOT_BASIC,
+    VAULT_SLOT_QUERY,
+    VAULT_SLOT_PATH,
+    VAULT_SLOT_BODY,
+};
+
+struct vault_found {
+    enum vault_slot slot;
+    ag_str_t name;   /* of the header, lower case */
+    ag_str_t stub;   /* with its prefix */
+    bool is_foreign; /* a live stub of another session or kind */
+};
+
+struct vault_ask {
+    enum vault_kind kind;
+    bool is_https;
+    ag_str_t host; /* canonical, or an address of deployment.conf */
+    int port;
+    ag_str_t method, path;
+    struct vault_found *stubs;
+    size_t n_stubs;
+};
+
+/* A credential that the session's grant covers. */
+struct vault_held {
+    ag_str_t id;
+    bool is_for_brain; /* else for sandboxes and jails */
+    struct vault_binding binding;
+    ag_str_t stub; /* of this session and kind; empty: none was made */
+};
+
+struct vault_state {
+    bool is_workload_known, has_ended, is_frozen;
+    const struct vault_policy *policy; /* of a sandbox or jail */
+    const struct vault_deployment *deployment;
+    const struct vault_held *held;
+    size_t n_held;
+};
+
+struct vault_decision {
+    bool is_allowed;
+    const char *reason;
+    char message[200];
+    int http_status; /* of a refusal */
+    bool challenge_basic;
+    size_t *swaps; /* for each stub the index into held; in the arena */
+    const struct vault_destination *destination; /* or NULL */
+};
+
+void vault_authorize(const struct vault_ask *ask,
+                     const struct vault_state *state, struct ag_arena *arena,
+                     struct vault_decision *out);
+
+/* Is the credential meant for workloads of this kind? */
+bool vault_held_is_for(const struct vault_held *held, enum vault_kind kind);
+
+#endif
