@@ -1,0 +1,606 @@
+/*
+ * sandbox_launcher: the privileged part of sandboxes. A binary of its own,
+ * root, one thread, no gRPC.
+ *
+ * It takes a closed set of fixed-size messages (launcher_msg.h) from one
+ * client, sandbox_svc, and reads nothing else that comes from outside. When the
+ * client goes away, or at SIGTERM, every sandbox is destroyed; when it is
+ * killed itself they die by their parent-death signal.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/conf.h"
+#include "lib/daemon.h"
+#include "lib/log.h"
+#include "sandbox_svc/fdpass.h"
+#include "sandbox_svc/launcher_bridge.h"
+#include "sandbox_svc/launcher_cgroup.h"
+#include "sandbox_svc/launcher_sandbox.h"
+#include "sandbox_svc/launcher_seccomp.h"
+
+#define WIPES_MAX 16
+#define STOP_TIMEOUT_MS 5000
+#define CGROUP_RETRY_MS 10
+
+struct options {
+    char *listen, *peer_user, *bridge, *image_dir, *work_dir, *output_dir;
+    char *instance, *init, *log_level;
+    int64_t max_sandboxes, notify_fd;
+};
+
+#define OPT(field) offsetof(struct options, field)
+
+static const struct ag_conf_option option_table[] = {
+    {"listen", AG_CONF_STR, "path", NULL, 1, 107, NULL, OPT(listen),
+     "Socket on which sandbox_svc is served."},
+    {"peer_user", AG_CONF_STR, "", "", 0, 64, NULL, OPT(peer_user),
+     "User of sandbox_svc; connections of others are closed. Empty: any that "
+     "the folder lets in."},
+    {"bridge", AG_CONF_STR, "path", "", 0, 107, NULL, OPT(bridge),
+     "Socket of the bridge. Empty: sandboxes reach nothing."},
+    {"image_dir", AG_CONF_STR, "path", NULL, 1, 1024, NULL, OPT(image_dir),
+     "Folder with one root file system for each image."},
+    {"work_dir", AG_CONF_STR, "path", NULL, 1, 1024, NULL, OPT(work_dir),
+     "Folder of workspaces, made with mode 0700."},
+    {"output_dir", AG_CONF_STR, "path", "", 0, 1024, NULL, OPT(output_dir),
+     "Folder of sandbox_svc with whole outputs, shown read-only in "
+     "/workspace/.output."},
+    {"instance", AG_CONF_STR, "", "main", 1, 32, NULL, OPT(instance),
+     "Name of this installation, part of the names of its cgroups."},
+    {"init", AG_CONF_STR, "path", "", 0, 1024, NULL, OPT(init),
+     "Program that is pid 1 of a sandbox. Empty: sandbox_init beside this "
+     "program."},
+    {"max_sandboxes", AG_CONF_INT, "", "256", 1, 4096, NULL,
+     OPT(max_sandboxes), "Most sandboxes at a time."},
+    {"notify_fd", AG_CONF_INT, "", "-1", -1, 1024, NULL, OPT(notify_fd),
+     "Descriptor that gets a newline when the launcher is ready."},
+    {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, OPT(log_level),
+     "debug, info, warn or error."},
+};
+
+static const struct ag_conf conf = {
+    .program = "sandbox_launcher",
+    .summary = "Builds sandboxes for sandbox_svc; runs as root.",
+    .usage = "[options]",
+    .options = option_table,
+    .n_options = sizeof(option_table) / sizeof(option_table[0]),
+};
+
+/* A workspace that is being removed by a child. */
+struct wipe {
+    pid_t pid;
+    int pidfd;
+    uint64_t tag;
+};
+
+struct launcher {
+    struct options opt;
+    struct launcher_host host;
+    struct launcher_bridge bridge;
+    uid_t peer_uid;
+    int listen_fd, signal_fd, client;
+    bool is_stopping;
+    struct wipe wipes[WIPES_MAX];
+};
+
+/* ---- answers --------------------------------------------------------- */
+
+static void drop_client(struct launcher *l);
+
+static void
+answer(struct launcher *l, const struct launcher_reply *r, const int *fds,
+       int n_fds)
+{
+    if (l->client >= 0
+        && fdpass_send(l->client, r, sizeof(*r), fds, n_fds) < 0)
+        drop_client(l);
+}
+
+static void
+answer_result(struct launcher *l, uint64_t tag, const struct ag_err *err)
+{
+    struct launcher_reply r = {
+        .magic = LAUNCHER_MAGIC, .type = LAUNCHER_REPLY, .tag = tag};
+
+    r.error = (int32_t)err->kind;
+    r.sys = err->sys;
+    snprintf(r.text, sizeof(r.text), "%.*s", (int)sizeof(r.text) - 1,
+             err->msg);
+    answer(l, &r, NULL, 0);
+}
+
+static void
+describe(const struct launcher_sandbox *sb, struct launcher_reply *r)
+{
+    memcpy(r->sandbox_id, sb->id, sizeof(r->sandbox_id));
+    inet_ntop(AF_INET6, sb->address, r->address, sizeof(r->address));
+}
+
+/* ---- requests -------------------------------------------------------- */
+
+static int
+do_create(struct launcher *l, const struct launcher_request *req,
+          struct ag_err *err)
+{
+    struct launcher_reply r = {
+        .magic = LAUNCHER_MAGIC, .type = LAUNCHER_REPLY, .tag = req->tag};
+    int fds[LAUNCHER_CREATE_FDS];
+    int64_t begun_us = ag_mono_us();
+    struct launcher_sandbox *sb =
+        launcher_sandbox_create(&l->host, req, fds, err);
+
+    if (sb == NULL)
+        return -1;
+    launcher_bridge_add(&l->bridge, sb);
+    describe(sb, &r);
+    ag_log(AG_INFO, "sandbox.created", AG_S("sandbox", sb->id),
+           AG_I("pid", sb->pid), AG_I("took_us", ag_mono_us() - begun_us));
+    answer(l, &r, fds, LAUNCHER_CREATE_FDS);
+    fdpass_close(fds, LAUNCHER_CREATE_FDS);
+    return 0;
+}
+
+static int
+do_attach(struct launcher *l, const struct launcher_request *req,
+          struct ag_err *err)
+{
+    struct launcher_sandbox *sb =
+        launcher_sandbox_find(&l->host, req->sandbox_id);
+
+    if (sb == NULL)
+        return ag_err_set(err, AG_ERR_NOT_FOUND, "no sandbox %s",
+                          req->sandbox_id);
+    if (launcher_sandbox_attach(&l->host, sb, req->session_id, err) < 0)
+        return -1;
+    answer_result(l, req->tag, err);
+    return 0;
+}
+
+static int
+do_destroy(struct launcher *l, const struct launcher_request *req,
+           struct ag_err *err)
+{
+    struct launcher_sandbox *sb =
+        launcher_sandbox_find(&l->host, req->sandbox_id);
+
+    if (sb == NULL || sb->has_waiter)
+        return ag_err_set(err, AG_ERR_NOT_FOUND, "no sandbox %s",
+                          req->sandbox_id);
+    sb->has_waiter = true;
+    sb->waiter_tag = req->tag;
+    launcher_sandbox_kill(sb);
+    return 0;
+}
+
+static void
+do_list(struct launcher *l, uint64_t tag)
+{
+    struct ag_err ok = AG_ERR_INIT;
+
+    for (struct launcher_sandbox *sb = l->host.list; sb != NULL;
+         sb = sb->next) {
+        struct launcher_reply r = {
+            .magic = LAUNCHER_MAGIC, .type = LAUNCHER_ENTRY, .tag = tag};
+        describe(sb, &r);
+        answer(l, &r, NULL, 0);
+    }
+    answer_result(l, tag, &ok);
+}
+
+/* Removing a tree can take long and its shape is the sandbox's choice: a
+ * child does it, with the tool that has survived such trees for decades. */
+static void
+exec_wipe(struct launcher *l, const char *session_id)
+{
+    if (fchdir(l->host.work_dir) < 0)
+        _exit(1);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execl("/bin/rm", "rm", "-rf", "--one-file-system", "--", session_id,
+          (char *)NULL);
+    _exit(127);
+}
+
+static int
+do_wipe(struct launcher *l, const struct launcher_request *req,
+        struct ag_err *err)
+{
+    struct wipe *w = l->wipes;
+
+    if (launcher_sandbox_of_session(&l->host, req->session_id) != NULL)
+        return ag_err_set(err, AG_ERR_PRECONDITION,
+                          "the workspace of %s is in use", req->session_id);
+    while (w < l->wipes + WIPES_MAX && w->pid != 0)
+        w++;
+    if (w == l->wipes + WIPES_MAX)
+        return ag_err_set(err, AG_ERR_LIMIT, "%d workspaces are being removed",
+                          WIPES_MAX);
+    pid_t pid = fork();
+    if (pid == 0)
+        exec_wipe(l, req->session_id);
+    if (pid < 0)
+        return ag_err_sys(err, "fork");
+    *w = (struct wipe){pid, (int)syscall(SYS_pidfd_open, pid, 0), req->tag};
+    return 0;
+}
+
+static void
+end_wipe(struct launcher *l, struct wipe *w)
+{
+    struct ag_err err = AG_ERR_INIT;
+    int status;
+
+    if (waitpid(w->pid, &status, WNOHANG) != w->pid)
+        return;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        ag_err_set(&err, AG_ERR_IO, "rm ended with status %d", status);
+    answer_result(l, w->tag, &err);
+    ag_closep(&w->pidfd);
+    *w = (struct wipe){0, -1, 0};
+}
+
+static void
+serve(struct launcher *l, const struct launcher_request *req)
+{
+    struct ag_err err = AG_ERR_INIT;
+    int rc = 0;
+
+    if (req->type == LAUNCHER_CREATE)
+        rc = do_create(l, req, &err);
+    else if (req->type == LAUNCHER_ATTACH)
+        rc = do_attach(l, req, &err);
+    else if (req->type == LAUNCHER_DESTROY)
+        rc = do_destroy(l, req, &err);
+    else if (req->type == LAUNCHER_WIPE)
+        rc = do_wipe(l, req, &err);
+    else
+        do_list(l, req->tag);
+    if (rc < 0) {
+        ag_log(AG_WARN, "request.failed", AG_I("type", req->type),
+               AG_S("sandbox", req->sandbox_id), AG_E(&err));
+        answer_result(l, req->tag, &err);
+    }
+}
+
+/* ---- the client ------------------------------------------------------ */
+
+static void
+drop_client(struct launcher *l)
+{
+    if (l->client < 0)
+        return;
+    ag_log(AG_INFO, "client.gone", AG_I("sandboxes", l->host.count));
+    ag_closep(&l->client);
+    l->client = -1;
+    for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next) {
+        sb->has_waiter = false;
+        launcher_sandbox_kill(sb);
+    }
+}
+
+static void
+accept_client(struct launcher *l)
+{
+    AG_AUTO(ag_closep) int fd =
+        accept4(l->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct ucred peer;
+    socklen_t n = sizeof(peer);
+
+    if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+        return;
+    if (*l->opt.peer_user != 0 && peer.uid != l->peer_uid) {
+        ag_log(AG_WARN, "client.refused", AG_I("uid", peer.uid));
+        return;
+    }
+    ag_log(AG_INFO, "client.accepted", AG_I("pid", peer.pid));
+    l->client = fd;
+    fd = -1;
+}
+
+static void
+read_client(struct launcher *l)
+{
+    /* One byte more than a message, so that a longer one shows. */
+    char packet[sizeof(struct launcher_request) + 1];
+    struct launcher_request req;
+    struct ag_err err = AG_ERR_INIT;
+    int fds[FDPASS_MAX], n_fds = 0;
+    ssize_t n = fdpass_recv(l->client, packet, sizeof(packet), fds, &n_fds,
+                            MSG_DONTWAIT);
+
+    fdpass_close(fds, n_fds);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        drop_client(l);
+        return;
+    }
+    if (launcher_request_parse(packet, (size_t)n, &req, &err) < 0) {
+        ag_log(AG_ERROR, "request.malformed", AG_E(&err));
+        drop_client(l);
+        return;
+    }
+    serve(l, &req);
+}
+
+/* ---- the loop -------------------------------------------------------- */
+
+/* Reap, and answer those who wait. True when some group is not empty yet. */
+static bool
+collect(struct launcher *l)
+{
+    struct ag_err ok = AG_ERR_INIT;
+    struct launcher_sandbox *sb = l->host.list, *next;
+    bool again = false;
+
+    for (; sb != NULL; sb = next) {
+        next = sb->next;
+        if (!launcher_sandbox_is_gone(&l->host, sb)) {
+            again = again || sb->is_reaped;
+            continue;
+        }
+        launcher_bridge_remove(&l->bridge, sb);
+        if (sb->has_waiter)
+            answer_result(l, sb->waiter_tag, &ok);
+        launcher_sandbox_forget(&l->host, sb);
+    }
+    for (int i = 0; i < WIPES_MAX; i++)
+        if (l->wipes[i].pid != 0)
+            end_wipe(l, &l->wipes[i]);
+    return again;
+}
+
+static int
+wait_time(const struct launcher *l, bool is_pending)
+{
+    if (is_pending)
+        return CGROUP_RETRY_MS;
+    return l->bridge.fd < 0 && *l->bridge.path != 0 ? 1000 : -1;
+}
+
+enum { POLL_SIGNAL, POLL_CLIENT, POLL_BRIDGE, POLL_FIXED };
+
+/* One round of poll; what is ready among processes is found by collect. */
+static void
+turn(struct launcher *l, struct pollfd *p, int timeout)
+{
+    nfds_t n = POLL_FIXED;
+
+    /* A second client waits in the queue until the first is gone with all its
+     * sandboxes. */
+    int accept_fd = l->host.count == 0 && !l->is_stopping ? l->listen_fd : -1;
+    p[POLL_SIGNAL] = (struct pollfd){l->signal_fd, POLLIN, 0};
+    p[POLL_CLIENT] = (struct pollfd){
+        l->client >= 0 ? l->client : accept_fd, POLLIN, 0};
+    p[POLL_BRIDGE] = (struct pollfd){l->bridge.fd, POLLIN, 0};
+    for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next)
+        if (!sb->is_reaped)
+            p[n++] = (struct pollfd){sb->pidfd, POLLIN, 0};
+    for (int i = 0; i < WIPES_MAX; i++)
+        if (l->wipes[i].pid != 0)
+            p[n++] = (struct pollfd){l->wipes[i].pidfd, POLLIN, 0};
+    if (poll(p, n, timeout) <= 0)
+        return;
+    if (p[POLL_SIGNAL].revents != 0) {
+        l->is_stopping = true;
+        drop_client(l);
+        return;
+    }
+    if (p[POLL_BRIDGE].revents != 0)
+        launcher_bridge_lost(&l->bridge);
+    if (p[POLL_CLIENT].revents == 0)
+        return;
+    if (l->client >= 0)
+        read_client(l);
+    else
+        accept_client(l);
+}
+
+static void
+run(struct launcher *l)
+{
+    struct pollfd *p = ag_xcalloc(
+        (size_t)l->opt.max_sandboxes + POLL_FIXED + WIPES_MAX, sizeof(*p));
+    int64_t stop_by = 0;
+
+    for (;;) {
+        bool is_pending = collect(l);
+        if (l->is_stopping) {
+            if (stop_by == 0)
+                stop_by = ag_mono_ms() + STOP_TIMEOUT_MS;
+            if (l->host.count == 0 || ag_mono_ms() > stop_by)
+                break;
+            is_pending = true;
+        }
+        launcher_bridge_tick(&l->bridge, l->host.list);
+        turn(l, p, wait_time(l, is_pending));
+    }
+    ag_freep(&p);
+}
+
+/* ---- start ----------------------------------------------------------- */
+
+/* A sealed copy in memory: what runs in sandboxes cannot be reached through
+ * /proc/1/exe and does not change with the file. */
+static int
+load_init(const char *path, struct ag_err *err)
+{
+    AG_AUTO(ag_closep) int from = open(path, O_RDONLY | O_CLOEXEC);
+    AG_AUTO(ag_closep) int mem =
+        memfd_create("sandbox_init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    char buf[65536], self[64];
+    ssize_t n = 0;
+
+    if (from < 0 || mem < 0)
+        return ag_err_sys(err, "open %s", path);
+    while ((n = read(from, buf, sizeof(buf))) > 0)
+        if (write(mem, buf, (size_t)n) != n)
+            return ag_err_sys(err, "copy %s", path);
+    if (n < 0 || fchmod(mem, 0555) < 0
+        || fcntl(mem, F_ADD_SEALS,
+                 F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+        return ag_err_sys(err, "copy %s", path);
+    /* A descriptor that may write would make exec fail with ETXTBSY. */
+    snprintf(self, sizeof(self), "/proc/self/fd/%d", mem);
+    int fd = open(self, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? ag_err_sys(err, "reopen init") : fd;
+}
+
+static void
+init_path(const struct options *opt, char out[PATH_MAX])
+{
+    ssize_t n;
+
+    if (*opt->init != 0) {
+        snprintf(out, PATH_MAX, "%s", opt->init);
+        return;
+    }
+    n = readlink("/proc/self/exe", out, PATH_MAX - 32);
+    out[n < 0 ? 0 : n] = 0;
+    char *slash = strrchr(out, '/');
+    snprintf(slash == NULL ? out : slash + 1, 32, "sandbox_init");
+}
+
+static int
+open_folder(const char *path, mode_t mode, struct ag_err *err)
+{
+    if (mkdir(path, mode) < 0 && errno != EEXIST)
+        return ag_err_sys(err, "make %s", path);
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? ag_err_sys(err, "open %s", path) : fd;
+}
+
+/* Workspaces hold files of uid 0 whose content and mode a sandbox chose: no
+ * other user of the machine may get at one. */
+static int
+open_work_dir(const char *path, struct ag_err *err)
+{
+    int fd = open_folder(path, 0700, err);
+
+    if (fd >= 0 && chmod(path, 0700) < 0) {
+        close(fd);
+        return ag_err_sys(err, "close %s to others", path);
+    }
+    return fd;
+}
+
+static int
+find_peer(struct launcher *l, struct ag_err *err)
+{
+    if (*l->opt.peer_user == 0)
+        return 0;
+    struct passwd *pw = getpwnam(l->opt.peer_user);
+    if (pw == NULL)
+        return ag_err_set(err, AG_ERR_NOT_FOUND,
+                          "peer_user: no user \"%s\"", l->opt.peer_user);
+    l->peer_uid = pw->pw_uid;
+    return 0;
+}
+
+static int
+catch_signals(struct launcher *l, struct ag_err *err)
+{
+    sigset_t mask;
+
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGTERM);
+    sigaddset(&mask, SIGINT);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    l->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC);
+    return l->signal_fd < 0 ? ag_err_sys(err, "signalfd") : 0;
+}
+
+static int
+open_host(struct launcher *l, struct ag_err *err)
+{
+    struct launcher_host *h = &l->host;
+    char init[PATH_MAX];
+
+    h->image_dir = l->opt.image_dir;
+    h->max_sandboxes = (int)l->opt.max_sandboxes;
+    h->user_ns = ag_xcalloc((size_t)h->max_sandboxes, sizeof(int));
+    h->slot_used = ag_xcalloc((size_t)h->max_sandboxes, sizeof(bool));
+    for (int i = 0; i < h->max_sandboxes; i++)
+        h->user_ns[i] = -1;
+    h->output_dir = -1;
+    init_path(&l->opt, init);
+    h->init_exe = load_init(init, err);
+    h->work_dir = h->init_exe < 0 ? -1 : open_work_dir(l->opt.work_dir, err);
+    if (h->work_dir < 0)
+        return -1;
+    if (*l->opt.output_dir != 0) {
+        h->output_dir = open_folder(l->opt.output_dir, 0700, err);
+        if (h->output_dir < 0)
+            return -1;
+    }
+    h->filter = launcher_seccomp_new(err);
+    h->cgroup = h->filter == NULL ? NULL
+                                  : launcher_cgroup_new(l->opt.instance, err);
+    return h->cgroup == NULL ? -1 : 0;
+}
+
+static int
+start(struct launcher *l, struct ag_err *err)
+{
+    enum ag_log_level level;
+
+    if (ag_log_level_parse(ag_str(l->opt.log_level), &level) < 0)
+        return ag_err_set(err, AG_ERR_INVALID, "log_level: \"%s\"",
+                          l->opt.log_level);
+    ag_log_init("launcher", level);
+    umask(022);
+    if (geteuid() != 0)
+        return ag_err_set(err, AG_ERR_DENIED, "must be started as root");
+    if (find_peer(l, err) < 0 || catch_signals(l, err) < 0)
+        return -1;
+    /* The lock of the socket keeps a second launcher from cleaning up what
+     * the first one runs. */
+    l->listen_fd = fdpass_listen(l->opt.listen, err);
+    if (l->listen_fd < 0 || open_host(l, err) < 0)
+        return -1;
+    l->bridge.path = l->opt.bridge;
+    return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct launcher l = {.client = -1, .bridge = {.fd = -1}};
+    struct ag_err err = AG_ERR_INIT;
+    int n_words = 0;
+
+    ag_log_init("launcher", AG_INFO);
+    if (ag_conf_load(&conf, argc, argv, &l.opt, &n_words, &err) < 0
+        || start(&l, &err) < 0) {
+        ag_log(AG_ERROR, "launcher.failed", AG_E(&err));
+        return 1;
+    }
+    ag_log(AG_INFO, "launcher.started", AG_S("listen", l.opt.listen));
+    ag_daemon_ready((int)l.opt.notify_fd);
+    run(&l);
+    unlink(l.opt.listen);
+    launcher_cgroup_free(l.host.cgroup);
+    launcher_seccomp_free(l.host.filter);
+    ag_log(AG_INFO, "launcher.stopped", AG_I("left", l.host.count));
+    ag_freep(&l.host.user_ns);
+    ag_freep(&l.host.slot_used);
+    ag_conf_release(&conf, &l.opt);
+    return l.host.count == 0 ? 0 : 1;
+}

@@ -1,0 +1,331 @@
+/*
+ * Builds and removes sandboxes, for launcher.c. One at a time and waiting for
+ * each: the launcher has one thread and one client, and a pool in front of it.
+ *
+ * All of a sandbox but its cgroups lives in its namespaces, and goes when its
+ * init does; killing and reaping that one process is the whole removal.
+ */
+#include "sandbox_svc/launcher_sandbox.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/secret.h"
+#include "lib/str.h"
+#include "sandbox_svc/fdpass.h"
+#include "sandbox_svc/init_proto.h"
+#include "sandbox_svc/launcher_cgroup.h"
+#include "sandbox_svc/launcher_child.h"
+#include "sandbox_svc/launcher_ns.h"
+
+/* A child that takes longer than this to build is given up. */
+#define BUILD_TIMEOUT_S 10
+
+struct launcher_sandbox *
+launcher_sandbox_find(struct launcher_host *host, const char *id)
+{
+    struct launcher_sandbox *sb = host->list;
+
+    while (sb != NULL && strcmp(sb->id, id) != 0)
+        sb = sb->next;
+    return sb;
+}
+
+struct launcher_sandbox *
+launcher_sandbox_of_session(struct launcher_host *host, const char *session)
+{
+    struct launcher_sandbox *sb = host->list;
+
+    while (sb != NULL && strcmp(sb->session_id, session) != 0)
+        sb = sb->next;
+    return sb;
+}
+
+static void
+free_sandbox(struct launcher_sandbox **sb)
+{
+    if (*sb == NULL)
+        return;
+    ag_closep(&(*sb)->pidfd);
+    ag_closep(&(*sb)->tcp);
+    ag_closep(&(*sb)->udp);
+    ag_freep(sb);
+}
+
+static int
+take_slot(struct launcher_host *host, struct ag_err *err)
+{
+    for (int i = 0; i < host->max_sandboxes; i++) {
+        if (host->slot_used[i])
+            continue;
+        if (host->user_ns[i] < 0)
+            host->user_ns[i] = launcher_ns_user(i, err);
+        if (host->user_ns[i] < 0)
+            return -1;
+        host->slot_used[i] = true;
+        return i;
+    }
+    return ag_err_set(err, AG_ERR_LIMIT, "%d sandboxes run, none more may",
+                      host->max_sandboxes);
+}
+
+static struct launcher_sandbox *
+new_sandbox(struct launcher_host *host, const char *id, struct ag_err *err)
+{
+    if (launcher_sandbox_find(host, id) != NULL) {
+        ag_err_set(err, AG_ERR_EXISTS, "sandbox %s exists", id);
+        return NULL;
+    }
+    int slot = take_slot(host, err);
+    if (slot < 0)
+        return NULL;
+    struct launcher_sandbox *sb = ag_xcalloc(1, sizeof(*sb));
+    memcpy(sb->id, id, sizeof(sb->id));
+    sb->slot = slot;
+    sb->pidfd = sb->tcp = sb->udp = -1;
+    ag_random(sb->address, sizeof(sb->address));
+    sb->address[0] = 0xfd;
+    return sb;
+}
+
+/* Two pairs: init's protocol, and the launcher's with the child. */
+static int
+make_sockets(int init[2], int setup[2], struct ag_err *err)
+{
+    const int size = INIT_PACKET_MAX;
+    struct timeval limit = {BUILD_TIMEOUT_S, 0};
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, init) < 0
+        || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, setup) < 0)
+        return ag_err_sys(err, "socket pair");
+    if (setsockopt(init[0], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size))
+            < 0
+        || setsockopt(setup[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit))
+               < 0)
+        return ag_err_sys(err, "socket options");
+    return 0;
+}
+
+/* What the child says: 1 for a message without error, 0 for the end. */
+static int
+child_says(int setup, int fds[FDPASS_MAX], int *n_fds, struct ag_err *err)
+{
+    struct ag_err said;
+    ssize_t n = fdpass_recv(setup, &said, sizeof(said), fds, n_fds, 0);
+
+    if (n == 0)
+        return 0;
+    if (n != sizeof(said))
+        return ag_err_sys(err, "building a sandbox");
+    if (said.kind != AG_ERR_NONE) {
+        *err = said;
+        return -1;
+    }
+    return 1;
+}
+
+/* Let the child build, take its sockets, and see it execute init. */
+static int
+follow_child(struct launcher_sandbox *sb, int setup, struct ag_err *err)
+{
+    int fds[FDPASS_MAX], n = 0;
+
+    if (write(setup, "", 1) != 1)
+        return ag_err_sys(err, "start the child");
+    int rc = child_says(setup, fds, &n, err);
+    if (rc == 1 && n == 2) {
+        sb->tcp = fds[0];
+        sb->udp = fds[1];
+    } else {
+        fdpass_close(fds, n);
+        return rc < 0 ? -1
+                      : ag_err_set(err, AG_ERR_INTERNAL,
+                                   "the child died while it was built");
+    }
+    rc = child_says(setup, fds, &n, err);
+    fdpass_close(fds, n);
+    if (rc > 0)
+        return ag_err_set(err, AG_ERR_INTERNAL, "the child said too much");
+    return rc;
+}
+
+struct build {
+    struct launcher_child child;
+    char image[PATH_MAX];
+    int init[2], setup[2], events[2], into;
+};
+
+static void
+release_build(struct build *b)
+{
+    fdpass_close(b->init, 2);
+    fdpass_close(b->setup, 2);
+    fdpass_close(b->events, 2);
+    ag_closep(&b->into);
+}
+
+static int
+prepare(struct launcher_host *host, struct launcher_sandbox *sb,
+        const struct launcher_request *req, struct build *b,
+        struct ag_err *err)
+{
+    if (snprintf(b->image, sizeof(b->image), "%s/%s", host->image_dir,
+                 req->image) >= (int)sizeof(b->image)
+        || access(b->image, X_OK) < 0)
+        return ag_err_set(err, AG_ERR_NOT_FOUND, "no image %s", req->image);
+    if (make_sockets(b->init, b->setup, err) < 0
+        || launcher_cgroup_create(host->cgroup, sb->id, &req->limits,
+                                  b->events, &b->into, err) < 0)
+        return -1;
+    b->child = (struct launcher_child){
+        .root = {.image = b->image,
+                 .user_ns = host->user_ns[sb->slot],
+                 .uid_base = LAUNCHER_UID_BASE
+                             + LAUNCHER_UID_COUNT * (uint32_t)sb->slot,
+                 .disk_bytes = req->limits.disk_bytes},
+        .limits = req->limits,
+        .filter = host->filter,
+        .init_exe = host->init_exe,
+        .init_socket = b->init[1],
+        .setup = b->setup[1],
+    };
+    return 0;
+}
+
+static int
+spawn(struct launcher_host *host, struct launcher_sandbox *sb,
+      struct build *b, struct ag_err *err)
+{
+    pid_t pid = launcher_ns_fork(b->into, &sb->pidfd, err);
+
+    if (pid == 0) {
+        /* Its own end only, or it would not see the launcher go. */
+        ag_closep(&b->setup[0]);
+        ag_closep(&b->init[0]);
+        launcher_child_main(&b->child);
+    }
+    if (pid < 0)
+        return -1;
+    sb->pid = pid;
+    fdpass_close(&b->setup[1], 1);
+    fdpass_close(&b->init[1], 1);
+    if (launcher_cgroup_enter(host->cgroup, sb->id, pid, err) < 0)
+        return -1;
+    return follow_child(sb, b->setup[0], err);
+}
+
+/* A sandbox that was not finished: wait for its end here. */
+static void
+abandon(struct launcher_host *host, struct launcher_sandbox *sb)
+{
+    if (sb->pid > 0) {
+        kill(sb->pid, SIGKILL);
+        while (waitpid(sb->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    for (int i = 0; i < 100; i++) {
+        if (launcher_cgroup_remove(host->cgroup, sb->id) == 0)
+            break;
+        usleep(2000);
+    }
+    host->slot_used[sb->slot] = false;
+    free_sandbox(&sb);
+}
+
+struct launcher_sandbox *
+launcher_sandbox_create(struct launcher_host *host,
+                        const struct launcher_request *req, int *fds,
+                        struct ag_err *err)
+{
+    AG_AUTO(release_build) struct build b = {
+        .init = {-1, -1}, .setup = {-1, -1}, .events = {-1, -1}, .into = -1};
+    struct launcher_sandbox *sb = new_sandbox(host, req->sandbox_id, err);
+
+    if (sb == NULL)
+        return NULL;
+    if (prepare(host, sb, req, &b, err) < 0 || spawn(host, sb, &b, err) < 0) {
+        abandon(host, sb);
+        return NULL;
+    }
+    fds[LAUNCHER_FD_PID] = fcntl(sb->pidfd, F_DUPFD_CLOEXEC, 3);
+    fds[LAUNCHER_FD_INIT] = b.init[0];
+    fds[LAUNCHER_FD_MEMORY_EVENTS] = b.events[0];
+    fds[LAUNCHER_FD_PIDS_EVENTS] = b.events[1];
+    b.init[0] = b.events[0] = b.events[1] = -1;
+    sb->next = host->list;
+    host->list = sb;
+    host->count++;
+    return sb;
+}
+
+int
+launcher_sandbox_attach(struct launcher_host *host,
+                        struct launcher_sandbox *sb, const char *session_id,
+                        struct ag_err *err)
+{
+    struct launcher_workspace ws = {
+        .pidfd = sb->pidfd,
+        .user_ns = host->user_ns[sb->slot],
+        .work_dir = host->work_dir,
+        .output_dir = host->output_dir,
+        .session_id = session_id,
+    };
+
+    if (sb->is_dying || sb->session_id[0] != 0)
+        return ag_err_set(err, AG_ERR_PRECONDITION,
+                          "%s is in use or ending", sb->id);
+    if (launcher_mount_workspace(&ws, err) < 0)
+        return -1;
+    snprintf(sb->session_id, sizeof(sb->session_id), "%s", session_id);
+    return 0;
+}
+
+void
+launcher_sandbox_kill(struct launcher_sandbox *sb)
+{
+    if (!sb->is_reaped)
+        syscall(SYS_pidfd_send_signal, sb->pidfd, SIGKILL, NULL, 0);
+    sb->is_dying = true;
+}
+
+bool
+launcher_sandbox_is_gone(struct launcher_host *host,
+                         struct launcher_sandbox *sb)
+{
+    siginfo_t info = {.si_pid = 0};
+
+    if (!sb->is_reaped) {
+        if (waitid(P_PIDFD, (id_t)sb->pidfd, &info, WEXITED | WNOHANG) < 0
+            || info.si_pid == 0)
+            return false;
+        sb->is_reaped = sb->is_dying = true;
+        ag_log(AG_INFO, "sandbox.ended", AG_S("sandbox", sb->id),
+               AG_I("status", info.si_status),
+               AG_B("by_signal", info.si_code != CLD_EXITED));
+    }
+    return launcher_cgroup_remove(host->cgroup, sb->id) == 0;
+}
+
+void
+launcher_sandbox_forget(struct launcher_host *host,
+                        struct launcher_sandbox *sb)
+{
+    struct launcher_sandbox **at = &host->list;
+
+    while (*at != sb)
+        at = &(*at)->next;
+    *at = sb->next;
+    host->count--;
+    host->slot_used[sb->slot] = false;
+    free_sandbox(&sb);
+}
