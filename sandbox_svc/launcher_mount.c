@@ -104,7 +104,7 @@ clone_tree(int dir, const char *path, uint64_t attrs, int user_ns,
 /* ---- the root -------------------------------------------------------- */
 
 static int
-mount_tmpfs(int64_t size, int64_t inodes, unsigned attrs, struct ag_err *err)
+mount_tmpfs(int64_t size, const char *mode, unsigned attrs, struct ag_err *err)
 {
     AG_AUTO(ag_closep) int fs = fs_open("tmpfs", err);
     char text[32];
@@ -114,9 +114,9 @@ mount_tmpfs(int64_t size, int64_t inodes, unsigned attrs, struct ag_err *err)
     snprintf(text, sizeof(text), "%lld", (long long)size);
     if (fs_set(fs, "size", text, err) < 0)
         return -1;
-    snprintf(text, sizeof(text), "%lld", (long long)inodes);
+    snprintf(text, sizeof(text), "%lld", (long long)size / BYTES_PER_INODE);
     if (fs_set(fs, "nr_inodes", text, err) < 0
-        || fs_set(fs, "mode", "0755", err) < 0)
+        || fs_set(fs, "mode", mode, err) < 0)
         return -1;
     return fs_mount(fs, attrs, err);
 }
@@ -199,20 +199,18 @@ static int
 mount_dev(const struct launcher_root *r, int root, struct ag_err *err)
 {
     AG_AUTO(ag_closep) int dev =
-        mount_tmpfs(64 << 10, 64, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
+        mount_tmpfs(256 << 10, "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
     AG_AUTO(ag_closep) int shm =
         dev < 0 ? -1
-                : mount_tmpfs(r->disk_bytes, r->disk_bytes / BYTES_PER_INODE,
-                              NODEV_NOSUID, err);
+                : mount_tmpfs(r->disk_bytes, "1777", NODEV_NOSUID, err);
     struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 
     if (shm < 0 || make_nodes(dev, err) < 0
         || attach(dev, root, "dev", err) < 0 || mount_pts(dev, err) < 0
         || attach(shm, dev, "shm", err) < 0)
         return -1;
-    if (fchmod(shm, 01777) < 0
-        || syscall(SYS_mount_setattr, dev, "", AT_EMPTY_PATH, &ro, sizeof(ro))
-               < 0)
+    if (syscall(SYS_mount_setattr, dev, "", AT_EMPTY_PATH, &ro, sizeof(ro))
+        < 0)
         return ag_err_sys(err, "seal /dev");
     return 0;
 }
@@ -254,8 +252,7 @@ launcher_mount_root(const struct launcher_root *r, struct ag_err *err)
                    r->user_ns, err);
     if (lower < 0)
         return -1;
-    AG_AUTO(ag_closep) int base = mount_tmpfs(
-        r->disk_bytes, r->disk_bytes / BYTES_PER_INODE, NODEV_NOSUID, err);
+    AG_AUTO(ag_closep) int base = mount_tmpfs(r->disk_bytes, "0755", NODEV_NOSUID, err);
     if (base < 0 || attach(base, AT_FDCWD, r->image, err) < 0
         || make_layers(r, base, lower, err) < 0)
         return -1;
