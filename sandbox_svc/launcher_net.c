@@ -34,6 +34,8 @@
 
 #define SYNTHETIC_NET 0xc6120000u  /* 198.18.0.0 */
 #define SYNTHETIC_MASK 0xfffe0000u /* /15 */
+/* 198.19.255.254, an address of the sandbox beside 127.0.0.1. */
+#define OWN_ADDRESS 0xc613fffeu
 /* A port that no program wants for itself. */
 #define CAPTURE_PORT 1
 #define NAT_OUTPUT_PRIORITY (-100)
@@ -84,21 +86,30 @@ nl_wait(struct mnl_socket *nl, uint32_t last, const char *what,
     }
 }
 
+/* Send one message of the routing family and wait for its answer. */
+static int
+route_request(struct nlmsghdr *h, const char *what, struct ag_err *err)
+{
+    AG_AUTO(nl_closep) struct mnl_socket *nl =
+        mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+
+    h->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
+    h->nlmsg_seq = 1;
+    if (nl == NULL || mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0
+        || mnl_socket_sendto(nl, h, h->nlmsg_len) < 0)
+        return ag_err_sys(err, "%s: netlink", what);
+    return nl_wait(nl, 1, what, err);
+}
+
 /* ip route add local 198.18.0.0/15 dev lo */
 static int
 local_route(struct ag_err *err)
 {
-    AG_AUTO(nl_closep) struct mnl_socket *nl =
-        mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
     char buf[512];
-
-    if (nl == NULL || mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0)
-        return ag_err_sys(err, "routing netlink");
     struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
     h->nlmsg_type = RTM_NEWROUTE;
-    h->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
-    h->nlmsg_seq = 1;
     struct rtmsg *r = mnl_nlmsg_put_extra_header(h, sizeof(*r));
+
     r->rtm_family = AF_INET;
     r->rtm_dst_len = 15;
     r->rtm_table = RT_TABLE_LOCAL;
@@ -107,9 +118,26 @@ local_route(struct ag_err *err)
     r->rtm_type = RTN_LOCAL;
     mnl_attr_put_u32(h, RTA_DST, htonl(SYNTHETIC_NET));
     mnl_attr_put_u32(h, RTA_OIF, if_nametoindex("lo"));
-    if (mnl_socket_sendto(nl, h, h->nlmsg_len) < 0)
-        return ag_err_sys(err, "routing netlink");
-    return nl_wait(nl, 1, "local route", err);
+    return route_request(h, "local route", err);
+}
+
+/* Resolvers that ask for AI_ADDRCONFIG (apt, getent) look up no IPv4 address
+ * on a machine whose only one is 127.0.0.1. */
+static int
+own_address(struct ag_err *err)
+{
+    char buf[512];
+    struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+    h->nlmsg_type = RTM_NEWADDR;
+    struct ifaddrmsg *a = mnl_nlmsg_put_extra_header(h, sizeof(*a));
+
+    a->ifa_family = AF_INET;
+    a->ifa_prefixlen = 32;
+    a->ifa_scope = RT_SCOPE_UNIVERSE;
+    a->ifa_index = if_nametoindex("lo");
+    mnl_attr_put_u32(h, IFA_LOCAL, htonl(OWN_ADDRESS));
+    mnl_attr_put_u32(h, IFA_ADDRESS, htonl(OWN_ADDRESS));
+    return route_request(h, "own address", err);
 }
 
 /* ---- the nat rule ---------------------------------------------------- */
@@ -292,7 +320,8 @@ allow_low_ports(void)
 int
 launcher_net_setup(int *tcp, int *udp, struct ag_err *err)
 {
-    if (loopback_up(err) < 0 || local_route(err) < 0 || redirect(err) < 0)
+    if (loopback_up(err) < 0 || local_route(err) < 0
+        || own_address(err) < 0 || redirect(err) < 0)
         return -1;
     AG_AUTO(ag_closep) int t = bound_socket(SOCK_STREAM, CAPTURE_PORT, err);
     if (t < 0)

@@ -47,12 +47,14 @@ class Launcher:
         self.start()
 
     def start(self):
-        self.proc = subprocess.Popen(
-            [f"{BIN}/sandbox_launcher", f"--listen={self.sock_path}",
-             f"--image-dir={IMAGES}", f"--work-dir={self.tmp}/work",
-             f"--output-dir={self.tmp}/output",
-             f"--instance={self.instance}"], stderr=self.log)
+        self.proc = subprocess.Popen(self.arguments(), stderr=self.log)
         self.connect()
+
+    def arguments(self):
+        return [f"{BIN}/sandbox_launcher", f"--listen={self.sock_path}",
+                f"--image-dir={IMAGES}", f"--work-dir={self.tmp}/work",
+                f"--output-dir={self.tmp}/output",
+                f"--instance={self.instance}"]
 
     def connect(self):
         for _ in range(200):
@@ -97,6 +99,11 @@ class Launcher:
         code = self.proc.wait(15)
         assert code == 0, f"launcher ended with {code}"
         assert not any(os.path.exists(g) for g in self.groups()), "cgroups left"
+
+    def kill(self):
+        if self.proc.poll() is None:
+            self.proc.kill()
+            self.proc.wait()
 
 
 class Box:
@@ -390,9 +397,9 @@ TESTS = [runs_a_command_and_reports_its_end, looks_like_a_machine_of_its_own,
          leaves_nothing_when_it_is_killed, survives_sandboxes_that_die]
 
 
-def run_one(test):
+def run_one(test, world):
     with tempfile.TemporaryDirectory(prefix="bb", dir="/tmp") as tmp:
-        launcher = Launcher(tmp)
+        launcher = world(tmp)
         try:
             test(launcher)
             launcher.stop()
@@ -403,23 +410,21 @@ def run_one(test):
             print(open(f"{tmp}/log").read())
             return False
         finally:
-            if launcher.proc.poll() is None:
-                launcher.proc.kill()
-                launcher.proc.wait()
+            launcher.kill()
     print(f"ok   {test.__name__}")
     return True
 
 
-def main():
+def main(tests, world):
     if os.geteuid() != 0:
-        sys.exit("sandbox_launcher_test: needs root")
+        sys.exit("tests of sandboxes need root")
     subprocess.run([f"{ROOT}/sandbox_svc/image.sh", f"{IMAGES}/base"],
                    check=True, stdout=subprocess.DEVNULL)
     names = set(sys.argv[1:])
-    results = [run_one(t) for t in TESTS if not names or t.__name__ in names]
+    results = [run_one(t, world) for t in tests if not names or t.__name__ in names]
     print(f"{sum(results)} of {len(results)} passed")
     sys.exit(0 if all(results) else 1)
 
 
 if __name__ == "__main__":
-    main()
+    main(TESTS, Launcher)
