@@ -20,7 +20,7 @@ enum bridge_type {
 struct bridge_msg {
     uint32_t magic;
     uint32_t type;
-    char sandbox_id[32];
+    char sandbox_id[40];
     /* By which egress knows it. */
     unsigned char address[16];
 };

@@ -30,7 +30,7 @@ struct bridge {
 struct bridge_sandbox {
     struct bridge_sandbox *next;
     struct bridge *bridge;
-    char id[32];
+    char id[40];
     unsigned char address[16];
     struct ag_io tcp, udp;
     /* names[i] was issued with the i-th address of the range. */

@@ -500,6 +500,18 @@ open_work_dir(const char *path, struct ag_err *err)
     return fd;
 }
 
+/* The client's folder. Made here only where no supervisor made it. */
+static int
+open_output_dir(struct launcher *l, struct ag_err *err)
+{
+    const char *path = l->opt.output_dir;
+
+    if (mkdir(path, 0700) == 0 && l->peer_uid != 0
+        && chown(path, l->peer_uid, (gid_t)-1) < 0)
+        return ag_err_sys(err, "give %s to %s", path, l->opt.peer_user);
+    return open_folder(path, 0700, err);
+}
+
 static int
 find_peer(struct launcher *l, struct ag_err *err)
 {
@@ -546,7 +558,7 @@ open_host(struct launcher *l, struct ag_err *err)
     if (h->work_dir < 0)
         return -1;
     if (*l->opt.output_dir != 0) {
-        h->output_dir = open_folder(l->opt.output_dir, 0700, err);
+        h->output_dir = open_output_dir(l, err);
         if (h->output_dir < 0)
             return -1;
     }

@@ -23,8 +23,8 @@ IMAGES = os.environ.get("SANDBOX_IMAGES", f"{ROOT}/build/images")
 
 MAGIC = 0x61676c31
 CREATE, ATTACH, DESTROY, LIST, WIPE = 1, 2, 3, 4, 5
-REQUEST = struct.Struct("<IIQ32s32s64s5q")
-REPLY = struct.Struct("<IIQii32s48s160s")
+REQUEST = struct.Struct("<IIQ40s40s64s5q")
+REPLY = struct.Struct("<IIQii40s48s160s")
 INIT_MAGIC = 0x74696e62
 HEAD = struct.Struct("<IIIii")
 RUN, KILL, PUT = 1, 2, 3

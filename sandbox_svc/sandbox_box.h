@@ -1,0 +1,55 @@
+/*
+ * One live sandbox as sandbox_svc sees it: the descriptors that the launcher
+ * gave, and the conversation with its init. On the loop.
+ */
+#ifndef SANDBOX_SVC_SANDBOX_BOX_H
+#define SANDBOX_SVC_SANDBOX_BOX_H
+
+#include "lib/loop.h"
+#include "sandbox_svc/init_proto.h"
+#include "sandbox_svc/launcher_msg.h"
+
+struct sandbox_box {
+    struct sandbox_box *next; /* for the owner's list */
+    char id[LAUNCHER_ID_MAX];
+    char address[LAUNCHER_ADDRESS_MAX];
+    int pidfd, memory_events, pids_events;
+    /* Its init ended, or broke the protocol. */
+    bool is_dead;
+    /* The owner's. on_dead is called once, never from inside a function
+     * below; afterwards the owner still has to destroy the box. */
+    void (*on_event)(void *arg, const struct init_head *event);
+    void (*on_dead)(void *arg);
+    void *arg;
+
+    struct ag_loop *loop; /* the rest is private */
+    struct ag_io init;
+    uint32_t last_run_id;
+};
+
+/* From a CREATE reply; takes over the descriptors. */
+struct sandbox_box *sandbox_box_new(struct ag_loop *loop,
+                                    const struct launcher_reply *reply,
+                                    const int *fds, struct ag_err *err);
+/* Lets go of it. Its init sees that and ends. */
+void sandbox_box_free(struct sandbox_box *box);
+
+struct sandbox_command {
+    const char *text, *cwd;
+    /* "NAME=value", each with its NUL, one after the other. */
+    ag_str_t env;
+    int n_env;
+    /* The command's ends; the caller closes them. */
+    int in, out, err;
+};
+
+/* Each returns the number that comes back in the events, or 0. */
+uint32_t sandbox_box_run(struct sandbox_box *box,
+                         const struct sandbox_command *command,
+                         struct ag_err *err);
+uint32_t sandbox_box_kill(struct sandbox_box *box, struct ag_err *err);
+/* Write a file, or append to it. */
+uint32_t sandbox_box_put(struct sandbox_box *box, const char *path, int mode,
+                         bool append, ag_str_t content, struct ag_err *err);
+
+#endif
