@@ -18,7 +18,7 @@ ag_id_new(const char *prefix, char out[AG_ID_TEXT])
     unsigned char raw[16];
     size_t n = strlen(prefix);
 
-    ag_assert(n <= 4);
+    ag_assert(n <= 5);
     ag_random(raw + 6, 10);
     for (int i = 0; i < 6; i++)
         raw[i] = (unsigned char)(ms >> (40 - 8 * i));

@@ -8,8 +8,8 @@
 
 #include "lib/str.h"
 
-/* Longest prefix (4), '_', 26 characters, NUL. */
-#define AG_ID_TEXT 32
+/* Longest prefix (5), '_', 26 characters, NUL. */
+#define AG_ID_TEXT 33
 
 /* A new identifier, for example ag_id_new("sesn", out). Any thread. */
 void ag_id_new(const char *prefix, char out[AG_ID_TEXT]);

@@ -1,0 +1,102 @@
+/*
+ * The option table of brain_svc: parsing, --help, --check and docs/config.md
+ * all come from it.
+ */
+#include "brain_svc/brain_conf.h"
+
+#define O(field) offsetof(struct brain_conf, field)
+#define STR(n, u, d, env, help)                                                \
+    {#n, AG_CONF_STR, u, d, 0, 4096, env, O(n), help}
+#define INT(n, u, d, lo, hi, help)                                             \
+    {#n, AG_CONF_INT, u, d, lo, hi, NULL, O(n), help}
+
+static const struct ag_conf_option options[] = {
+    STR(user, "", "", NULL, "user to become when started as root"),
+    STR(log_level, "", "info", "BRAINBOX_LOG_LEVEL",
+        "least level that is logged: debug, info, warn, error"),
+    STR(instance, "", "brain-1", NULL,
+        "name of this brain among those that share the database"),
+    STR(listen_ingress, "path", "/run/brainbox/brain-ingress/brain-ingress.sock",
+        NULL, "unix socket for the ingress gateway"),
+    STR(vault, "target", "unix:/run/brainbox/vault-brain/vault-brain.sock",
+        NULL, "vault_svc, as gRPC names it"),
+    STR(sandbox, "target",
+        "unix:/run/brainbox/sandbox-brain/sandbox-brain.sock", NULL,
+        "sandbox_svc, as gRPC names it"),
+    STR(database, "conninfo",
+        "host=/run/brainbox/pg dbname=brainbox user=brain_run", NULL,
+        "PostgreSQL as the runtime role"),
+    STR(database_owner, "conninfo",
+        "host=/run/brainbox/pg dbname=brainbox user=brain_owner", NULL,
+        "PostgreSQL as the owner role, for --migrate"),
+    STR(sql_dir, "path", "/usr/local/share/brainbox/brain_svc/sql", NULL,
+        "folder of the migrations, for --migrate"),
+    STR(assertion_key, "path", "/run/brainbox/public/assertion.pub", NULL,
+        "public key that checks principal assertions"),
+    STR(model_base_url, "url", "", "MODEL_BASE_URL",
+        "OpenAI-compatible endpoint with its /v1; empty: no model"),
+    STR(model_default, "", "default", "MODEL_NAME",
+        "model of agents that name none"),
+    STR(harness_default, "", "", "BRAINBOX_HARNESS",
+        "driver of agents that name none: native, runbook; empty: native "
+        "when model_base_url is set, runbook otherwise"),
+    STR(egress_plain, "path",
+        "/run/brainbox/egress-brain/egress-brain-plain.sock", NULL,
+        "egress gateway for http:// model endpoints"),
+    STR(egress_tls, "path", "/run/brainbox/egress-brain/egress-brain.sock",
+        NULL, "egress gateway for https:// model endpoints"),
+    STR(ca_file, "path", "/run/brainbox/public/ca.pem", NULL,
+        "root certificate of the egress gateway"),
+    INT(db_connections, "", "4", 1, 32, "connections to PostgreSQL"),
+    INT(db_timeout_ms, "ms", "5000", 100, 600000,
+        "longest wait for the database"),
+    INT(lease_ms, "ms", "6000", 500, 600000,
+        "life of a run's lease without renewal"),
+    INT(heartbeat_seconds, "s", "15", 1, 600,
+        "time between heartbeats of an event stream"),
+    INT(step_limit, "", "50", 1, 1000,
+        "most model calls or runbook steps in a turn"),
+    INT(turn_seconds, "s", "3600", 1, 86400, "longest turn"),
+    INT(model_timeout_seconds, "s", "600", 1, 3600, "longest model call"),
+    INT(model_attempts, "", "3", 1, 10,
+        "tries of a model call before its first token (connect errors, 429, "
+        "503)"),
+    INT(model_answer_bytes, "bytes", "4194304", 1024, 67108864,
+        "longest model answer"),
+    INT(execute_timeout_seconds, "s", "120", 1, 3600,
+        "time limit of a command that names none"),
+    INT(grace_ms, "ms", "3000", 0, 600000,
+        "time for calls to end at shutdown"),
+    INT(notify_fd, "", "-1", -1, 1024,
+        "descriptor that gets a newline once the service answers"),
+    {"migrate", AG_CONF_BOOL, "", "false", 0, 1, NULL, O(migrate),
+     "apply the migrations and exit"},
+};
+
+const struct ag_conf brain_conf_table = {
+    .program = "brain_svc",
+    .summary = "runs agents: sessions, events, the agent loop",
+    .usage = "[options]",
+    .options = options,
+    .n_options = sizeof(options) / sizeof(options[0]),
+};
+
+int
+brain_conf_check(const struct brain_conf *conf, struct ag_err *err)
+{
+    ag_str_t url = ag_str(conf->model_base_url);
+    ag_str_t harness = ag_str(conf->harness_default);
+
+    if (url.n > 0 && !ag_str_starts(url, AG_STR("http://"))
+        && !ag_str_starts(url, AG_STR("https://")))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "model_base_url: must begin with http:// or "
+                          "https://");
+    if (harness.n > 0 && !ag_str_is(harness, "native")
+        && !ag_str_is(harness, "runbook"))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "harness_default: \"%.*s\" is none of native, "
+                          "runbook",
+                          AG_FMT(harness));
+    return 0;
+}

@@ -1,0 +1,43 @@
+/*
+ * Events in memory: making one, and the log of a session in order of seq.
+ *
+ * An event is a JSON object with `id`, `type` and `processed_at`; it is stored
+ * and sent as it is.
+ */
+#ifndef BRAIN_LOG_H
+#define BRAIN_LOG_H
+
+#include "lib/id.h"
+#include "lib/json.h"
+
+struct brain_event {
+    int64_t seq;
+    const char *id, *type; /* point into `body` */
+    json_t *body;          /* owned reference */
+};
+
+struct brain_log {
+    struct brain_event *at;
+    size_t n, cap;
+};
+
+/* A new event with a new id and the time of now. Never NULL. */
+json_t *brain_event_new(const char *type);
+/* `content` of one text block. */
+json_t *brain_text_content(ag_str_t text);
+
+const char *brain_event_id(const json_t *event);
+const char *brain_event_type(const json_t *event);
+
+void brain_log_release(struct brain_log *log);
+/* Put `body` (a reference is taken) in its place; a seq that is there already
+ * stays as it is. */
+void brain_log_put(struct brain_log *log, int64_t seq, json_t *body);
+/* Highest seq; 0 when empty. */
+int64_t brain_log_last(const struct brain_log *log);
+
+/* All text of an event's `content` blocks, joined by newlines. */
+int brain_event_text(const json_t *event, struct ag_buf *out,
+                     struct ag_err *err);
+
+#endif

@@ -1,0 +1,76 @@
+/*
+ * Runs: sessions that are doing something now.
+ *
+ * A run is held under a lease, knows the session's log, and is in one state.
+ * Its driver (brain_harness.h) takes the next step; the functions here are what
+ * a driver may do. A run is freed by brain_run.c alone.
+ */
+#ifndef BRAIN_RUN_H
+#define BRAIN_RUN_H
+
+#include "brain_svc/brain.h"
+#include "brain_svc/brain_harness.h"
+#include "brain_svc/brain_log.h"
+
+enum brain_run_state {
+    BRAIN_RUN_LOADING,   /* reading agent and log */
+    BRAIN_RUN_DECIDING,  /* nothing is under way: choose the next step */
+    BRAIN_RUN_THINKING,  /* the driver works (a model call) */
+    BRAIN_RUN_TOOL,      /* a tool call is under way */
+    BRAIN_RUN_RECORDING, /* events are being committed */
+    BRAIN_RUN_ENDING,    /* the sandbox is being destroyed, the turn closed */
+    BRAIN_RUN_GONE,      /* lease lost or session ended: freed once idle */
+};
+
+/* ---- for the services ---------------------------------------------------- */
+
+struct brain_runs *brain_runs_new(struct brain *brain);
+/* Gives every lease back; `done(arg)` when the database has answered. */
+void brain_runs_stop(struct brain_runs *runs, void (*done)(void *arg),
+                     void *arg);
+void brain_runs_free(struct brain_runs *runs);
+
+/* User events were stored: the session's run goes on, or is claimed. */
+void brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
+                    json_t *const *events, size_t n);
+/* The session has ended: stop what it does and forget it. */
+void brain_run_drop(struct brain *brain, ag_str_t session);
+
+/* ---- for drivers --------------------------------------------------------- */
+
+struct brain *brain_run_brain(const struct brain_run *run);
+ag_str_t brain_run_session(const struct brain_run *run);
+/* The pinned agent. Views live as long as the run. */
+ag_str_t brain_run_system(const struct brain_run *run);
+ag_str_t brain_run_model(const struct brain_run *run);
+int brain_run_max_steps(const struct brain_run *run);
+const struct brain_log *brain_run_log(const struct brain_run *run);
+/* Index in the log of the first event of this turn. */
+size_t brain_run_turn(const struct brain_run *run);
+
+/* The driver has begun something and will come back. */
+void brain_run_thinking(struct brain_run *run);
+/* What the driver keeps for a step; NULL when none. */
+void brain_run_set_driver(struct brain_run *run, void *driver);
+void *brain_run_driver(const struct brain_run *run);
+
+/* Commit events (references are taken over), then go on. */
+void brain_run_append(struct brain_run *run, json_t **events, size_t n);
+/*
+ * End the turn: destroy the sandbox, then commit `events` and
+ * session.status_idle with {"type": stop_reason}. A user event that came
+ * meanwhile makes the turn go on instead.
+ */
+void brain_run_end_turn(struct brain_run *run, json_t **events, size_t n,
+                        const char *stop_reason);
+
+/* A session.error event of the contract. */
+json_t *brain_error_event(const char *type, const char *retry_status,
+                          const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Add to the session's usage. */
+void brain_run_count_tokens(struct brain_run *run, int64_t input,
+                            int64_t output);
+
+#endif

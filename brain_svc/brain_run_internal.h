@@ -1,0 +1,87 @@
+/*
+ * The run itself: shared by brain_run.c (states, log, ending), brain_lease.c
+ * (who owns it) and brain_tool.c (the two tools). Nobody else includes it.
+ */
+#ifndef BRAIN_RUN_INTERNAL_H
+#define BRAIN_RUN_INTERNAL_H
+
+#include <uthash.h>
+
+#include "brain_svc/brain_run.h"
+#include "brain_svc/brain_store.h"
+
+struct brain_tool;
+
+struct brain_run {
+    UT_hash_handle hh;
+    struct brain *brain;
+    char session[AG_ID_TEXT];
+    ag_str_t tenant;
+    int64_t fence;
+    enum brain_run_state state;
+    struct ag_arena *arena; /* agent's texts */
+
+    /* the pinned agent */
+    const struct brain_harness *harness;
+    ag_str_t model, system, environment_id;
+    int max_steps;
+    int64_t turn_ms;
+
+    struct brain_log log;
+    size_t turn;            /* index of the first event of this turn */
+    int64_t turn_started_us;
+    bool has_begun;         /* session.status_running is in the log */
+    bool has_sandbox;       /* a tool ran in this turn: destroy at the end */
+    bool is_interrupted, is_over_time;
+    bool is_dropped;        /* free as soon as nothing is under way */
+    bool was_renewed;       /* a renewal that covers it is under way */
+    bool wants_reload;      /* the log in the database has more than ours */
+
+    /* the write that is under way, kept until it is known to have happened */
+    enum brain_write write;
+    json_t **events;
+    size_t n_events, n_ended;
+    struct ag_timer retry;
+
+    struct ag_timer turn_timer;
+    void *driver;
+    struct brain_tool *tool;
+};
+
+struct brain_runs {
+    struct brain *brain;
+    struct brain_run *all; /* hash by session */
+    struct ag_timer renew, reap;
+    bool has_claimed;      /* the first claim also takes back what was ours */
+    bool is_stopping;
+    int n_releases;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+};
+
+struct brain_run *brain_run_find(struct brain *brain, ag_str_t session);
+/* A claimed run begins: reads what it needs and goes on. */
+void brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
+                     int64_t fence, int64_t turn_started_us);
+/* Another brain has it, or the session has ended. */
+void brain_run_lose(struct brain_run *run, const char *why);
+/* Something that was under way is over: choose the next step. */
+void brain_run_next(struct brain_run *run);
+/* The one function that changes state. */
+void brain_run_enter(struct brain_run *run, enum brain_run_state next);
+
+/* Claim the runs that wait, or one session's ("" is any). */
+void brain_lease_claim(struct brain_runs *runs, ag_str_t session);
+void brain_lease_begin(struct brain_runs *runs);
+void brain_lease_release(struct brain_run *run);
+
+/* Run the tool call of this event; ends in brain_run_append with its result. */
+void brain_tool_start(struct brain_run *run, const struct brain_event *event);
+/* Stop it: the result says so. */
+void brain_tool_cancel(struct brain_run *run);
+void brain_tool_free(struct brain_run *run);
+/* Destroy the session's sandbox, then call `done(run)`. */
+void brain_tool_end_turn(struct brain_run *run,
+                         void (*done)(struct brain_run *run));
+
+#endif

@@ -1,0 +1,524 @@
+/*
+ * The two tools: from a tool_use event to its tool_result.
+ *
+ * The event's id is the call id, so a call is repeated without fear: after a
+ * crash, or while sandbox_svc is restarted, it returns what it returned or
+ * would have returned, or that nobody knows. A sandbox that was lost in
+ * mid-turn is replaced, and the result says so.
+ */
+#include "brain_svc/brain_run_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "agent_rpc.h"
+#include "sandbox.pb-c.h"
+
+#define RETRY_MS 500
+#define RETRIES_MAX 40
+#define EXECUTE_SLACK_MS 30000 /* beyond the command's own time limit */
+#define RESULT_MAX (8 * 1024 * 1024)
+
+struct brain_tool {
+    struct brain_run *run; /* NULL: cut off, free when it comes back */
+    struct brain *brain;
+    char id[AG_ID_TEXT], session[AG_ID_TEXT];
+    bool is_execute, is_cancelled, is_replaced, has_result;
+    char *command, *sandbox_id, *task, *environment_id, *stdin_text;
+    int32_t timeout_seconds;
+    int retries;
+    struct ag_rpc_client_call *call;
+    struct ag_timer retry;
+    json_t *result;
+    bool is_error;
+    void (*turn_ended)(struct brain_run *run);
+};
+
+static void tool_send(struct brain_tool *t);
+
+static void
+tool_free(struct brain_tool *t)
+{
+    ag_timer_stop(t->brain->loop, &t->retry);
+    json_decref(t->result);
+    free(t->command);
+    free(t->sandbox_id);
+    free(t->task);
+    free(t->environment_id);
+    free(t->stdin_text);
+    free(t);
+}
+
+/* The result event; the tool is over. */
+static void
+tool_finish(struct brain_tool *t, ag_str_t text, bool is_error)
+{
+    struct brain_run *run = t->run;
+    json_t *e;
+
+    if (run == NULL) {
+        tool_free(t);
+        return;
+    }
+    e = brain_event_new("agent.tool_result");
+    json_object_set_new(e, "tool_use_id", json_string(t->id));
+    json_object_set_new(e, "content", brain_text_content(text));
+    json_object_set_new(e, "is_error", json_boolean(is_error));
+    run->tool = NULL;
+    tool_free(t);
+    brain_run_append(run, &e, 1);
+}
+
+static void
+tool_finish_json(struct brain_tool *t, const json_t *result, bool is_error)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(RESULT_MAX);
+    struct ag_err err;
+
+    if (ag_json_dump(result, &text, &err) < 0)
+        tool_finish(t, ag_str(err.msg), true);
+    else
+        tool_finish(t, ag_buf_str(&text), is_error);
+}
+
+static void
+retry_now(struct ag_timer *timer)
+{
+    struct brain_tool *t
+        = (struct brain_tool *)((char *)timer
+                                - offsetof(struct brain_tool, retry));
+
+    tool_send(t);
+}
+
+/*
+ * The service cannot be reached: it may be restarting. Anything else is the
+ * model's to read.
+ */
+static void
+tool_failed(struct brain_tool *t, const struct ag_err *err)
+{
+    bool is_passing = err->kind == AG_ERR_UNAVAILABLE;
+
+    if (t->run == NULL) {
+        tool_free(t);
+        return;
+    }
+    if (is_passing && !t->is_cancelled && t->retries++ < RETRIES_MAX) {
+        ag_log(AG_WARN, "tool.retried", AG_S("session", t->session),
+               AG_S("call", t->id), AG_E(err));
+        ag_timer_start(t->brain->loop, &t->retry, RETRY_MS);
+        return;
+    }
+    tool_finish(t,
+                t->is_cancelled ? AG_STR("cancelled: the turn was interrupted")
+                                : ag_str(err->msg),
+                true);
+}
+
+/* ---- provision --------------------------------------------------------- */
+
+static json_t *
+string_list(char **items, size_t n)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, ag_json_from_str(ag_str(items[i])));
+    return list;
+}
+
+static void
+provisioned(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
+{
+    const Agent__Sandbox__V1__ProvisionResponse *m
+        = (const Agent__Sandbox__V1__ProvisionResponse *)reply;
+    AG_AUTO(ag_json_decref) json_t *result = NULL;
+    struct brain_tool *t = arg;
+    const Agent__Sandbox__V1__Limits *l;
+
+    t->call = NULL;
+    if (err != NULL) {
+        tool_failed(t, err);
+        return;
+    }
+    if (t->run == NULL) {
+        tool_free(t);
+        return;
+    }
+    if (t->is_execute) {
+        /* The lost sandbox is replaced: now the command. */
+        tool_send(t);
+        return;
+    }
+    l = m->limits;
+    result = json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:s}", "sandbox_id", m->sandbox_id, "image",
+        m->image, "workdir", m->workdir, "env_names",
+        string_list(m->env_names, m->n_env_names), "allowed_hosts",
+        string_list(m->allowed_hosts, m->n_allowed_hosts), "expires_at",
+        m->expires_at);
+    if (l != NULL)
+        json_object_set_new(
+            result, "limits",
+            json_pack("{s:I, s:I, s:I, s:I, s:i}", "memory_bytes",
+                      (json_int_t)l->memory_bytes, "cpu_milli",
+                      (json_int_t)l->cpu_milli, "pids", (json_int_t)l->pids,
+                      "disk_bytes", (json_int_t)l->disk_bytes,
+                      "timeout_seconds", (int)l->timeout_seconds));
+    tool_finish_json(t, result, false);
+}
+
+static void
+send_provision(struct brain_tool *t)
+{
+    Agent__Sandbox__V1__ProvisionRequest m
+        = AGENT__SANDBOX__V1__PROVISION_REQUEST__INIT;
+    struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS * 3, NULL, 0};
+    char id[AG_ID_TEXT + 16];
+
+    m.session_id = t->session;
+    m.call_id = t->id;
+    if (t->is_execute) {
+        (void)snprintf(id, sizeof(id), "%s.%d", t->id, t->retries);
+        m.call_id = id;
+        m.task_description
+            = (char *)(uintptr_t) "replaces a sandbox that was lost";
+    } else {
+        m.task_description = t->task;
+        m.environment_id = t->environment_id;
+    }
+    t->call = ag_rpc_unary(
+        t->brain->sandbox,
+        &agent__sandbox__v1__sandbox_service__provision__rpc, &m.base, &opts,
+        provisioned, t);
+}
+
+/* ---- execute ----------------------------------------------------------- */
+
+static void
+set_bytes(json_t *obj, const char *key, ProtobufCBinaryData b)
+{
+    json_object_set_new(obj, key, ag_json_from_str(ag_str_n(b.data, b.len)));
+}
+
+static const char *
+outcome_name(int outcome)
+{
+    static const char *const names[] = {"unspecified", "exited", "timed_out",
+                                        "limit_reached", "unknown",
+                                        "cancelled"};
+
+    return (size_t)outcome < sizeof(names) / sizeof(names[0]) ? names[outcome]
+                                                              : "unspecified";
+}
+
+#define OUTCOME(x) AGENT__SANDBOX__V1__EXECUTE_RESULT__OUTCOME__##x
+
+static json_t *
+result_json(const struct brain_tool *t,
+            const Agent__Sandbox__V1__ExecuteResult *r)
+{
+    json_t *j = json_pack("{s:i}", "exit_code", (int)r->exit_code);
+
+    if (r->outcome != OUTCOME(EXITED))
+        json_object_set_new(j, "outcome",
+                            json_string(outcome_name((int)r->outcome)));
+    if (r->outcome == OUTCOME(UNKNOWN))
+        json_object_set_new(
+            j, "note",
+            json_string("the command was started before a crash and its end "
+                        "was not seen: it may have had effects, and was not "
+                        "run again"));
+    if (r->limit[0] != '\0')
+        json_object_set_new(j, "limit", json_string(r->limit));
+    if (r->signal != 0)
+        json_object_set_new(j, "signal", json_integer(r->signal));
+    set_bytes(j, "stdout", r->stdout);
+    set_bytes(j, "stderr", r->stderr);
+    if (r->truncated) {
+        json_object_set_new(j, "truncated", json_true());
+        json_object_set_new(j, "output_file", json_string(r->output_file));
+    }
+    json_object_set_new(j, "wall_ms", json_integer(r->wall_ms));
+    if (t->is_replaced)
+        json_object_set_new(
+            j, "sandbox",
+            json_string("replaced: the one before was lost; /workspace is "
+                        "kept, all else is new"));
+    return j;
+}
+
+static void
+execute_item(void *arg, const ProtobufCMessage *item)
+{
+    const Agent__Sandbox__V1__ExecuteResponse *m
+        = (const Agent__Sandbox__V1__ExecuteResponse *)item;
+    struct brain_tool *t = arg;
+
+    if (m->item_case != AGENT__SANDBOX__V1__EXECUTE_RESPONSE__ITEM_RESULT
+        || t->result != NULL)
+        return;
+    t->result = result_json(t, m->result);
+    t->is_error = m->result->outcome != OUTCOME(EXITED)
+                  || m->result->exit_code != 0;
+}
+
+/* A provision is among the calls of this turn, so the sandbox was lost. */
+static bool
+was_provisioned(const struct brain_run *run)
+{
+    for (size_t i = run->turn; i < run->log.n; i++) {
+        const struct brain_event *e = &run->log.at[i];
+
+        if (strcmp(e->type, "agent.tool_use") == 0
+            && ag_str_is(ag_json_str(json_object_get(e->body, "name")),
+                         "sandbox_provision"))
+            return true;
+    }
+    return false;
+}
+
+static void
+executed(void *arg, const struct ag_err *err)
+{
+    struct brain_tool *t = arg;
+    struct ag_err lost;
+
+    t->call = NULL;
+    if (t->run != NULL && err != NULL && err->kind == AG_ERR_PRECONDITION
+        && !t->is_replaced && was_provisioned(t->run)) {
+        t->is_replaced = true;
+        send_provision(t);
+        return;
+    }
+    if (t->result != NULL) {
+        tool_finish_json(t, t->result, t->is_error);
+        return;
+    }
+    if (err == NULL)
+        ag_err_set(&lost, AG_ERR_UNAVAILABLE, "sandbox_svc sent no result");
+    tool_failed(t, err != NULL ? err : &lost);
+}
+
+static void
+send_execute(struct brain_tool *t)
+{
+    Agent__Sandbox__V1__ExecuteRequest m
+        = AGENT__SANDBOX__V1__EXECUTE_REQUEST__INIT;
+    struct ag_rpc_call_opts opts = {
+        (int64_t)t->timeout_seconds * 1000 + EXECUTE_SLACK_MS, NULL, 0};
+
+    m.session_id = t->session;
+    m.call_id = t->id;
+    if (!t->is_replaced)
+        m.sandbox_id = t->sandbox_id;
+    m.command = t->command;
+    m.timeout_seconds = t->timeout_seconds;
+    m.stdin.data = (uint8_t *)t->stdin_text;
+    m.stdin.len = strlen(t->stdin_text);
+    t->call = ag_rpc_stream(t->brain->sandbox,
+                            &agent__sandbox__v1__sandbox_service__execute__rpc,
+                            &m.base, &opts, execute_item, executed, t);
+}
+
+static void
+tool_send(struct brain_tool *t)
+{
+    if (t->is_execute)
+        send_execute(t);
+    else
+        send_provision(t);
+}
+
+/* ---- input ------------------------------------------------------------- */
+
+static int
+get_text(const json_t *input, const char *key, bool is_required, char **out,
+         struct ag_err *err)
+{
+    ag_str_t v = {NULL, 0};
+
+    if (ag_json_get_str(input, key, &v, err) < 0)
+        return -1;
+    if (is_required && v.n == 0)
+        return ag_err_set(err, AG_ERR_INVALID, "%s: is required", key);
+    if (v.n > 0 && memchr(v.p, '\0', v.n) != NULL)
+        return ag_err_set(err, AG_ERR_INVALID, "%s: holds a NUL byte", key);
+    free(*out);
+    *out = ag_str_dup(v);
+    return 0;
+}
+
+static int
+check_keys(const json_t *input, const char *const *known, struct ag_err *err)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)input, key, value)
+    {
+        size_t i = 0;
+
+        while (known[i] != NULL && strcmp(known[i], key) != 0)
+            i++;
+        if (known[i] == NULL)
+            return ag_err_set(err, AG_ERR_INVALID,
+                              "%.64s: is no argument of this tool", key);
+    }
+    return 0;
+}
+
+static int
+read_execute(struct brain_tool *t, const json_t *input, struct ag_err *err)
+{
+    static const char *const known[]
+        = {"command", "sandbox_id", "timeout_seconds", "stdin", NULL};
+    int64_t timeout = t->brain->conf.execute_timeout_seconds;
+
+    if (check_keys(input, known, err) < 0
+        || get_text(input, "command", true, &t->command, err) < 0
+        || get_text(input, "sandbox_id", false, &t->sandbox_id, err) < 0
+        || get_text(input, "stdin", false, &t->stdin_text, err) < 0
+        || ag_json_get_i64(input, "timeout_seconds", &timeout, err) < 0)
+        return -1;
+    if (timeout < 1 || timeout > 3600)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "timeout_seconds: must be 1 to 3600");
+    t->timeout_seconds = (int32_t)timeout;
+    return 0;
+}
+
+static int
+read_provision(struct brain_tool *t, const json_t *input, struct ag_err *err)
+{
+    static const char *const known[]
+        = {"task_description", "environment", NULL};
+
+    if (check_keys(input, known, err) < 0
+        || get_text(input, "task_description", false, &t->task, err) < 0
+        || get_text(input, "environment", false, &t->environment_id, err) < 0)
+        return -1;
+    if (t->environment_id[0] == '\0') {
+        free(t->environment_id);
+        t->environment_id = ag_str_dup(t->run->environment_id);
+    }
+    return 0;
+}
+
+static int
+read_call(struct brain_tool *t, const struct brain_event *event,
+          struct ag_err *err)
+{
+    ag_str_t name = ag_json_str(json_object_get(event->body, "name"));
+    const json_t *input = json_object_get(event->body, "input");
+    ag_str_t broken = ag_json_str(
+        json_object_get(event->body, "brainbox.input_error"));
+
+    if (broken.n > 0)
+        return ag_err_set(err, AG_ERR_INVALID, "%.*s", AG_FMT(broken));
+    if (!json_is_object(input))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "the arguments are not a JSON object");
+    t->is_execute = ag_str_is(name, "sandbox_execute");
+    if (t->is_execute)
+        return read_execute(t, input, err);
+    if (ag_str_is(name, "sandbox_provision"))
+        return read_provision(t, input, err);
+    return ag_err_set(err, AG_ERR_INVALID,
+                      "unknown tool \"%.*s\": the tools are sandbox_provision "
+                      "and sandbox_execute",
+                      AG_FMT(name));
+}
+
+/* ---- for the run ------------------------------------------------------- */
+
+static struct brain_tool *
+tool_new(struct brain_run *run, const char *id)
+{
+    struct brain_tool *t = ag_xcalloc(1, sizeof(*t));
+
+    t->run = run;
+    t->brain = run->brain;
+    t->retry.fn = retry_now;
+    (void)snprintf(t->id, sizeof(t->id), "%s", id);
+    memcpy(t->session, run->session, sizeof(t->session));
+    t->command = ag_str_dup(AG_STR(""));
+    t->sandbox_id = ag_str_dup(AG_STR(""));
+    t->task = ag_str_dup(AG_STR(""));
+    t->environment_id = ag_str_dup(AG_STR(""));
+    t->stdin_text = ag_str_dup(AG_STR(""));
+    return t;
+}
+
+void
+brain_tool_start(struct brain_run *run, const struct brain_event *event)
+{
+    struct brain_tool *t = tool_new(run, event->id);
+    struct ag_err err;
+
+    run->tool = t;
+    if (read_call(t, event, &err) < 0)
+        tool_finish(t, ag_str(err.msg), true);
+    else
+        tool_send(t);
+}
+
+void
+brain_tool_cancel(struct brain_run *run)
+{
+    struct brain_tool *t = run->tool;
+
+    t->is_cancelled = true;
+    if (t->call != NULL) {
+        ag_rpc_cancel(t->call);
+    } else {
+        ag_timer_stop(t->brain->loop, &t->retry);
+        tool_finish(t, AG_STR("cancelled: the turn was interrupted"), true);
+    }
+}
+
+void
+brain_tool_free(struct brain_run *run)
+{
+    struct brain_tool *t = run->tool;
+
+    run->tool = NULL;
+    t->run = NULL;
+    if (t->call != NULL)
+        ag_rpc_cancel(t->call);
+    else
+        tool_free(t);
+}
+
+static void
+turn_ended(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
+{
+    struct brain_tool *t = arg;
+    struct brain_run *run = t->run;
+    void (*done)(struct brain_run *run) = t->turn_ended;
+
+    (void)reply;
+    /* The sandbox then dies at its time limit, or with sandbox_svc. */
+    if (err != NULL)
+        ag_log(AG_WARN, "sandbox.end_failed", AG_S("session", t->session),
+               AG_E(err));
+    tool_free(t);
+    done(run);
+}
+
+void
+brain_tool_end_turn(struct brain_run *run,
+                    void (*done)(struct brain_run *run))
+{
+    Agent__Sandbox__V1__EndTurnRequest m
+        = AGENT__SANDBOX__V1__END_TURN_REQUEST__INIT;
+    struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, NULL, 0};
+    struct brain_tool *t = tool_new(run, "");
+
+    t->turn_ended = done;
+    m.session_id = t->session;
+    ag_rpc_unary(run->brain->sandbox,
+                 &agent__sandbox__v1__sandbox_service__end_turn__rpc, &m.base,
+                 &opts, turn_ended, t);
+}

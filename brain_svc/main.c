@@ -1,0 +1,154 @@
+/*
+ * brain_svc: wiring and the order of shutdown, nothing else.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "brain_svc/brain.h"
+#include "brain_svc/brain_http.h"
+#include "brain_svc/brain_hub.h"
+#include "brain_svc/brain_run.h"
+#include "lib/daemon.h"
+#include "lib/migrate.h"
+
+static int
+die(const struct ag_err *err)
+{
+    ag_log(AG_ERROR, "service.failed", AG_E(err));
+    return 1;
+}
+
+static int
+migrate(const struct brain_conf *conf)
+{
+    struct ag_err err;
+    int applied;
+
+    if (ag_migrate(conf->database_owner, "brain", conf->sql_dir, &applied,
+                   &err)
+        < 0)
+        return die(&err);
+    return 0;
+}
+
+/* ---- shutdown: server, then runs, then the loop -------------------------- */
+
+static void
+runs_stopped(void *arg)
+{
+    ag_loop_stop(((struct brain *)arg)->loop);
+}
+
+static void
+server_stopped(void *arg)
+{
+    struct brain *brain = arg;
+
+    brain_runs_stop(brain->runs, runs_stopped, brain);
+}
+
+static void
+on_term(void *arg)
+{
+    struct brain *brain = arg;
+
+    ag_log(AG_INFO, "service.stopping", AG_I("grace_ms", brain->conf.grace_ms));
+    /* Streams would outlast any grace: end them first. */
+    brain_hub_free(brain->hub);
+    brain->hub = brain_hub_new(brain);
+    ag_rpc_server_stop(brain->server, brain->conf.grace_ms, server_stopped,
+                       brain);
+}
+
+/* ---- start --------------------------------------------------------------- */
+
+static int
+start(struct brain *brain, struct ag_err *err)
+{
+    struct brain_conf *conf = &brain->conf;
+
+    brain->key = ag_assertion_key_load(conf->assertion_key, err);
+    if (brain->key == NULL)
+        return -1;
+    brain->loop = ag_loop_new(err);
+    if (brain->loop == NULL
+        || ag_loop_on_term(brain->loop, on_term, brain, err) < 0)
+        return -1;
+    brain->rpc = ag_rpc_new(brain->loop, err);
+    brain->http = brain->rpc == NULL ? NULL : brain_http_new(brain->loop, err);
+    if (brain->http == NULL)
+        return -1;
+    brain->db = ag_db_new(brain->loop, conf->database,
+                          (int)conf->db_connections, conf->db_timeout_ms, err);
+    if (brain->db == NULL)
+        return -1;
+    brain->vault = ag_rpc_channel_new(brain->rpc, conf->vault);
+    brain->sandbox = ag_rpc_channel_new(brain->rpc, conf->sandbox);
+    brain->hub = brain_hub_new(brain);
+    brain->runs = brain_runs_new(brain);
+    brain->server = ag_rpc_server_new(brain->rpc, "brain-ingress");
+    brain_agent_register(brain);
+    brain_environment_register(brain);
+    brain_session_register(brain);
+    brain_event_register(brain);
+    if (ag_rpc_server_listen_unix(brain->server, conf->listen_ingress, err)
+            < 0
+        || ag_rpc_server_start(brain->server, err) < 0)
+        return -1;
+    return 0;
+}
+
+static void
+stop(struct brain *brain)
+{
+    ag_rpc_server_free(brain->server);
+    ag_db_free(brain->db);
+    brain_runs_free(brain->runs);
+    brain_hub_free(brain->hub);
+    brain_http_free(brain->http);
+    ag_rpc_channel_free(brain->vault);
+    ag_rpc_channel_free(brain->sandbox);
+    ag_rpc_free(brain->rpc);
+    ag_loop_free(brain->loop);
+    ag_assertion_key_free(brain->key);
+}
+
+int
+main(int argc, char **argv)
+{
+    struct brain brain = {0};
+    enum ag_log_level level;
+    struct ag_err err;
+    int n_words;
+
+    ag_log_init("brain", AG_INFO);
+    if (ag_conf_load(&brain_conf_table, argc, argv, &brain.conf, &n_words,
+                     &err) < 0
+        || brain_conf_check(&brain.conf, &err) < 0)
+        return die(&err);
+    if (n_words > 0
+        || ag_log_level_parse(ag_str(brain.conf.log_level), &level) < 0) {
+        ag_err_set(&err, AG_ERR_INVALID, "%s",
+                   n_words > 0 ? "brain_svc takes no words, only options "
+                                 "(--help)"
+                               : "log_level: must be debug, info, warn or "
+                                 "error");
+        return die(&err);
+    }
+    ag_log_init("brain", level);
+    if (brain.conf.migrate)
+        return migrate(&brain.conf);
+    if (ag_daemon_confine(brain.conf.user, &err) < 0)
+        return die(&err);
+    if (start(&brain, &err) < 0)
+        return die(&err);
+    ag_log(AG_INFO, "service.started",
+           AG_S("listen", brain.conf.listen_ingress),
+           AG_S("harness", brain_harness_default(&brain)));
+    ag_daemon_ready((int)brain.conf.notify_fd);
+    ag_loop_run(brain.loop);
+    stop(&brain);
+    ag_log(AG_INFO, "service.stopped", AG_S("instance", brain.conf.instance));
+    ag_conf_release(&brain_conf_table, &brain.conf);
+    return 0;
+}
