@@ -27,7 +27,7 @@ ngx_agent_ctx_cleanup(void *data)
 }
 
 
-static ngx_agent_ctx_t *
+ngx_agent_ctx_t *
 ngx_agent_ctx_create(ngx_http_request_t *r)
 {
     ngx_agent_ctx_t     *ctx;

@@ -121,6 +121,7 @@ extern ngx_module_t  ngx_agent_module;
 ngx_agent_ctx_t *ngx_agent_get_ctx(ngx_http_request_t *r);
 
 /* ngx_agent_auth.c: phases */
+ngx_agent_ctx_t *ngx_agent_ctx_create(ngx_http_request_t *r);
 ngx_int_t ngx_agent_access_handler(ngx_http_request_t *r);
 /*
  * Ask for an assertion over `digest` (32 bytes, or NULL for one of any

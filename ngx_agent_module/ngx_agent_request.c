@@ -212,6 +212,10 @@ ngx_agent_collect_buf(ngx_http_request_t *r, ngx_buf_t *b, struct ag_buf *out)
     u_char         *p;
     struct ag_err   err = AG_ERR_INIT;
 
+    if (ngx_buf_size(b) == 0) {
+        return NGX_OK;
+    }
+
     if (ngx_buf_in_memory(b)) {
         ag_buf_add(out, ag_str_n(b->pos, b->last - b->pos));
         return NGX_OK;

@@ -363,9 +363,21 @@ ngx_agent_header_filter(ngx_http_request_t *r)
     lcf = ngx_http_get_module_loc_conf(r, ngx_agent_module);
     ctx = ngx_agent_get_ctx(r);
 
-    if (lcf->mode == NGX_AGENT_OFF || r != r->main || ctx == NULL
-        || ctx->answer != NGX_AGENT_ANSWER_NONE)
-    {
+    if (lcf->mode == NGX_AGENT_OFF || r != r->main) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (ctx == NULL) {
+
+        /* nginx refused before our access phase, 413 for example */
+
+        ctx = ngx_agent_ctx_create(r);
+        if (ctx == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ctx->answer != NGX_AGENT_ANSWER_NONE) {
         return ngx_http_next_header_filter(r);
     }
 
@@ -373,7 +385,9 @@ ngx_agent_header_filter(ngx_http_request_t *r)
         return ngx_agent_replace(r, ctx, lcf);
     }
 
-    if (lcf->mode == NGX_AGENT_GRPC || r->upstream == NULL) {
+    if (lcf->mode == NGX_AGENT_GRPC || r->upstream == NULL
+        || ctx->match.route == NULL)
+    {
         ctx->answer = NGX_AGENT_ANSWER_OWN;
 
         if (ngx_agent_push_out(r, "request-id", &ctx->request_id) != NGX_OK) {

@@ -206,9 +206,10 @@ on_create_agent(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
     a->id = new_id("agent");
     a->type = copy("agent");
     a->name = copy(rq->name);
-    a->_description_case = (int)rq->_description_case;
-    if (rq->_description_case)
+    if (rq->_description_case != 0) {
+        a->_description_case = AGENT__BRAIN__V1__AGENT___DESCRIPTION_DESCRIPTION;
         a->description = copy(rq->description);
+    }
     a->model_json = copy_bytes(rq->model_json);
     a->tools_json = copy_bytes(rq->tools_json);
     a->metadata_json = copy_bytes(rq->metadata_json);
