@@ -1,0 +1,58 @@
+# Installing, running and testing. Included by the Makefile.
+
+need_root = @[ "$$(id -u)" -eq 0 ] || \
+            { echo "make $@ needs root: run \`sudo make $@\`" >&2; exit 1; }
+# A target that builds after `make deps` does so in a make of its own, since
+# what is installed decides how to build.
+again = $(MAKE) --no-print-directory MODE=$(MODE) CC=$(CC)
+
+.PHONY: deps deps-tests
+deps: ## install what building and running needs (root)
+	$(need_root)
+	@supervisor/deps.sh
+deps-tests: ## the same, and what the tests need (root)
+	$(need_root)
+	@supervisor/deps.sh --tests
+
+.PHONY: run demo
+run: ## keep the platform up until Ctrl-C (root)
+	$(need_root)
+	@$(again) deps && $(again) -j2 all
+	@BRAINBOX_BIN=$(B)/bin supervisor/run.sh
+demo: ## install, build, start, and carry one session to its end (root)
+	$(need_root)
+	@$(again) deps && $(again) -j2 all
+	@BRAINBOX_BIN=$(CURDIR)/$(B)/bin supervisor/demo/demo.sh
+
+# ----------------------------------------------------------------- tests ----
+.PHONY: tests quick check check-all
+tests: $(UNIT_BIN) $(INTEG_BIN) $(TOOL_BIN)
+quick: ## unit tests (at most two minutes)
+	@$(again) -j2 $(UNIT_BIN)
+	@tests/run.sh $(B) unit
+check: ## unit, integration, end to end (root, at most twenty minutes)
+	$(need_root)
+	@$(again) deps-tests && $(again) -j2 all tests && $(again) lint
+	@tests/run.sh $(B) unit integration e2e
+asan: ## all tests under ASan and UBSan (root)
+	@$(MAKE) --no-print-directory MODE=asan check-all
+tsan: ## unit tests and gRPC tests under TSan
+	@$(MAKE) --no-print-directory MODE=tsan -j2 $(UNIT_BIN:$(B)/%=build/tsan/%) \
+	  build/tsan/integration/rpc_test
+	@tests/run.sh build/tsan unit rpc
+check-all:
+	$(need_root)
+	@$(again) -j2 all tests
+	@tests/run.sh $(B) unit integration e2e
+
+.PHONY: lint format asan tsan bench install
+lint: ## rules of safety and layering
+	@tests/lint/lint.sh
+format: ## clang-format over services, lib and tests
+	clang-format -i lib/*.[ch] brain_svc/*.[ch] sandbox_svc/*.[ch] \
+	  vault_svc/*.[ch] tests/*/*.c
+bench: all ## numbers: memory, latencies, requests per second (root)
+	$(need_root)
+	@tests/bench/run.sh $(B)
+install: all ## install under PREFIX with systemd units (root)
+	@PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) BIN=$(B)/bin supervisor/install.sh
