@@ -159,7 +159,7 @@ BEGIN
     END LOOP;
     -- What the look-up functions read, as their owner.
     FOREACH t IN ARRAY ARRAY['tenant', 'api_key', 'session_grant', 'workload',
-        'stub']
+        'stub', 'audit']
     LOOP
         EXECUTE format(
             'CREATE POLICY look_up ON vault.%I FOR SELECT TO vault_owner
@@ -200,7 +200,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
     WHERE g.session_id = of_session
 $$;
 
--- How many of the hashes are stubs of anybody.
+CREATE FUNCTION vault.audit_tenant(of_id text)
+RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT a.tenant FROM vault.audit a WHERE a.id = of_id
+$$;
+
+-- Is the hash that of anybody's stub?
 CREATE FUNCTION vault.stub_is_known(hash bytea)
 RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$

@@ -1,0 +1,92 @@
+/*
+ * The state of vault_svc, shared by its files. Everything here belongs to the
+ * loop's thread.
+ */
+#ifndef VAULT_H
+#define VAULT_H
+
+#include "lib/assertion.h"
+#include "lib/db.h"
+#include "lib/rpc_server.h"
+#include "vault_svc/vault_conf.h"
+#include "vault_svc/vault_deployment.h"
+#include "vault_svc/vault_keeper.h"
+#include "vault_svc/vault_seal.h"
+#include "vault_svc/vault_shape.h"
+
+struct vault_chain; /* vault_audit.c */
+
+struct vault_tenant {
+    char name[64];
+    struct vault_keyring ring;
+    struct vault_chain *chain;
+};
+
+struct vault {
+    struct ag_loop *loop;
+    struct ag_db *db;
+    struct vault_keeper *keeper;
+    const struct vault_conf *conf;
+    struct vault_deployment deployment;
+    struct vault_shapes shapes;
+    struct ag_assertion_key *assertion_key;
+    unsigned char index_key[VAULT_KEY_BYTES]; /* hashes API keys */
+    struct ag_buf ca_pem;                     /* the root's certificate */
+    ag_str_t ca_der;
+    struct vault_tenant **tenants;
+    size_t n_tenants;
+    volatile uint64_t *generation; /* mapped; NULL: not configured */
+};
+
+/* Who a socket's calls come from. */
+struct vault_face {
+    struct vault *v;
+    bool is_admin;       /* root: no assertion, tenant from the metadata */
+    unsigned kinds;      /* 1 << enum vault_kind that workloads may have */
+};
+
+/* One call, from the handler to the reply; lives in the call's arena. */
+struct vault_op {
+    struct vault *v;
+    struct ag_rpc_call *call;
+    struct ag_arena *arena;
+    const void *request; /* the protobuf-c message */
+    struct ag_principal who;
+    struct vault_tenant *tenant;
+    const ProtobufCMessage *reply; /* sent once the audit row is committed */
+    void *state;                   /* of the method */
+};
+
+enum vault_scope { VAULT_READ, VAULT_WRITE, VAULT_ADMIN };
+
+/*
+ * Begin a call of a principal: checks the assertion and the scope. NULL when
+ * the call was failed already. With `bound_to` the assertion must be made for
+ * those bytes.
+ */
+struct vault_op *vault_op_begin(struct ag_rpc_call *call, const void *request,
+                                const struct vault_face *face,
+                                enum vault_scope scope,
+                                const ag_str_t *bound_to);
+/* Begin a call of a service, without a principal. */
+struct vault_op *vault_op_plain(struct ag_rpc_call *call, const void *request,
+                                const struct vault_face *face);
+
+/* Fail the call. Errors that are no fault of the caller are logged. */
+void vault_op_fail(struct vault_op *op, const struct ag_err *err);
+__attribute__((format(printf, 3, 4))) void
+vault_op_refuse(struct vault_op *op, enum ag_err_kind kind, const char *fmt,
+                ...);
+
+/* The tenant by name; NULL when there is none. */
+struct vault_tenant *vault_tenant_find(struct vault *v, ag_str_t name);
+
+/* NUL-terminated copy in the call's arena. */
+char *vault_op_text(struct vault_op *op, ag_str_t s);
+/* RFC 3339, in the call's arena. */
+char *vault_op_time(struct vault_op *op, int64_t us);
+
+/* Something was revoked or changed: nginx forgets what it cached. */
+void vault_generation_move(struct vault *v);
+
+#endif

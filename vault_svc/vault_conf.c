@@ -1,0 +1,76 @@
+/* The option table of vault_svc. An empty socket path is not served. */
+#include "vault_svc/vault_conf.h"
+
+#include <stddef.h>
+
+#define AT(field) offsetof(struct vault_conf, field)
+#define RUN "/run/brainbox/"
+
+static const struct ag_conf_option options[] = {
+    {"listen_ingress", AG_CONF_STR, "path",
+     RUN "vault-ingress/vault-ingress.sock", 0, 107, NULL, AT(listen_ingress),
+     "socket for ingress: identities, keys, vaults, audit"},
+    {"listen_brain", AG_CONF_STR, "path", RUN "vault-brain/vault-brain.sock",
+     0, 107, NULL, AT(listen_brain),
+     "socket for the brain: grants, policies, its own workloads"},
+    {"listen_sandbox", AG_CONF_STR, "path",
+     RUN "vault-sandbox/vault-sandbox.sock", 0, 107, NULL, AT(listen_sandbox),
+     "socket for sandbox_svc: workloads of sandboxes and jails"},
+    {"listen_egress", AG_CONF_STR, "path",
+     RUN "vault-egress/vault-egress.sock", 0, 107, NULL, AT(listen_egress),
+     "socket for egress: decisions"},
+    {"listen_admin", AG_CONF_STR, "path", RUN "vault-admin/vault-admin.sock",
+     0, 107, NULL, AT(listen_admin),
+     "socket for root's command line; also where `key create` connects"},
+    {"keeper", AG_CONF_STR, "path", RUN "keeper-vault/keeper-vault.sock", 1,
+     107, NULL, AT(keeper), "socket of vault_keeper"},
+    {"user", AG_CONF_STR, "", "brainbox-vault", 0, 64, NULL, AT(user),
+     "user to become when started as root"},
+    {"database", AG_CONF_STR, "conninfo",
+     "host=" RUN "pg dbname=brainbox user=vault_run", 1, 1024, NULL,
+     AT(database), "database, as the role that serves"},
+    {"owner_database", AG_CONF_STR, "conninfo",
+     "host=" RUN "pg dbname=brainbox user=vault_owner", 1, 1024, NULL,
+     AT(owner_database), "database, as the role that migrates"},
+    {"migrations", AG_CONF_STR, "path", "vault_svc/sql", 1, 4000, NULL,
+     AT(migrations), "folder of the migrations"},
+    {"deployment", AG_CONF_STR, "path", "", 0, 4000, NULL, AT(deployment),
+     "deployment.conf; empty: no destination is listed"},
+    {"rules", AG_CONF_STR, "path", "vault_svc/rules.conf", 1, 4000, NULL,
+     AT(rules), "shapes of known credentials and their hosts"},
+    {"generation", AG_CONF_STR, "path", RUN "public/generation", 0, 4000,
+     NULL, AT(generation), "file of the generation counter; empty: none"},
+    {"intermediate", AG_CONF_STR, "path",
+     RUN "egress-ca/intermediate.pem", 0, 4000, NULL, AT(intermediate),
+     "where the intermediate CA is written for egress; empty: nowhere"},
+    {"model_base_url", AG_CONF_STR, "url", "", 0, 1024, "MODEL_BASE_URL",
+     AT(model_base_url), "gateway that MODEL_API_KEY is bound to"},
+    {"model_api_key", AG_CONF_STR, "", "", 0, 65536, "MODEL_API_KEY",
+     AT(model_api_key), "becomes the default tenant's model credential"},
+    {"db_connections", AG_CONF_INT, "", "4", 1, 32, NULL, AT(db_connections),
+     "connections to the database"},
+    {"db_timeout_ms", AG_CONF_INT, "ms", "2000", 100, 60000, NULL,
+     AT(db_timeout_ms), "longest wait for the database"},
+    {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, AT(log_level),
+     "debug, info, warn or error"},
+    {"ready_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, AT(ready_fd),
+     "descriptor that gets a newline once the service answers"},
+    {"migrate", AG_CONF_BOOL, "", "false", 0, 0, NULL, AT(migrate),
+     "bring the schema up to date, make the tenant, then exit"},
+    {"tenant", AG_CONF_STR, "", "default", 1, 63, NULL, AT(tenant),
+     "tenant of --migrate and `key create`"},
+    {"name", AG_CONF_STR, "", "command line", 1, 256, NULL, AT(name),
+     "name of the key that `key create` makes"},
+    {"scopes", AG_CONF_STR, "", "read,write,admin", 1, 64, NULL, AT(scopes),
+     "scopes of the key that `key create` makes"},
+};
+
+const struct ag_conf vault_conf_table = {
+    "vault_svc", "identities, credentials, grants, decisions and audit",
+    "[options] [key create]", options, sizeof(options) / sizeof(options[0])};
+
+void
+vault_conf_release(struct vault_conf *conf)
+{
+    ag_conf_release(&vault_conf_table, conf);
+}

@@ -1,0 +1,21 @@
+/* Options of vault_svc. */
+#ifndef VAULT_CONF_H
+#define VAULT_CONF_H
+
+#include "lib/conf.h"
+
+struct vault_conf {
+    char *listen_ingress, *listen_brain, *listen_sandbox, *listen_egress;
+    char *listen_admin;
+    char *keeper, *user, *database, *owner_database, *migrations;
+    char *deployment, *rules, *generation, *intermediate, *log_level;
+    char *tenant, *name, *scopes, *model_base_url, *model_api_key;
+    int64_t db_connections, db_timeout_ms, ready_fd;
+    bool migrate;
+};
+
+extern const struct ag_conf vault_conf_table;
+
+void vault_conf_release(struct vault_conf *conf);
+
+#endif

@@ -1,0 +1,479 @@
+/*
+ * EgressService. Authorize reads what the session may use, decides
+ * (vault_authorize.c), writes the audit row and answers once it is committed.
+ * What cannot be read or does not check is an error, which egress turns into a
+ * refusal: it fails closed.
+ */
+#include "vault_svc/vault_egress.h"
+
+#include <stdio.h>
+
+#include "agent_rpc.h"
+#include "lib/log.h"
+#include "vault.pb-c.h"
+#include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_session.h"
+#include "vault_svc/vault_workload.h"
+
+enum { STUBS_MAX = 32 };
+
+struct authorize {
+    struct vault_op *op;
+    struct vault_ask ask;
+    struct vault_session session;
+    struct vault_decision decision;
+    ag_str_t address;
+    size_t checking; /* stub whose owner is looked up */
+    ag_secret_t *values; /* of held credentials that were opened */
+};
+
+static void
+release_values(struct authorize *a)
+{
+    for (size_t i = 0; a->values != NULL && i < a->session.n; i++)
+        ag_secret_release(&a->values[i]);
+}
+
+static ProtobufCBinaryData
+value_of(const struct authorize *a, size_t i)
+{
+    return (ProtobufCBinaryData){a->values[i].n, a->values[i].p};
+}
+
+static void
+fill_values(struct authorize *a, Agent__Vault__V1__AuthorizeResponse *out)
+{
+    struct ag_arena *arena = a->op->arena;
+
+    out->swaps = ag_arena_alloc(arena,
+                                (a->ask.n_stubs + 1) * sizeof(*out->swaps));
+    for (size_t i = 0; i < a->ask.n_stubs; i++) {
+        Agent__Vault__V1__Swap *s = ag_arena_alloc(arena, sizeof(*s));
+        agent__vault__v1__swap__init(s);
+        s->index = (int32_t)i;
+        s->value = value_of(a, a->decision.swaps[i]);
+        out->swaps[out->n_swaps++] = s;
+    }
+    out->scrub = ag_arena_alloc(arena,
+                                (a->session.n + 1) * sizeof(*out->scrub));
+    for (size_t i = 0; i < a->session.n; i++) {
+        if (a->values[i].p == NULL)
+            continue;
+        Agent__Vault__V1__ScrubPattern *p = ag_arena_alloc(arena, sizeof(*p));
+        agent__vault__v1__scrub_pattern__init(p);
+        p->value = value_of(a, i);
+        p->credential_id = vault_op_text(a->op, a->session.held[i].id);
+        out->scrub[out->n_scrub++] = p;
+    }
+}
+
+static void
+answer(struct authorize *a, const char *audit_id)
+{
+    Agent__Vault__V1__AuthorizeResponse out =
+        AGENT__VAULT__V1__AUTHORIZE_RESPONSE__INIT;
+    const struct vault_decision *d = &a->decision;
+
+    out.verdict = d->is_allowed
+                      ? AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ALLOW
+                      : AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__DENY;
+    out.reason = (char *)d->reason;
+    out.message = (char *)d->message;
+    out.http_status = d->http_status;
+    out.challenge_basic = d->challenge_basic;
+    out.session_id = vault_op_text(a->op, a->session.grant.session_id);
+    out.audit_id = (char *)audit_id;
+    if (d->is_allowed)
+        fill_values(a, &out);
+    if (d->is_allowed && d->destination != NULL) {
+        const struct vault_destination *dest = d->destination;
+        out.dial_address = dest->address == NULL ? "" : dest->address;
+        out.ca_file = dest->ca_file == NULL ? "" : dest->ca_file;
+        out.clear_text = dest->is_clear_text;
+        out.is_deployment_destination = true;
+    }
+    ag_rpc_reply(a->op->call, &out.base);
+    release_values(a);
+}
+
+static void
+on_audited(void *arg, const char *audit_id, const struct ag_err *err)
+{
+    struct authorize *a = arg;
+
+    if (audit_id != NULL) {
+        answer(a, audit_id);
+        return;
+    }
+    vault_op_fail(a->op, err);
+    release_values(a);
+}
+
+static void
+add_text(struct ag_buf *b, const char *key, ag_str_t v)
+{
+    ag_buf_addf(b, ",\"%s\":", key);
+    v.n = v.n > 160 ? 160 : v.n;
+    ag_buf_add_json(b, v);
+}
+
+static void
+audit(struct authorize *a)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf detail = AG_BUF_INIT(8192);
+    struct vault_op *op = a->op;
+    const struct vault_ask *ask = &a->ask;
+    char *object = ag_arena_printf(
+        op->arena, "%s://%.*s:%d", ask->is_https ? "https" : "http",
+        (int)(ask->host.n > 253 ? 253 : ask->host.n), ask->host.p, ask->port);
+    const Agent__Vault__V1__AuthorizeRequest *req = op->request;
+
+    ag_buf_addf(&detail, "{\"reason\":\"%s\"", a->decision.reason);
+    add_text(&detail, "method", ask->method);
+    add_text(&detail, "path", ask->path);
+    add_text(&detail, "request_id", ag_str(req->request_id));
+    ag_buf_add(&detail, AG_STR(",\"credentials\":["));
+    for (size_t i = 0; a->decision.is_allowed && i < ask->n_stubs; i++)
+        ag_buf_addf(&detail, "%s\"%.*s\"", i > 0 ? "," : "",
+                    AG_FMT(a->session.held[a->decision.swaps[i]].id));
+    ag_buf_add(&detail, AG_STR("]}"));
+    ag_str_t session = a->session.grant.session_id;
+    struct vault_audit_entry e = {
+        a->decision.is_allowed ? "egress.allowed" : "egress.denied",
+        session.n > 0 ? session : a->address, ag_str(object), session,
+        ag_buf_str(&detail)};
+    vault_audit_add(op->v, op->tenant, &e, on_audited, a);
+}
+
+/* Open every credential of the session that is bound to the host: those to
+ * swap, and those that must not come back. */
+static int
+open_values(struct authorize *a, struct ag_err *err)
+{
+    struct vault_session *s = &a->session;
+
+    a->values = ag_arena_alloc(a->op->arena, (s->n + 1) * sizeof(*a->values));
+    for (size_t i = 0; i < s->n; i++)
+        if (vault_binding_names_host(&s->held[i].binding, a->ask.host)
+            && vault_credential_open(a->op->tenant, &s->credentials[i].row,
+                                     &a->values[i], err) < 0)
+            return -1;
+    return 0;
+}
+
+static void
+decide(struct authorize *a)
+{
+    struct vault_session *s = &a->session;
+    struct ag_err err = AG_ERR_INIT;
+    const struct vault_state state = {
+        .is_workload_known = s->grant.session_id.n > 0,
+        .has_ended = s->grant.ended_us != 0,
+        .is_frozen = s->grant.frozen_us != 0,
+        .policy = s->has_policy ? &s->policy : NULL,
+        .deployment = &a->op->v->deployment,
+        .held = s->held,
+        .n_held = s->n,
+    };
+
+    vault_authorize(&a->ask, &state, a->op->arena, &a->decision);
+    if (a->decision.is_allowed && open_values(a, &err) < 0) {
+        release_values(a);
+        vault_op_fail(a->op, &err);
+        return;
+    }
+    audit(a);
+}
+
+static bool
+is_own_stub(const struct authorize *a, const struct vault_found *f)
+{
+    for (size_t i = 0; i < a->session.n; i++)
+        if (vault_held_is_for(&a->session.held[i], a->ask.kind)
+            && ag_str_eq_ct(a->session.held[i].stub, f->stub))
+            return true;
+    return false;
+}
+
+static void check_foreign(struct authorize *a);
+
+static void
+on_foreign(void *arg, const struct ag_db_result *res,
+           const struct ag_err *err)
+{
+    struct authorize *a = arg;
+
+    if (res == NULL) {
+        vault_op_fail(a->op, err);
+        return;
+    }
+    a->ask.stubs[a->checking++].is_foreign = ag_db_get_bool(res, 0, 0);
+    check_foreign(a);
+}
+
+/* Whether stubs that are not the session's are somebody else's. */
+static void
+check_foreign(struct authorize *a)
+{
+    static const char sql[] = "SELECT vault.stub_is_known($1)";
+    unsigned char hash[32];
+
+    while (a->checking < a->ask.n_stubs
+           && is_own_stub(a, &a->ask.stubs[a->checking]))
+        a->checking++;
+    if (a->checking == a->ask.n_stubs) {
+        decide(a);
+        return;
+    }
+    ag_sha256(a->ask.stubs[a->checking].stub, hash);
+    struct ag_db_param params[] = {ag_db_bytes(ag_str_n(hash, sizeof(hash)))};
+    ag_db_query(a->op->v->db, AG_STR(""), sql, params, 1, on_foreign, a);
+}
+
+static void
+on_session(void *arg, const struct ag_db_result *res,
+           const struct ag_err *err)
+{
+    struct authorize *a = arg;
+    struct vault_op *op = a->op;
+    struct ag_err why = AG_ERR_INIT;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    int rc = vault_session_read(op->v, op->tenant, (int)a->ask.kind, res,
+                                op->arena, &a->session, &why);
+    if (rc < 0 && why.kind != AG_ERR_NOT_FOUND) {
+        vault_op_fail(op, &why);
+        return;
+    }
+    if (a->ask.kind == VAULT_KIND_NONE && a->session.has_workload)
+        a->ask.kind = (enum vault_kind)a->session.workload.kind;
+    /* The look-up by address is not authenticated, the row is. */
+    if (a->address.n > 0
+        && (!a->session.has_workload
+            || !ag_str_eq(a->session.workload.address, a->address)))
+        a->ask.kind = VAULT_KIND_NONE;
+    check_foreign(a);
+}
+
+/* Nobody's address: decided and written down under the default tenant. */
+static void
+deny_unknown(struct authorize *a)
+{
+    struct vault *v = a->op->v;
+
+    a->op->tenant = vault_tenant_find(v, AG_STR("default"));
+    if (a->op->tenant == NULL && v->n_tenants > 0)
+        a->op->tenant = v->tenants[0];
+    if (a->op->tenant == NULL) {
+        vault_op_refuse(a->op, AG_ERR_UNAVAILABLE, "there is no tenant");
+        return;
+    }
+    a->ask.kind = VAULT_KIND_NONE;
+    decide(a);
+}
+
+static void
+on_workload(void *arg, const struct ag_db_result *res,
+            const struct ag_err *err)
+{
+    struct authorize *a = arg;
+    struct vault_op *op = a->op;
+    struct vault_session_ask ask = {0};
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    op->tenant = ag_db_rows(res) == 1
+                     ? vault_tenant_find(op->v, ag_db_get(res, 0, 0))
+                     : NULL;
+    if (op->tenant == NULL) {
+        deny_unknown(a);
+        return;
+    }
+    ag_str_t id = ag_arena_copy(op->arena, ag_db_get(res, 0, 1));
+    ask.workload_id = id;
+    if (a->ask.kind == VAULT_KIND_BRAIN) {
+        ask.session_id = id;
+        ask.workload_id = (ag_str_t){NULL, 0};
+        ask.kind = VAULT_KIND_BRAIN;
+    }
+    vault_session_query(op->v, op->tenant, &ask, on_session, a);
+}
+
+static int
+read_ask(struct authorize *a, const Agent__Vault__V1__AuthorizeRequest *req,
+         struct ag_err *err)
+{
+    struct vault_ask *ask = &a->ask;
+
+    ask->is_https = strcmp(req->scheme, "https") == 0;
+    if ((!ask->is_https && strcmp(req->scheme, "http") != 0)
+        || req->port < 1 || req->port > 65535 || *req->host == '\0'
+        || req->n_stubs > STUBS_MAX)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "scheme, host, port, stubs: not a destination with "
+                          "at most %d stubs", STUBS_MAX);
+    ask->host = ag_str(req->host);
+    ask->port = req->port;
+    ask->method = ag_str(req->method);
+    ask->path = ag_str(req->path);
+    ask->n_stubs = req->n_stubs;
+    ask->stubs = ag_arena_alloc(a->op->arena,
+                                (req->n_stubs + 1) * sizeof(*ask->stubs));
+    for (size_t i = 0; i < req->n_stubs; i++) {
+        const Agent__Vault__V1__FoundStub *f = req->stubs[i];
+        ask->stubs[i] = (struct vault_found){(enum vault_slot)f->kind,
+                                             ag_str(f->name),
+                                             ag_str(f->stub), false};
+    }
+    if ((*req->workload_address == '\0') == (*req->session_id == '\0'))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "workload_address, session_id: exactly one");
+    return 0;
+}
+
+static void
+authorize(struct ag_rpc_call *call, const ProtobufCMessage *request,
+          void *arg)
+{
+    static const char by_address[] =
+        "SELECT tenant, id FROM vault.workload_by_address($1)";
+    static const char by_session[] = "SELECT vault.session_tenant($1), $1";
+    const Agent__Vault__V1__AuthorizeRequest *req = (const void *)request;
+    struct vault_op *op = vault_op_plain(call, req, arg);
+    struct authorize *a = ag_arena_alloc(op->arena, sizeof(*a));
+    struct ag_err err = AG_ERR_INIT;
+    char address[46];
+
+    a->op = op;
+    if (read_ask(a, req, &err) < 0) {
+        vault_op_fail(op, &err);
+        return;
+    }
+    if (*req->session_id != '\0') {
+        a->ask.kind = VAULT_KIND_BRAIN;
+        struct ag_db_param params[] = {ag_db_str(ag_str(req->session_id))};
+        ag_db_query(op->v->db, AG_STR(""), by_session, params, 1,
+                    on_workload, a);
+        return;
+    }
+    if (vault_address_canonical(ag_str(req->workload_address), address, &err)
+        < 0) {
+        a->address = ag_str(req->workload_address);
+        deny_unknown(a);
+        return;
+    }
+    a->address = ag_arena_copy(op->arena, ag_str(address));
+    struct ag_db_param params[] = {ag_db_str(a->address)};
+    ag_db_query(op->v->db, AG_STR(""), by_address, params, 1, on_workload, a);
+}
+
+/* ---- scrubbing --------------------------------------------------------- */
+
+static void
+on_scrub_reported(void *arg, const char *audit_id, const struct ag_err *err)
+{
+    static const Agent__Vault__V1__ReportScrubResponse out =
+        AGENT__VAULT__V1__REPORT_SCRUB_RESPONSE__INIT;
+    struct vault_op *op = arg;
+
+    if (audit_id == NULL)
+        vault_op_fail(op, err);
+    else
+        ag_rpc_reply(op->call, &out.base);
+}
+
+static void
+on_decision(void *arg, const struct ag_db_result *res,
+            const struct ag_err *err)
+{
+    struct vault_op *op = arg;
+    const Agent__Vault__V1__ReportScrubRequest *req = op->request;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    if (ag_db_rows(res) != 1) {
+        vault_op_refuse(op, AG_ERR_NOT_FOUND,
+                        "audit_id: there is no such decision");
+        return;
+    }
+    char *detail = ag_arena_printf(
+        op->arena, "{\"audit_id\":\"%s\",\"where\":\"%s\",\"count\":%d}",
+        req->audit_id, req->where, (int)req->count);
+    struct vault_audit_entry e = {"egress.scrubbed", ag_db_get(res, 0, 0),
+                                  ag_str(req->credential_id),
+                                  ag_db_get(res, 0, 0), ag_str(detail)};
+    ag_log(AG_WARN, "credential.scrubbed", AG_V("session", e.session_id),
+           AG_V("credential", e.object), AG_S("where", req->where),
+           AG_I("count", req->count));
+    vault_audit_add(op->v, op->tenant, &e, on_scrub_reported, op);
+}
+
+static void
+on_decision_tenant(void *arg, const struct ag_db_result *res,
+                   const struct ag_err *err)
+{
+    static const char sql[] =
+        "SELECT session_id FROM vault.audit WHERE id = $1"
+        " AND action = 'egress.allowed'";
+    struct vault_op *op = arg;
+    const Agent__Vault__V1__ReportScrubRequest *req = op->request;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    op->tenant = vault_tenant_find(op->v, ag_db_get(res, 0, 0));
+    if (op->tenant == NULL) {
+        vault_op_refuse(op, AG_ERR_NOT_FOUND,
+                        "audit_id: there is no such decision");
+        return;
+    }
+    struct ag_db_param params[] = {ag_db_str(ag_str(req->audit_id))};
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1,
+                on_decision, op);
+}
+
+static bool
+is_word(const char *s)
+{
+    size_t n = strlen(s);
+    return n <= 64
+           && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
+}
+
+static void
+report_scrub(struct ag_rpc_call *call, const ProtobufCMessage *request,
+             void *arg)
+{
+    static const char sql[] = "SELECT vault.audit_tenant($1)";
+    const Agent__Vault__V1__ReportScrubRequest *req = (const void *)request;
+    struct vault_op *op = vault_op_plain(call, req, arg);
+
+    if (!is_word(req->audit_id) || !is_word(req->where)
+        || !is_word(req->credential_id)) {
+        vault_op_refuse(op, AG_ERR_INVALID,
+                        "audit_id, credential_id, where: not as they were "
+                        "given");
+        return;
+    }
+    struct ag_db_param params[] = {ag_db_str(ag_str(req->audit_id))};
+    ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_decision_tenant,
+                op);
+}
+
+void
+vault_egress_serve(struct ag_rpc_server *srv, struct vault_face *face)
+{
+    ag_rpc_server_add(srv, &agent__vault__v1__egress_service__authorize__rpc,
+                      authorize, face);
+    ag_rpc_server_add(srv,
+                      &agent__vault__v1__egress_service__report_scrub__rpc,
+                      report_scrub, face);
+}

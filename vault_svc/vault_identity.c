@@ -1,0 +1,492 @@
+/*
+ * IdentityService and KeyService. A key is "bbx_" and 40 random characters;
+ * the database holds its HMAC under a key that the keeper gave, so that a dump
+ * cannot even be searched for a known key.
+ */
+#include "vault_svc/vault_identity.h"
+
+#include <ctype.h>
+
+#include "agent_rpc.h"
+#include "lib/clock.h"
+#include "lib/id.h"
+#include "lib/log.h"
+#include "vault.pb-c.h"
+#include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_page.h"
+#include "vault_svc/vault_store.h"
+
+enum {
+    KEY_CHARS = 40,
+    KEY_TEXT = 4 + KEY_CHARS,
+    ASSERTION_US = 5 * 60 * 1000000,
+};
+
+struct resolve {
+    struct vault_op *op;
+    unsigned char hash[VAULT_MAC_BYTES];
+    ag_str_t key_id;
+    char **scopes;
+    size_t n_scopes;
+    int64_t expires_us;
+    struct ag_buf body; /* the serialized assertion */
+};
+
+static bool
+key_has_form(ag_str_t key)
+{
+    if (key.n != KEY_TEXT || !ag_str_starts(key, AG_STR("bbx_")))
+        return false;
+    for (size_t i = 4; i < key.n; i++)
+        if (!isalnum((unsigned char)key.p[i]))
+            return false;
+    return true;
+}
+
+static void
+key_make(char out[KEY_TEXT + 1])
+{
+    static const char chars[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "abcdefghijklmnopqrstuvwxyz";
+    memcpy(out, "bbx_", 4);
+    for (int i = 4; i < KEY_TEXT;) {
+        unsigned char r;
+        ag_random(&r, 1);
+        if (r < 62 * 4) /* no character is likelier than another */
+            out[i++] = chars[r % 62];
+    }
+    out[KEY_TEXT] = '\0';
+}
+
+/* "read,write" -> array of C strings, in the arena. */
+static size_t
+split_scopes(struct ag_arena *arena, ag_str_t text, char ***out)
+{
+    size_t n = 0;
+    ag_str_t word;
+
+    *out = ag_arena_alloc(arena, 4 * sizeof(**out));
+    while (n < 3 && ag_str_cut(&text, ',', &word))
+        (*out)[n++] = ag_arena_cstr(arena, word);
+    return n;
+}
+
+static void
+refuse_key(struct vault_op *op)
+{
+    vault_op_refuse(op, AG_ERR_UNAUTHENTICATED,
+                    "the API key is unknown or revoked");
+}
+
+static void
+resolve_free(struct resolve *r)
+{
+    ag_buf_release(&r->body);
+}
+
+static void
+on_signed(void *arg, const struct keeper_msg *reply, const struct ag_err *err)
+{
+    struct resolve *r = arg;
+    struct vault_op *op = r->op;
+    Agent__Vault__V1__ResolveResponse out =
+        AGENT__VAULT__V1__RESOLVE_RESPONSE__INIT;
+    AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(4096);
+
+    if (reply == NULL) {
+        vault_op_fail(op, err);
+        resolve_free(r);
+        return;
+    }
+    ag_buf_add_b64url(&text, ag_buf_str(&r->body));
+    ag_buf_addc(&text, '.');
+    ag_buf_add_b64url(&text, reply->a);
+    out.tenant = op->tenant->name;
+    out.subject = vault_op_text(op, r->key_id);
+    out.scopes = r->scopes;
+    out.n_scopes = r->n_scopes;
+    out.assertion = vault_op_text(op, ag_buf_str(&text));
+    out.expires_us = r->expires_us;
+    ag_rpc_reply(op->call, &out.base);
+    resolve_free(r);
+}
+
+static void
+sign(struct resolve *r)
+{
+    const Agent__Vault__V1__ResolveRequest *req = r->op->request;
+    Agent__Vault__V1__Assertion a = AGENT__VAULT__V1__ASSERTION__INIT;
+    struct ag_err err = AG_ERR_INIT;
+
+    a.tenant = r->op->tenant->name;
+    a.subject = vault_op_text(r->op, r->key_id);
+    a.scopes = r->scopes;
+    a.n_scopes = r->n_scopes;
+    a.issued_us = ag_now_us();
+    a.expires_us = r->expires_us = a.issued_us + ASSERTION_US;
+    a.request_sha256 = req->request_sha256;
+    size_t n = agent__vault__v1__assertion__get_packed_size(&a);
+    ag_buf_init(&r->body, 2048);
+    char *p = ag_buf_reserve(&r->body, n, &err);
+    if (p == NULL) {
+        vault_op_fail(r->op, &err);
+        return;
+    }
+    r->body.n = agent__vault__v1__assertion__pack(&a, (uint8_t *)p);
+    vault_keeper_ask(r->op->v->keeper, KEEPER_SIGN_ASSERTION,
+                     ag_buf_str(&r->body), (ag_str_t){NULL, 0}, on_signed, r);
+}
+
+static void
+on_touched(void *arg, const struct ag_db_result *res,
+           const struct ag_err *err)
+{
+    (void)arg;
+    (void)res;
+    if (err != NULL)
+        ag_log(AG_WARN, "key.touch_failed", AG_E(err));
+}
+
+/* last_used_at, to the minute; nothing depends on it. */
+static void
+touch(struct vault_op *op, const struct vault_key_row *key)
+{
+    static const char sql[] =
+        "UPDATE vault.api_key SET last_used_us = $2 WHERE id = $1";
+    int64_t now = ag_now_us();
+
+    if (now - key->last_used_us < 60 * 1000000)
+        return;
+    struct ag_db_param params[] = {ag_db_str(key->id), ag_db_int(now)};
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 2,
+                on_touched, NULL);
+}
+
+static void
+on_key_row(void *arg, const struct ag_db_result *res,
+           const struct ag_err *err)
+{
+    struct resolve *r = arg;
+    struct vault_op *op = r->op;
+    struct vault_key_row key;
+    struct ag_err why = AG_ERR_INIT;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    if (ag_db_rows(res) != 1) {
+        refuse_key(op);
+        return;
+    }
+    vault_key_read(res, 0, op->arena, &key);
+    if (vault_key_check(op->tenant, &key, &why) < 0) {
+        vault_op_fail(op, &why);
+        return;
+    }
+    if (key.revoked_us != 0
+        || !ag_str_eq_ct(key.key_hash, ag_str_n(r->hash, sizeof(r->hash)))) {
+        refuse_key(op);
+        return;
+    }
+    r->key_id = key.id;
+    r->n_scopes = split_scopes(op->arena, key.scopes, &r->scopes);
+    touch(op, &key);
+    sign(r);
+}
+
+static void
+on_key_tenant(void *arg, const struct ag_db_result *res,
+              const struct ag_err *err)
+{
+    static const char sql[] = "SELECT " VAULT_KEY_COLUMNS
+                              " FROM vault.api_key WHERE id = $1";
+    struct resolve *r = arg;
+    struct vault_op *op = r->op;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    op->tenant = ag_db_rows(res) == 1
+                     ? vault_tenant_find(op->v, ag_db_get(res, 0, 0))
+                     : NULL;
+    if (op->tenant == NULL) {
+        refuse_key(op);
+        return;
+    }
+    struct ag_db_param params[] = {ag_db_str(ag_db_get(res, 0, 1))};
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1,
+                on_key_row, r);
+}
+
+static void
+resolve(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    static const char sql[] = "SELECT tenant, id FROM vault.key_by_hash($1)";
+    const Agent__Vault__V1__ResolveRequest *req = (const void *)request;
+    struct vault_op *op = vault_op_plain(call, req, arg);
+    struct resolve *r = ag_arena_alloc(op->arena, sizeof(*r));
+    ag_str_t key = ag_str(req->api_key);
+
+    r->op = op;
+    if (req->request_sha256.len != 0 && req->request_sha256.len != 32) {
+        vault_op_refuse(op, AG_ERR_INVALID,
+                        "request_sha256: not empty and not 32 bytes");
+        return;
+    }
+    if (!key_has_form(key)) {
+        refuse_key(op);
+        return;
+    }
+    vault_hmac(op->v->index_key, key, r->hash);
+    struct ag_db_param params[] = {
+        ag_db_bytes(ag_str_n(r->hash, sizeof(r->hash)))};
+    ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_key_tenant, r);
+}
+
+/* ---- keys -------------------------------------------------------------- */
+
+static Agent__Vault__V1__Key *
+key_message(struct vault_op *op, const struct vault_key_row *row)
+{
+    Agent__Vault__V1__Key *out = ag_arena_alloc(op->arena, sizeof(*out));
+
+    agent__vault__v1__key__init(out);
+    out->id = vault_op_text(op, row->id);
+    out->type = "api_key";
+    out->name = vault_op_text(op, row->name);
+    out->n_scopes = split_scopes(op->arena, row->scopes, &out->scopes);
+    out->created_at = vault_op_time(op, row->created_us);
+    if (row->revoked_us != 0) {
+        out->_revoked_at_case = AGENT__VAULT__V1__KEY___REVOKED_AT_REVOKED_AT;
+        out->revoked_at = vault_op_time(op, row->revoked_us);
+    }
+    if (row->last_used_us != 0) {
+        out->_last_used_at_case =
+            AGENT__VAULT__V1__KEY___LAST_USED_AT_LAST_USED_AT;
+        out->last_used_at = vault_op_time(op, row->last_used_us);
+    }
+    return out;
+}
+
+/* The scopes in canonical order, each once; NULL when one is unknown. */
+static const char *
+scopes_text(struct vault_op *op, char **scopes, size_t n)
+{
+    static const char *const names[] = {"read", "write", "admin"};
+    bool has[3] = {n == 0, n == 0, false};
+
+    for (size_t i = 0; i < n; i++) {
+        int k = 0;
+        while (k < 3 && strcmp(scopes[i], names[k]) != 0)
+            k++;
+        if (k == 3)
+            return NULL;
+        has[k] = true;
+    }
+    const char *text = ag_arena_printf(
+        op->arena, "%s%s%s", has[0] ? ",read" : "", has[1] ? ",write" : "",
+        has[2] ? ",admin" : "");
+    return text + 1;
+}
+
+static void
+on_key_created(void *arg, const struct ag_db_result *res,
+               const struct ag_err *err)
+{
+    struct vault_op *op = arg;
+    Agent__Vault__V1__Key *key = op->state;
+
+    if (res == NULL)
+        vault_op_fail(op, err);
+    else
+        vault_audit_reply(op, "key.created", ag_str(key->id), AG_STR(""),
+                          AG_STR(""), &key->base);
+}
+
+static void
+create_key(struct ag_rpc_call *call, const ProtobufCMessage *request,
+           void *arg)
+{
+    static const char sql[] =
+        "INSERT INTO vault.api_key (id, tenant, name, scopes, key_hash,"
+        " created_us, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    const Agent__Vault__V1__CreateKeyRequest *req = (const void *)request;
+    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
+    unsigned char hash[VAULT_MAC_BYTES], mac[VAULT_MAC_BYTES];
+    char id[AG_ID_TEXT], secret[KEY_TEXT + 1];
+
+    if (op == NULL)
+        return;
+    ag_str_t name = ag_str(req->name);
+    const char *scopes = scopes_text(op, req->scopes, req->n_scopes);
+    if (name.n == 0 || name.n > 256 || !ag_str_is_utf8(name)) {
+        vault_op_refuse(op, AG_ERR_INVALID, "name: not 1 to 256 bytes");
+        return;
+    }
+    if (scopes == NULL) {
+        vault_op_refuse(op, AG_ERR_INVALID,
+                        "scopes: not of \"read\", \"write\", \"admin\"");
+        return;
+    }
+    ag_id_new("key", id);
+    key_make(secret);
+    vault_hmac(op->v->index_key, ag_str(secret), hash);
+    struct vault_key_row row = {.id = ag_str(id), .name = name,
+                                .scopes = ag_str(scopes),
+                                .key_hash = ag_str_n(hash, sizeof(hash)),
+                                .created_us = ag_now_us()};
+    vault_key_mac(op->tenant, &row, mac);
+    Agent__Vault__V1__Key *key = key_message(op, &row);
+    key->_secret_case = AGENT__VAULT__V1__KEY___SECRET_SECRET;
+    key->secret = vault_op_text(op, ag_str(secret));
+    ag_wipe(secret, sizeof(secret));
+    op->state = key;
+    struct ag_db_param params[] = {
+        ag_db_str(row.id), ag_db_str(op->who.tenant), ag_db_str(row.name),
+        ag_db_str(row.scopes), ag_db_bytes(row.key_hash),
+        ag_db_int(row.created_us), ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 7, on_key_created,
+                op);
+}
+
+static void
+on_keys(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+{
+    struct vault_op *op = arg;
+    const struct vault_page *page = op->state;
+    Agent__Vault__V1__ListKeysResponse out =
+        AGENT__VAULT__V1__LIST_KEYS_RESPONSE__INIT;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    out.n_data = vault_page_rows(page, ag_db_rows(res));
+    out.data = ag_arena_alloc(op->arena,
+                              (out.n_data + 1) * sizeof(*out.data));
+    for (size_t i = 0; i < out.n_data; i++) {
+        struct vault_key_row row;
+        vault_key_read(res, (int)i, op->arena, &row);
+        out.data[i] = key_message(op, &row);
+    }
+    if (out.n_data < (size_t)ag_db_rows(res)) {
+        out._next_page_case =
+            AGENT__VAULT__V1__LIST_KEYS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
+        out.next_page = out.data[out.n_data - 1]->id;
+    }
+    ag_rpc_reply(op->call, &out.base);
+}
+
+static void
+list_keys(struct ag_rpc_call *call, const ProtobufCMessage *request,
+          void *arg)
+{
+    static const char sql[] =
+        "SELECT " VAULT_KEY_COLUMNS " FROM vault.api_key"
+        " WHERE $1 = '' OR id < $1 ORDER BY id DESC LIMIT $2::bigint";
+    const Agent__Vault__V1__ListKeysRequest *req = (const void *)request;
+    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
+    struct ag_err err = AG_ERR_INIT;
+
+    if (op == NULL)
+        return;
+    struct vault_page *page = vault_page_new(op, req->limit, &err);
+    if (page == NULL) {
+        vault_op_fail(op, &err);
+        return;
+    }
+    op->state = page;
+    struct ag_db_param params[] = {ag_db_str(ag_str(req->page)),
+                                   ag_db_int(page->limit + 1)};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 2, on_keys, op);
+}
+
+static void
+on_key_revoked(void *arg, const struct ag_db_result *res,
+               const struct ag_err *err)
+{
+    struct vault_op *op = arg;
+    Agent__Vault__V1__Key *key = op->state;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    vault_generation_move(op->v);
+    vault_audit_reply(op, "key.revoked", ag_str(key->id), AG_STR(""),
+                      AG_STR(""), &key->base);
+}
+
+static void
+on_key_to_revoke(void *arg, const struct ag_db_result *res,
+                 const struct ag_err *err)
+{
+    static const char sql[] =
+        "UPDATE vault.api_key SET revoked_us = $2, mac = $3 WHERE id = $1";
+    struct vault_op *op = arg;
+    struct ag_err why = AG_ERR_INIT;
+    struct vault_key_row row;
+    unsigned char mac[VAULT_MAC_BYTES];
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    if (ag_db_rows(res) != 1) {
+        vault_op_refuse(op, AG_ERR_NOT_FOUND, "key_id: there is no such key");
+        return;
+    }
+    vault_key_read(res, 0, op->arena, &row);
+    if (vault_key_check(op->tenant, &row, &why) < 0) {
+        vault_op_fail(op, &why);
+        return;
+    }
+    if (row.revoked_us != 0) {
+        ag_rpc_reply(op->call, &key_message(op, &row)->base);
+        return;
+    }
+    row.revoked_us = ag_now_us();
+    vault_key_mac(op->tenant, &row, mac);
+    op->state = key_message(op, &row);
+    struct ag_db_param params[] = {ag_db_str(row.id),
+                                   ag_db_int(row.revoked_us),
+                                   ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 3, on_key_revoked,
+                op);
+}
+
+static void
+revoke_key(struct ag_rpc_call *call, const ProtobufCMessage *request,
+           void *arg)
+{
+    static const char sql[] = "SELECT " VAULT_KEY_COLUMNS
+                              " FROM vault.api_key WHERE id = $1";
+    const Agent__Vault__V1__RevokeKeyRequest *req = (const void *)request;
+    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
+
+    if (op == NULL)
+        return;
+    struct ag_db_param params[] = {ag_db_str(ag_str(req->key_id))};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 1, on_key_to_revoke,
+                op);
+}
+
+void
+vault_identity_serve(struct ag_rpc_server *srv, struct vault_face *face)
+{
+    ag_rpc_server_add(srv, &agent__vault__v1__identity_service__resolve__rpc,
+                      resolve, face);
+}
+
+void
+vault_key_serve(struct ag_rpc_server *srv, struct vault_face *face)
+{
+    ag_rpc_server_add(srv, &agent__vault__v1__key_service__create_key__rpc,
+                      create_key, face);
+    ag_rpc_server_add(srv, &agent__vault__v1__key_service__list_keys__rpc,
+                      list_keys, face);
+    ag_rpc_server_add(srv, &agent__vault__v1__key_service__revoke_key__rpc,
+                      revoke_key, face);
+}
