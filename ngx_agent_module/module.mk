@@ -57,3 +57,11 @@ AGENT_PLAIN_SRC := $(wildcard $(AGENT_PLAIN:%=ngx_agent_module/%.c))
 $(B)/unit/ngx_agent_%: $(B)/obj/tests/unit/ngx_agent_%.o \
                        $(call objs,$(AGENT_PLAIN_SRC)) $(AGENT_OBJ)
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+# libFuzzer targets of this folder, with the sanitizers. Corpora lie beside.
+$(B)/fuzz/codec_fuzz: tests/fuzz/codec_fuzz.c $(AGENT_PLAIN_SRC) \
+                      $(AGENT_LIB:%=lib/%.c) $(GEN)/.done
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=undefined -w -o $@ $(filter %.c,$^) \
+	  $(filter %.pb-c.c,$(GEN_C)) -ljansson -lprotobuf-c -lcrypto
