@@ -167,13 +167,16 @@ open_vault(struct service *s, const char *database, int n_conns,
     return vault_tenants_load(v, err);
 }
 
+/* The schema as whoever starts it (root may be the owner role), the tenant as
+ * the service: with the keeper, and as the role that serves. */
 static int
 migrate(struct service *s, struct ag_err *err)
 {
     int applied;
 
     if (ag_migrate(s->conf.owner_database, "vault", s->conf.migrations,
-                   &applied, err) < 0)
+                   &applied, err) < 0
+        || ag_daemon_confine(s->conf.user, err) < 0)
         return -1;
     if (open_vault(s, s->conf.database, 1, err) < 0)
         return -1;
@@ -254,9 +257,11 @@ run(struct service *s, int argc, char **argv, struct ag_err *err)
         return ag_err_set(err, AG_ERR_INVALID,
                           "unknown command \"%s\"; there is `key create`",
                           argv[0]);
+    if (s->conf.migrate)
+        return migrate(s, err);
     if (ag_daemon_confine(s->conf.user, err) < 0)
         return -1;
-    return s->conf.migrate ? migrate(s, err) : serve(s, err);
+    return serve(s, err);
 }
 
 int

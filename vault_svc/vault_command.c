@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "agent_rpc.h"
+#include "lib/arena.h"
 #include "lib/rpc_client.h"
 #include "vault.pb-c.h"
 
@@ -37,14 +38,13 @@ on_key(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 }
 
 static size_t
-split(char *text, char **out)
+split(ag_str_t text, struct ag_arena *arena, char **out)
 {
     size_t n = 0;
-    char *save = NULL;
+    ag_str_t word;
 
-    for (char *w = strtok_r(text, ",", &save); w != NULL && n < SCOPES_MAX;
-         w = strtok_r(NULL, ",", &save))
-        out[n++] = w;
+    while (n < SCOPES_MAX && ag_str_cut(&text, ',', &word))
+        out[n++] = ag_arena_cstr(arena, word);
     return n;
 }
 
@@ -53,7 +53,7 @@ vault_command_key_create(const struct vault_conf *conf, struct ag_err *err)
 {
     Agent__Vault__V1__CreateKeyRequest req =
         AGENT__VAULT__V1__CREATE_KEY_REQUEST__INIT;
-    AG_AUTO(ag_freep) char *words = ag_str_dup(ag_str(conf->scopes));
+    AG_AUTO(ag_arena_freep) struct ag_arena *arena = ag_arena_new();
     char *scopes[SCOPES_MAX], target[128];
 
     if (geteuid() != 0)
@@ -72,7 +72,7 @@ vault_command_key_create(const struct vault_conf *conf, struct ag_err *err)
     struct answer a = {.loop = loop};
     req.name = conf->name;
     req.scopes = scopes;
-    req.n_scopes = split(words, scopes);
+    req.n_scopes = split(ag_str(conf->scopes), arena, scopes);
     ag_rpc_unary(ch, &agent__vault__v1__key_service__create_key__rpc,
                  &req.base, &opts, on_key, &a);
     ag_loop_run(loop);
