@@ -16,7 +16,7 @@ int
 brain_check_text(const char *field, const char *value, size_t max,
                  struct ag_err *err)
 {
-    size_t n = strlen(value);
+    size_t n = value == NULL ? 0 : strlen(value);
 
     if (n > max)
         return ag_err_set(err, AG_ERR_INVALID,

@@ -9,6 +9,7 @@
 
 /* 1..256 bytes of UTF-8 without control characters. */
 int brain_check_name(const char *field, const char *value, struct ag_err *err);
+/* NULL is an optional field that is absent. */
 int brain_check_text(const char *field, const char *value, size_t max,
                      struct ag_err *err);
 /* A JSON value of `bytes` that must be an object, an array; absent is `def`.

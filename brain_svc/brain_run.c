@@ -314,7 +314,8 @@ write_events(struct brain_run *run, enum brain_write how, json_t **events,
     run->write = how;
     run->n_events = n;
     run->events = ag_xcalloc(n + 1, sizeof(*run->events));
-    memcpy(run->events, events, n * sizeof(*events));
+    for (size_t i = 0; i < n; i++)
+        run->events[i] = events[i];
     write_now(run);
 }
 
@@ -357,7 +358,8 @@ brain_run_end_turn(struct brain_run *run, json_t **events, size_t n,
                         json_pack("{s:s}", "type", stop_reason));
     json_object_set_new(idle, "stop_details", json_null());
     run->events = ag_xcalloc(n + 1, sizeof(*run->events));
-    memcpy(run->events, events, n * sizeof(*events));
+    for (size_t i = 0; i < n; i++)
+        run->events[i] = events[i];
     run->events[n] = idle;
     run->n_events = n + 1;
     if (run->has_sandbox)

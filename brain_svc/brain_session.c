@@ -22,8 +22,8 @@
     "v.harness), s.environment_id, s.title, s.metadata, s.status, "            \
     "array_to_json(s.vault_ids), json_build_object('input_tokens', "           \
     "s.input_tokens, 'output_tokens', s.output_tokens), "                      \
-    "json_build_object('active_seconds', s.active_us / 1000000.0, "            \
-    "'duration_seconds', extract(epoch FROM now() - s.created_at)), "          \
+    "json_build_object('active_seconds', (s.active_us / 1000000.0)::float8, "            \
+    "'duration_seconds', extract(epoch FROM now() - s.created_at)::float8), "          \
     BRAIN_TIME("s.created_at") ", " BRAIN_TIME("s.updated_at") ", "            \
     BRAIN_TIME("s.archived_at") ", array_to_json(s.environment_ids) "
 #define SESSION_JOIN                                                           \

@@ -12,23 +12,12 @@
 #include "lib/migrate.h"
 
 static int
-die(const struct ag_err *err)
+migrate(const struct brain_conf *conf, struct ag_err *err)
 {
-    ag_log(AG_ERROR, "service.failed", AG_E(err));
-    return 1;
-}
-
-static int
-migrate(const struct brain_conf *conf)
-{
-    struct ag_err err;
     int applied;
 
-    if (ag_migrate(conf->database_owner, "brain", conf->sql_dir, &applied,
-                   &err)
-        < 0)
-        return die(&err);
-    return 0;
+    return ag_migrate(conf->database_owner, "brain", conf->sql_dir, &applied,
+                      err);
 }
 
 /* ---- shutdown: server, then runs, then the loop -------------------------- */
@@ -113,42 +102,58 @@ stop(struct brain *brain)
     ag_assertion_key_free(brain->key);
 }
 
+/* Runs until told to stop. Returns -1 when it never came up. */
+static int
+serve(struct brain *brain, struct ag_err *err)
+{
+    if (ag_daemon_confine(brain->conf.user, err) < 0
+        || start(brain, err) < 0)
+        return -1;
+    ag_log(AG_INFO, "service.started",
+           AG_S("listen", brain->conf.listen_ingress),
+           AG_S("harness", brain_harness_default(brain)));
+    ag_daemon_ready((int)brain->conf.notify_fd);
+    ag_loop_run(brain->loop);
+    stop(brain);
+    ag_log(AG_INFO, "service.stopped",
+           AG_S("instance", brain->conf.instance));
+    return 0;
+}
+
+static int
+configure(struct brain *brain, int argc, char **argv, struct ag_err *err)
+{
+    enum ag_log_level level;
+    int n_words;
+
+    if (ag_conf_load(&brain_conf_table, argc, argv, &brain->conf, &n_words,
+                     err) < 0
+        || brain_conf_check(&brain->conf, err) < 0)
+        return -1;
+    if (n_words > 0)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "brain_svc takes no words, only options (--help)");
+    if (ag_log_level_parse(ag_str(brain->conf.log_level), &level) < 0)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "log_level: must be debug, info, warn or error");
+    ag_log_init("brain", level);
+    return 0;
+}
+
 int
 main(int argc, char **argv)
 {
     struct brain brain = {0};
-    enum ag_log_level level;
     struct ag_err err;
-    int n_words;
+    int rc;
 
     ag_log_init("brain", AG_INFO);
-    if (ag_conf_load(&brain_conf_table, argc, argv, &brain.conf, &n_words,
-                     &err) < 0
-        || brain_conf_check(&brain.conf, &err) < 0)
-        return die(&err);
-    if (n_words > 0
-        || ag_log_level_parse(ag_str(brain.conf.log_level), &level) < 0) {
-        ag_err_set(&err, AG_ERR_INVALID, "%s",
-                   n_words > 0 ? "brain_svc takes no words, only options "
-                                 "(--help)"
-                               : "log_level: must be debug, info, warn or "
-                                 "error");
-        return die(&err);
-    }
-    ag_log_init("brain", level);
-    if (brain.conf.migrate)
-        return migrate(&brain.conf);
-    if (ag_daemon_confine(brain.conf.user, &err) < 0)
-        return die(&err);
-    if (start(&brain, &err) < 0)
-        return die(&err);
-    ag_log(AG_INFO, "service.started",
-           AG_S("listen", brain.conf.listen_ingress),
-           AG_S("harness", brain_harness_default(&brain)));
-    ag_daemon_ready((int)brain.conf.notify_fd);
-    ag_loop_run(brain.loop);
-    stop(&brain);
-    ag_log(AG_INFO, "service.stopped", AG_S("instance", brain.conf.instance));
+    rc = configure(&brain, argc, argv, &err);
+    if (rc == 0)
+        rc = brain.conf.migrate ? migrate(&brain.conf, &err)
+                                : serve(&brain, &err);
+    if (rc < 0)
+        ag_log(AG_ERROR, "service.failed", AG_E(&err));
     ag_conf_release(&brain_conf_table, &brain.conf);
-    return 0;
+    return rc < 0 ? 1 : 0;
 }

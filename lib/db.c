@@ -223,7 +223,7 @@ conn_lost(struct conn *c, const char *why)
     struct ag_db *db = c->db;
     struct query *x;
 
-    if (c->is_up || c->inflight.n > 0)
+    if (!db->is_closing && (c->is_up || c->inflight.n > 0))
         ag_log(AG_WARN, "database.lost", AG_S("message", why),
                AG_I("in_flight", c->inflight.n));
     unwatch(c);

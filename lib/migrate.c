@@ -161,11 +161,13 @@ ag_migrate(const char *conninfo, const char *schema, const char *dir,
     (void)snprintf(sql, sizeof(sql),
                    "SET client_min_messages = warning;"
                    "SELECT pg_advisory_lock(hashtext('brainbox.%s'));"
-                   "CREATE SCHEMA IF NOT EXISTS %s;"
+                   /* The owner of the schema need not be the database's. */
+                   "DO $$ BEGIN IF to_regnamespace('%s') IS NULL THEN "
+                   "CREATE SCHEMA %s; END IF; END $$;"
                    "CREATE TABLE IF NOT EXISTS %s.migration ("
                    "name text PRIMARY KEY, digest text NOT NULL, "
                    "applied_at timestamptz NOT NULL DEFAULT now())",
-                   schema, schema, schema);
+                   schema, schema, schema, schema);
     if (run(pg, sql, "prepare the schema", err) < 0)
         return -1;
     n = scandir(dir, &names, is_migration, alphasort);

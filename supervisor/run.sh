@@ -226,8 +226,8 @@ done
 up postgres
 wait_for postgres psql_admin -d postgres -c 'SELECT 1'
 layout_roles
-layout_migrate
 up vault_keeper
+layout_migrate
 up vault_svc
 up egress
 up bridge
