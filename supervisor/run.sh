@@ -138,16 +138,20 @@ $inside $BRAINBOX_SANITIZER_ENV \
     --egress-tls=$RUN/egress-brain/egress-brain.sock \
     ${BRAINBOX_BRAIN_OPTIONS:-}
 EOF
-    # nginx: a pid namespace, so that no worker outlives its master; stale
-    # sockets are removed under a lock that master and workers hold.
+    # nginx: a pid namespace, so that no worker outlives its master (unshare
+    # itself ignores SIGTERM, so it is passed on); stale sockets are removed
+    # under a lock that master and workers hold.
     for face in ingress egress; do
-        service $face no SIGTERM <<EOF
-exec unshare --pid --fork --kill-child=TERM -- \
+        service $face no <<EOF
+setpriv --pdeathsig KILL unshare --pid --fork --kill-child=TERM -- \
     flock -F -w 10 $RUN/$face.lock /bin/sh -c '
         rm -f $RUN/egress-bridge/$face-*.sock $RUN/egress-brain/$face-*.sock
         exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $BRAINBOX_SANITIZER_ENV \
             nginx -c $RUN/$face.conf -p $RUN/$face \
-                -e $STATE/log/$face-error.log -g "daemon off;"'
+                -e $STATE/log/$face-error.log -g "daemon off;"' &
+pid=\$!
+trap 'kill -TERM \$(cat /proc/\$pid/task/\$pid/children)' TERM
+while kill -0 \$pid 2>/dev/null; do wait \$pid; done
 EOF
     done
 }
