@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,8 +21,8 @@ sandbox_output_init(struct sandbox_output *o, size_t limit, int dir,
 void
 sandbox_output_release(struct sandbox_output *o)
 {
-    ag_freep(&o->head);
-    ag_freep(&o->ring);
+    free(ag_take(&o->head));
+    free(ag_take(&o->ring));
     ag_closep(&o->file);
     o->file = -1;
 }

@@ -30,6 +30,8 @@ struct sandbox_svc {
     struct sandbox_job *jobs;
     /* Holds a folder of whole outputs for each session. */
     int output_dir;
+    /* Calls to the vault that are under way. */
+    int n_vault_calls;
     bool is_stopping;
 };
 

@@ -6,6 +6,7 @@ gets it by sandbox_svc/image.sh. Prints one line a test and ends with 1 when one
 failed. Names of tests may be given as arguments.
 """
 import array
+import grp
 import os
 import select
 import signal
@@ -39,10 +40,17 @@ def sbx(n):
 
 
 class Launcher:
+    @classmethod
+    def for_test(cls, test):
+        return cls
+
     def __init__(self, tmp):
         self.tmp = tmp
         self.instance = "t" + os.path.basename(tmp)[-6:]
-        self.sock_path = f"{tmp}/l.sock"
+        # As the supervisor makes it: the folder lets the client's group in.
+        os.mkdir(f"{tmp}/l", 0o710)
+        os.chown(f"{tmp}/l", 0, grp.getgrnam("nogroup").gr_gid)
+        self.sock_path = f"{tmp}/l/s"
         self.log = open(f"{tmp}/log", "ab")
         self.start()
 
@@ -399,7 +407,7 @@ TESTS = [runs_a_command_and_reports_its_end, looks_like_a_machine_of_its_own,
 
 def run_one(test, world):
     with tempfile.TemporaryDirectory(prefix="bb", dir="/tmp") as tmp:
-        launcher = world(tmp)
+        launcher = world.for_test(test)(tmp)
         try:
             test(launcher)
             launcher.stop()

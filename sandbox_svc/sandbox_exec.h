@@ -1,0 +1,27 @@
+/*
+ * Commands: recorded, run, watched, killed, recorded again. On the loop.
+ */
+#ifndef SANDBOX_SVC_SANDBOX_EXEC_H
+#define SANDBOX_SVC_SANDBOX_EXEC_H
+
+#include "lib/rpc_server.h"
+#include "sandbox.pb-c.h"
+#include "sandbox_svc/init_proto.h"
+#include "sandbox_svc/sandbox_svc.h"
+
+/*
+ * Run the command of a checked request, or find what became of it, and answer
+ * `call` (a stream of ExecuteResponse) in the end.
+ */
+void sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
+                  const Agent__Sandbox__V1__ExecuteRequest *req);
+
+/* ---- for sandbox_session.c ------------------------------------------- */
+
+void sandbox_job_event(struct sandbox_job *job, const struct init_head *event);
+/* The turn ends while it runs; its sandbox is about to be destroyed. */
+void sandbox_job_turn_ended(struct sandbox_job *job);
+/* Its sandbox is gone. */
+void sandbox_job_lost(struct sandbox_job *job);
+
+#endif

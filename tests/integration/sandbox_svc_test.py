@@ -1,0 +1,521 @@
+#!/usr/bin/python3
+"""sandbox_svc over gRPC: the real service, launcher, bridge and PostgreSQL,
+with a fake vault and a fake egress. The service runs as `nobody`.
+
+Needs root and a base image, as sandbox_launcher_test.py. Names of tests may be
+given as arguments.
+"""
+import atexit
+import json
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import sandbox_launcher_test as base  # noqa: E402
+import sandbox_bridge_test as bridge  # noqa: E402
+
+TOOLS = os.environ.get("TOOLS", f"{base.ROOT}/build/release/tools")
+NOBODY = pwd.getpwnam("nobody")
+CA = "-----BEGIN CERTIFICATE-----\nFAKE\n-----END CERTIFICATE-----\n"
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+database = None
+
+
+def session(last="0"):
+    """An id that no other test has."""
+    return ("sesn_0" + "".join(random.choice(ALPHABET) for _ in range(24))
+            + last)
+
+
+class Stack(bridge.World):
+    """Everything, for one test. `options` of a test are for sandbox_svc."""
+    options = []
+
+    @classmethod
+    def for_test(cls, test):
+        return type("Stack", (cls,),
+                    {"options": getattr(test, "options", [])})
+
+    def __init__(self, tmp):
+        os.chmod(tmp, 0o711)
+        self.svc = self.vault = None
+        for name in ("svc", "vault", "output"):
+            os.mkdir(f"{tmp}/{name}")
+        for name in ("svc", "output"):
+            os.chown(f"{tmp}/{name}", NOBODY.pw_uid, NOBODY.pw_gid)
+        with open(f"{tmp}/ca.pem", "w") as f:
+            f.write(CA)
+        self.events = f"{tmp}/vault/events"
+        super().__init__(tmp)
+        self.start_vault()
+        self.start_service()
+
+    def connect(self):
+        """The launcher's one client is the service."""
+
+    def arguments(self):
+        return super().arguments() + ["--peer-user=nobody"]
+
+    def start_vault(self, *arguments):
+        self.vault = subprocess.Popen(
+            [f"{TOOLS}/fake_vault", f"{self.tmp}/vault/s",
+             f"{self.tmp}/ca.pem", "stub=API_TOKEN=bbxsstub",
+             "env=GREETING=hello there", "host=api.test", *arguments],
+            stdout=open(self.events, "a"), stderr=self.log)
+
+    def start_service(self, *options):
+        self.svc = subprocess.Popen(
+            [f"{base.BIN}/sandbox_svc", f"--listen-brain={self.tmp}/svc/s",
+             f"--launcher={self.sock_path}",
+             f"--vault=unix:{self.tmp}/vault/s",
+             f"--database={database} user=sandbox_run",
+             f"--output-dir={self.tmp}/output", "--user=nobody",
+             *self.options, *options], stderr=self.log)
+        for _ in range(200):
+            if os.path.exists(f"{self.tmp}/svc/s") and self.ask(
+                    "health")[-1].get("status") == "SERVING":
+                return
+            time.sleep(0.02)
+        raise AssertionError("sandbox_svc does not answer")
+
+    def command(self, method, *fields):
+        return [f"{TOOLS}/sandbox_call", f"unix:{self.tmp}/svc/s", method,
+                *fields]
+
+    def ask(self, method, *fields):
+        """Each message that comes back."""
+        r = subprocess.run(self.command(method, *fields), capture_output=True,
+                           timeout=120)
+        return [json.loads(line) for line in r.stdout.splitlines()]
+
+    def provision(self, sesn, *fields):
+        return self.ask("provision", f"session_id={sesn}", "call_id=p1",
+                        *fields)[-1]
+
+    def execute(self, sesn, call, command, *fields):
+        """(result or error, everything on stdout, on stderr)"""
+        items = self.ask("execute", f"session_id={sesn}", f"call_id={call}",
+                         f"command={command}", *fields)
+        return (items[-1].get("result", items[-1]),
+                "".join(i.get("stdout", "") for i in items),
+                "".join(i.get("stderr", "") for i in items))
+
+    def stop(self):
+        self.svc.terminate()
+        assert self.svc.wait(20) == 0, "sandbox_svc did not stop well"
+        self.vault.terminate()
+        assert self.vault.wait(10) == 0
+        super().stop()
+
+    def kill(self):
+        for p in (self.svc, self.vault):
+            if p is not None and p.poll() is None:
+                p.kill()
+                p.wait()
+        super().kill()
+
+    def boxes(self):
+        path = f"/sys/fs/cgroup/pids/brainbox-{self.instance}"
+        return [e for e in os.listdir(path) if e.startswith("sbx_")]
+
+    def vault_events(self):
+        with open(self.events) as f:
+            return [line.split() for line in f]
+
+
+def with_options(*options):
+    def mark(test):
+        test.options = list(options)
+        return test
+    return mark
+
+
+def wait_for(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.02)
+
+
+# ---------------------------------------------------------------- tests ----
+
+def provision_and_execute(w):
+    s = session()
+    p = w.provision(s, "task_description=build it")
+    assert p["sandbox_id"].startswith("sbx_") and p["is_new"], p
+    assert (p["image"], p["workdir"]) == ("base", "/workspace"), p
+    assert p["env_names"] == ["GREETING", "API_TOKEN"] or \
+        p["env_names"] == ["API_TOKEN", "GREETING"], p
+    assert p["allowed_hosts"] == ["api.test"], p
+    assert p["limits"]["memory_bytes"] == 512 << 20, p
+    r, out, errors = w.execute(
+        s, "c1", "echo $GREETING $API_TOKEN; pwd; echo oops >&2; exit 4",
+        f"sandbox_id={p['sandbox_id']}")
+    assert r["outcome"] == "EXITED" and r["exit_code"] == 4, r
+    assert out == "hello there bbxsstub\n/workspace\n" == r["stdout"], r
+    assert errors == "oops\n" == r["stderr"], r
+    assert not r["truncated"] and not r["is_recorded"], r
+    again = w.provision(s)
+    assert again["sandbox_id"] == p["sandbox_id"] and not again["is_new"]
+    opened = w.vault_events()
+    assert opened[0][:3] == ["open", s, p["sandbox_id"]], opened
+    assert opened[0][4].startswith("fd"), opened
+    assert w.ask("list_sandboxes")[0]["sandboxes"][0]["session_id"] == s
+    assert w.ask("end_turn", f"session_id={s}") == [{"destroyed": True}]
+    assert w.ask("end_turn", f"session_id={s}") == [{"destroyed": False}]
+    wait_for(lambda: ["close", p["sandbox_id"]] in w.vault_events())
+    assert p["sandbox_id"] not in w.boxes()
+    assert w.execute(s, "c2", "true")[0]["error"] == "precondition"
+
+
+def stdin_and_workspace(w):
+    s = session()
+    w.provision(s)
+    r, out, _ = w.execute(s, "c1", "cat > f; wc -c < f", "stdin=" + "x" * 9000)
+    assert (r["exit_code"], out) == (0, "9000\n"), r
+    w.ask("end_turn", f"session_id={s}")
+    w.provision(s)
+    r, out, _ = w.execute(s, "c2", "wc -c < f; rm f")
+    assert out == "9000\n", r
+    r, out, _ = w.execute(s, "c3", "echo a > /dev/stderr; su www-data -s "
+                          "/bin/sh -c 'echo b > /dev/stdout'")
+    assert (r["stdout"], r["stderr"]) == ("b\n", "a\n"), r
+
+
+def certificates_are_trusted(w):
+    s = session()
+    w.provision(s)
+    r, out, _ = w.execute(
+        s, "c1", "tail -n 3 $SSL_CERT_FILE; cat $NODE_EXTRA_CA_CERTS; env | "
+        "grep -c 'ca-certificates.crt'; grep -c BEGIN $CURL_CA_BUNDLE")
+    lines = out.split("\n")
+    assert "\n".join(lines[:3]) + "\n" == CA, out
+    assert "\n".join(lines[3:6]) + "\n" == CA, out
+    assert lines[6] == "4" and int(lines[7]) > 100, out
+
+
+def network_leads_to_egress(w):
+    s = session()
+    w.provision(s)
+    r, out, _ = w.execute(s, "c1", "curl -ksS https://api.test/x")
+    assert out == "hello", r
+    address = w.vault_events()[0][4]
+    assert w.tls.seen[0]["source"] == address, (w.tls.seen, address)
+
+
+def a_repeated_call_is_not_run_again(w):
+    s = session()
+    w.provision(s)
+    first, _, _ = w.execute(s, "c1", "echo x >> f; wc -l < f; exit 3")
+    again, out, _ = w.execute(s, "c1", "echo x >> f; wc -l < f; exit 3")
+    assert again["is_recorded"] and out == "", again
+    again["is_recorded"] = False
+    assert again == first, (first, again)
+    assert w.execute(s, "c2", "wc -l < f")[0]["stdout"] == "1\n"
+    # Also when the sandbox and the service are gone.
+    w.ask("end_turn", f"session_id={s}")
+    w.svc.terminate()
+    w.svc.wait()
+    w.start_service()
+    assert w.execute(s, "c1", "true")[0]["exit_code"] == 3
+    assert w.execute(s, "c9", "true")[0]["error"] == "precondition"
+    other = session("b")
+    assert w.execute(other, "c1", "true")[0]["error"] == "precondition"
+
+
+def two_callers_of_one_call_share_its_result(w):
+    s = session()
+    w.provision(s)
+    results = []
+    run = lambda: results.append(w.execute(  # noqa: E731
+        s, "c1", "echo x >> f; sleep 1; wc -l < f")[0])
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    threads[0].start()
+    time.sleep(0.4)
+    threads[1].start()
+    time.sleep(0.2)
+    assert w.execute(s, "c2", "true")[0]["error"] == "limit"
+    for t in threads:
+        t.join()
+    assert [r["stdout"] for r in results] == ["1\n", "1\n"], results
+
+
+def a_killed_service_leaves_an_unknown_end(w):
+    s = session()
+    w.provision(s)
+    p = subprocess.Popen(w.command(
+        "execute", f"session_id={s}", "call_id=c1",
+        "command=echo x >> f; sleep 60"), stdout=subprocess.PIPE)
+    time.sleep(0.5)
+    w.svc.kill()
+    w.svc.wait()
+    p.communicate()
+    wait_for(lambda: not w.boxes())
+    w.start_service()
+    r, _, _ = w.execute(s, "c1", "echo x >> f; sleep 60")
+    assert r["outcome"] == "UNKNOWN" and r["exit_code"] == -1, r
+    w.provision(s)
+    assert w.execute(s, "c1", "true")[0]["outcome"] == "UNKNOWN"
+    assert w.execute(s, "c2", "wc -l < f")[0]["stdout"] == "1\n"
+
+
+def a_killed_launcher_is_survived(w):
+    s = session()
+    first = w.provision(s)["sandbox_id"]
+    t = []
+    th = threading.Thread(target=lambda: t.append(
+        w.execute(s, "c1", "sleep 60")[0]))
+    th.start()
+    time.sleep(0.4)
+    w.proc.kill()
+    w.proc.wait()
+    th.join(10)
+    assert t and t[0]["outcome"] == "UNKNOWN", t
+    assert w.provision(session())["error"] == "unavailable"
+    assert w.execute(s, "c2", "true")[0]["error"] == "precondition"
+    w.start()
+    wait_for(lambda: "error" not in w.provision(s))
+    assert w.provision(s)["sandbox_id"] != first
+    assert w.execute(s, "c3", "echo on")[0]["stdout"] == "on\n"
+
+
+def time_limit_kills_everything(w):
+    s = session()
+    w.provision(s)
+    begun = time.monotonic()
+    r, out, _ = w.execute(s, "c1", "echo begun; setsid sleep 600 & "
+                          "trap '' TERM; sleep 600", "timeout_seconds=1")
+    assert r["outcome"] == "TIMED_OUT" and out == "begun\n", r
+    assert r["signal"] == 9 and 900 < r["wall_ms"] < 3000, r
+    assert time.monotonic() - begun < 4
+    assert w.execute(s, "c2", "ps -e | grep -c sleep")[0]["stdout"] == "0\n"
+    e = w.execute(s, "c3", "true", "timeout_seconds=301")[0]
+    assert e["error"] == "invalid" and "timeout_seconds" in e["message"], e
+
+
+def cancelling_kills(w):
+    s = session()
+    w.provision(s)
+    r = w.ask("execute", f"session_id={s}", "call_id=c1",
+              "command=sleep 600", "@timeout_ms=700")
+    assert r[-1]["error"] == "timeout", r
+    wait_for(lambda: not w.ask("list_sandboxes")[0]["sandboxes"][0]["is_busy"])
+    r, _, _ = w.execute(s, "c1", "true")
+    assert r["outcome"] == "CANCELLED" and r["is_recorded"], r
+    assert w.execute(s, "c2", "ps -e | grep -c sleep")[0]["stdout"] == "0\n"
+
+
+def the_end_of_a_turn_ends_its_command(w):
+    s = session()
+    w.provision(s)
+    t = []
+    th = threading.Thread(target=lambda: t.append(
+        w.execute(s, "c1", "echo begun; sleep 60")[0]))
+    th.start()
+    time.sleep(0.4)
+    assert w.ask("end_turn", f"session_id={s}") == [{"destroyed": True}]
+    th.join(10)
+    assert t[0]["outcome"] == "CANCELLED", t
+    assert t[0]["stdout"] == "begun\n", t
+
+
+def long_output_keeps_head_and_tail(w):
+    s = session()
+    w.provision(s)
+    r, out, _ = w.execute(s, "c1", "seq 100000; seq 5 >&2")
+    assert r["truncated"] and r["stderr"] == "1\n2\n3\n4\n5\n", r
+    assert r["stdout"].startswith("1\n2\n3\n") and r["stdout"].endswith(
+        "\n99999\n100000\n") and " bytes left out " in r["stdout"]
+    assert len(r["stdout"].encode()) <= 32768 + 64
+    assert out == "".join(f"{i}\n" for i in range(1, 100001))
+    assert r["output_file"] == "/workspace/.output/c1.out", r
+    assert w.execute(s, "c2", f"seq 100000 | cmp - {r['output_file']}")[0][
+        "exit_code"] == 0
+
+
+def endless_output_is_stopped(w):
+    s = session()
+    w.provision(s)
+    begun = time.monotonic()
+    p = subprocess.run(w.command("execute", f"session_id={s}", "call_id=c1",
+                                 "command=yes | head -c 1000000000"),
+                       capture_output=True)
+    r = json.loads(p.stdout.splitlines()[-1])["result"]
+    assert (r["outcome"], r["limit"]) == ("LIMIT_REACHED", "output"), r
+    assert len(p.stdout) < 300 << 20 and time.monotonic() - begun < 60
+    with open(f"/proc/{w.svc.pid}/status") as f:
+        rss = [line.split()[1] for line in f if line.startswith("VmRSS")][0]
+    assert int(rss) < 128 << 10, f"{rss} KiB"
+    r, out, _ = w.execute(s, "c2", "stat -c %s .output/c1.out; rm -rf .output; "
+                          "echo still here")
+    assert out == f"{64 << 20}\nstill here\n", r
+
+
+@with_options("--memory-mib=128", "--pids=64")
+def limits_are_named(w):
+    s = session()
+    w.provision(s)
+    r, _, _ = w.execute(s, "c1", "python3 -c 'x = b\"a\" * (500 << 20)'")
+    assert (r["outcome"], r["limit"]) == ("LIMIT_REACHED", "memory"), r
+    r, _, _ = w.execute(s, "c2", "f() { f | f & }; f; sleep 60")
+    assert (r["outcome"], r["limit"]) == ("LIMIT_REACHED", "pids"), r
+    assert r["wall_ms"] < 30000, r
+    r, _, _ = w.execute(s, "c3", "echo fine; kill -9 $PPID; kill -9 -1")
+    r, _, _ = w.execute(s, "c4", "echo fine")
+    assert r["stdout"] == "fine\n", r
+
+
+def refusals_of_the_vault_pass_through(w):
+    s = session()
+    w.vault.terminate()
+    w.vault.wait()
+    e = w.provision(s)
+    assert e["error"] == "unavailable", e
+    w.start_vault(f"deny={s}")
+    wait_for(lambda: w.provision(s)["error"] == "denied")
+    assert "frozen" in w.provision(s)["message"]
+    s2 = session()
+    e = w.provision(s2, "environment_id=env_x")
+    assert e["error"] == "denied" and "env_x" in e["message"], e
+    assert "sandbox_id" in w.provision(s2)
+
+
+def another_environment_replaces_the_sandbox(w):
+    s = session()
+    a = w.provision(s)
+    assert w.provision(s, "environment_id=env_a")["sandbox_id"] == \
+        a["sandbox_id"]
+    b = w.provision(s, "environment_id=env_b")
+    assert b["sandbox_id"] != a["sandbox_id"] and b["is_new"], b
+    assert a["sandbox_id"] not in w.boxes()
+
+
+def malformed_requests_name_the_field(w):
+    s = session()
+    w.provision(s)
+    for fields, field in (
+            ([f"session_id={s}", "call_id=../x", "command=true"], "call_id"),
+            ([f"session_id={s}", "call_id=", "command=true"], "call_id"),
+            (["session_id=x", "call_id=a", "command=true"], "session_id"),
+            ([f"session_id={s}", "call_id=a", "command="], "command"),
+            ([f"session_id={s}", "call_id=a", "command=true",
+              "sandbox_id=sbx_"], "sandbox_id"),
+            ([f"session_id={s}", "call_id=a", "command=true",
+              "timeout_seconds=-1"], "timeout_seconds")):
+        e = w.ask("execute", *fields)[-1]
+        assert e["error"] == "invalid" and field in e["message"], e
+    path = f"{w.tmp}/big"
+    with open(path, "w") as f:
+        f.write("#" * (128 * 1024))
+    e = w.ask("execute", f"session_id={s}", "call_id=a", f"command=@{path}")
+    assert e[-1]["error"] == "invalid", e
+    with open(path, "w") as f:
+        f.write("echo long #" + "#" * (127 * 1024))
+    e = w.ask("execute", f"session_id={s}", "call_id=a", f"command=@{path}")
+    assert e[-1]["result"]["stdout"] == "long\n", e[-1]
+
+
+def deleting_a_workspace_leaves_nothing(w):
+    s = session()
+    w.provision(s)
+    w.execute(s, "c1", "seq 100000; mkdir -p a/b; touch a/b/c; chmod 0 a")
+    assert s in os.listdir(f"{w.tmp}/work")
+    assert os.listdir(f"{w.tmp}/output/{s}") == ["c1.out"]
+    assert w.ask("delete_workspace", f"session_id={s}") == [{}]
+    assert s not in os.listdir(f"{w.tmp}/work")
+    assert s not in os.listdir(f"{w.tmp}/output")
+    assert w.execute(s, "c1", "true")[0]["error"] == "precondition"
+    assert w.ask("delete_workspace", f"session_id={s}") == [{}]
+
+
+def a_lost_database_is_an_error_and_not_the_end(w):
+    s = session()
+    w.provision(s)
+    psql("ALTER ROLE sandbox_run NOLOGIN")
+    psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+         "usename = 'sandbox_run'")
+    try:
+        e = w.execute(s, "c1", "echo x >> f")[0]
+        assert e["error"] == "unavailable", e
+    finally:
+        psql("ALTER ROLE sandbox_run LOGIN")
+    wait_for(lambda: "error" not in w.execute(s, "c2", "true")[0])
+    assert w.execute(s, "c3", "cat f 2>&1")[0]["exit_code"] != 0
+
+
+def rows_are_hidden_from_other_tenants(w):
+    a, b = session("a"), session("b")
+    for s in (a, b):
+        w.provision(s)
+        w.execute(s, "c1", "true")
+    show = ("SELECT set_config('brainbox.tenant', '%s', false); SELECT count(*)"
+            " FROM sandbox.call WHERE session_id = '%s'")
+    assert psql(show % ("tenant-a", a), "sandbox_run").split()[-1] == "1"
+    assert psql(show % ("tenant-a", b), "sandbox_run").split()[-1] == "0"
+    assert psql(show % ("", a), "sandbox_run").split()[-1] == "0"
+    assert psql(show % ("tenant-a", a), "sandbox_owner").split()[-1] == "0"
+
+
+@with_options("--max-sandboxes=1", "--session-seconds=2")
+def a_full_machine_says_so_and_old_sandboxes_expire(w):
+    w.provision(session())
+    e = w.provision(session())
+    assert e["error"] == "limit" and "full" in e["message"], e
+    wait_for(lambda: "sandbox_id" in w.provision(session()))
+
+
+# --------------------------------------------------------------- running ----
+
+def psql(sql, user="postgres"):
+    r = subprocess.run(["psql", "-qXtA", "-v", "ON_ERROR_STOP=1",
+                        f"{database} user={user}", "-c", sql], check=True,
+                       capture_output=True)
+    return r.stdout.decode()
+
+
+def start_database():
+    global database
+    directory = tempfile.mkdtemp(prefix="bbpg", dir="/tmp")
+    os.chmod(directory, 0o755)
+    pg = f"{base.ROOT}/tests/support/pg.sh"
+
+    def stop():
+        subprocess.run([pg, "stop", directory], stdout=subprocess.DEVNULL)
+        shutil.rmtree(directory)
+    atexit.register(stop)
+    r = subprocess.run([pg, "start", directory], check=True,
+                       stdout=subprocess.PIPE, pass_fds=())
+    database = r.stdout.decode().split("\n")[-2]
+    subprocess.run([f"{base.BIN}/sandbox_svc", "--migrate",
+                    f"--database-owner={database} user=sandbox_owner",
+                    f"--sql-dir={base.ROOT}/sandbox_svc/sql"], check=True,
+                   stderr=subprocess.DEVNULL)
+
+
+TESTS = [provision_and_execute, stdin_and_workspace, certificates_are_trusted,
+         network_leads_to_egress, a_repeated_call_is_not_run_again,
+         two_callers_of_one_call_share_its_result,
+         a_killed_service_leaves_an_unknown_end, a_killed_launcher_is_survived,
+         time_limit_kills_everything, cancelling_kills,
+         the_end_of_a_turn_ends_its_command, long_output_keeps_head_and_tail,
+         endless_output_is_stopped, limits_are_named,
+         refusals_of_the_vault_pass_through,
+         another_environment_replaces_the_sandbox,
+         malformed_requests_name_the_field,
+         deleting_a_workspace_leaves_nothing,
+         a_lost_database_is_an_error_and_not_the_end,
+         rows_are_hidden_from_other_tenants,
+         a_full_machine_says_so_and_old_sandboxes_expire]
+
+if __name__ == "__main__":
+    start_database()
+    base.main(TESTS, Stack)
