@@ -458,7 +458,7 @@ add_event(const char *session, const char *type, json_t *body)
     return e;
 }
 
-/* What an agent would say: the text comes back. */
+/* What an agent would say: the text comes back. One that sleeps waits. */
 static void
 act(const char *session, const json_t *message)
 {
@@ -468,6 +468,8 @@ act(const char *session, const json_t *message)
         json_array_get(content, 0), "text"));
 
     add_event(session, "session.status_running", json_object());
+    if (text.n > 0 && memmem(text.p, text.n, "sleep", 5) != NULL)
+        return; /* until it is interrupted */
     ag_buf_add(&said, AG_STR("You said: "));
     ag_buf_add(&said, text);
     add_event(session, "agent.message",
@@ -507,6 +509,10 @@ on_send_events(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
             strlen(e->json), (uint8_t *)e->json};
         if (strcmp(type, "user.message") == 0)
             act(rq->session_id, j);
+        if (strcmp(type, "user.interrupt") == 0)
+            add_event(rq->session_id, "session.status_idle",
+                      json_pack("{s:{s:s}}", "stop_reason", "type",
+                                "end_turn"));
         json_decref(j);
     }
     ag_rpc_reply(call, &out.base);

@@ -1,0 +1,213 @@
+// The dashboard in the distribution's chromium, against a running platform.
+//
+//   BRAINBOX_URL=http://127.0.0.1:8080 BRAINBOX_KEY=… node dashboard_test.mjs
+//
+// The browser talks through a proxy of this process, so that a test can cut
+// the connection as a bad network would. CHROMIUM names another browser.
+import assert from "node:assert/strict";
+import net from "node:net";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+
+const target = new URL(process.env.BRAINBOX_URL ?? "http://127.0.0.1:8080");
+const key = process.env.BRAINBOX_KEY ?? "";
+const WAIT = 30000;
+
+/** A TCP proxy that can go away and come back. */
+class Wire {
+  sockets = new Set();
+  isCut = false;
+
+  async open() {
+    this.server = net.createServer((c) => {
+      if (this.isCut) return c.destroy();
+      const s = net.connect(target.port || 80, target.hostname);
+      for (const [a, b] of [[c, s], [s, c]]) {
+        this.sockets.add(a);
+        a.on("error", () => {});
+        a.on("close", () => { this.sockets.delete(a); b.destroy(); });
+        a.pipe(b);
+      }
+      return undefined;
+    });
+    await new Promise((r) => this.server.listen(0, "127.0.0.1", r));
+    return `http://127.0.0.1:${this.server.address().port}`;
+  }
+
+  cut() {
+    this.isCut = true;
+    for (const s of this.sockets) s.destroy();
+  }
+
+  mend() { this.isCut = false; }
+
+  close() { this.cut(); this.server.close(); }
+}
+
+const wire = new Wire();
+let browser, page, base;
+const complaints = [];
+
+const api = async (method, path, body) => {
+  const r = await fetch(new URL(path, target), {
+    method, body: body && JSON.stringify(body),
+    headers: { "x-api-key": key, "content-type": "application/json" } });
+  assert.equal(r.status, 200, `${method} ${path}: ${await r.clone().text()}`);
+  return r.json();
+};
+
+const sessionId = () => decodeURIComponent(
+  new URL(page.url()).hash.replace("#/sessions/", ""));
+const say = async (text) => {
+  await page.getByLabel("Message", { exact: true }).fill(text);
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+};
+const live = () => page.locator(".connection.live").waitFor({ timeout: WAIT });
+/** Waits until as many turns have ended. */
+const turns = (n) => page.waitForFunction((want) =>
+  [...document.querySelectorAll(".feed .line")]
+    .filter((e) => e.textContent.trim().startsWith("Done")).length >= want,
+  n, { timeout: WAIT });
+
+before(async () => {
+  base = await wire.open();
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--headless=new", "--no-sandbox", "--disable-gpu",
+           "--disable-quic", "--no-first-run",
+           "--disable-background-networking", "--disable-component-update",
+           "--disable-sync"],
+  });
+  page = await browser.newPage();
+  page.setDefaultTimeout(WAIT);
+  page.on("pageerror", (e) => complaints.push(String(e)));
+  page.on("console", (m) => {
+    if (/Content Security Policy|Refused to/.test(m.text()))
+      complaints.push(m.text());
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  wire.close();
+});
+
+test("a wrong key is refused, and says so", async () => {
+  await page.goto(base);
+  await page.getByLabel("API key").fill("key-of-nobody");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("alert").waitFor();
+  assert.match(await page.getByRole("alert").innerText(), /key/i);
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+});
+
+test("a right key signs in and stays in this tab only", async () => {
+  await page.getByLabel("API key").fill(key);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("heading", { name: "Sessions" }).waitFor();
+  const where = await page.evaluate(() => [localStorage.length,
+    document.cookie, sessionStorage.length]);
+  assert.deepEqual(where, [0, "", 1]);
+});
+
+test("a session starts with an agent that is made on the way", async () => {
+  await page.getByLabel("Agent", { exact: true }).selectOption("new:runbook");
+  const env = page.getByLabel("Environment", { exact: true });
+  await env.selectOption("new:default");
+  await page.getByLabel("Title").fill("From the <i>browser</i>");
+  await page.getByRole("button", { name: "Start session" }).click();
+  await live();
+  await page.getByRole("heading", { name: "From the <i>browser</i>" })
+    .waitFor();
+  const session = await api("GET", `/v1/sessions/${sessionId()}`);
+  assert.equal(session.title, "From the <i>browser</i>");
+  await page.locator(".sessions a[aria-current=page]").waitFor();
+});
+
+test("what is said and answered is shown, as text", async () => {
+  const evil = "<img src=x onerror=\"window.pwned=1\"><b id=\"evil\">x</b>";
+  await say("A step:\n\n```sh\necho '" + evil + "'\n```\n");
+  await turns(1);
+  const feed = await page.locator(".feed").innerText();
+  assert.ok(feed.includes(evil), feed);
+  assert.equal(await page.locator("#evil, .feed img").count(), 0);
+  assert.equal(await page.evaluate(() => window.pwned), undefined);
+  assert.ok(await page.locator(".item.agent, .item.result").count() > 0);
+});
+
+test("after a cut connection the page resumes without loss or repeat",
+     async () => {
+  wire.cut();
+  await page.locator(".connection.waiting").waitFor();
+  assert.match(await page.locator(".connection").innerText(), /lost/);
+  await api("POST", `/v1/sessions/${sessionId()}/events`, { events: [
+    { type: "user.message", content: [{ type: "text",
+      text: "while you were away\n\n```sh\necho gone-and-back\n```" }] }] });
+  await new Promise((r) => setTimeout(r, 1500));
+  assert.ok(!(await page.locator(".feed").innerText()).includes("away"));
+  wire.mend();
+  await live();
+  await turns(2);
+  assert.equal(await page.locator(".item.user").filter({
+    hasText: "while you were away" }).count(), 1);
+  const stored = await api("GET", `/v1/sessions/${sessionId()}/events`
+    + "?limit=100&types[]=user.message&types[]=agent.message"
+    + "&types[]=agent.tool_use&types[]=agent.tool_result");
+  const shown = await page.locator(
+    ".item.user, .item.agent, .item.tool, .item.result").count();
+  assert.equal(shown, stored.data.length);
+});
+
+test("a turn can be interrupted", async () => {
+  const stop = page.getByRole("button", { name: "Interrupt" });
+  assert.ok(await stop.isDisabled());
+  await say("```sh\nsleep 600\n```");
+  await page.waitForFunction(() => [...document.querySelectorAll("button")]
+    .some((b) => b.textContent === "Interrupt" && !b.disabled), null,
+    { timeout: WAIT });
+  await stop.click();
+  await page.getByText("You interrupted").waitFor();
+  await turns(3);
+  assert.ok(await stop.isDisabled());
+});
+
+test("the keyboard sends, and everything has a name", async () => {
+  const box = page.getByLabel("Message", { exact: true });
+  await box.fill("by keyboard");
+  await box.press("Control+Enter");
+  await page.locator(".item.user").filter({ hasText: "by keyboard" })
+    .waitFor();
+  await turns(4);
+  const nameless = await page.evaluate(() =>
+    [...document.querySelectorAll("input, select, textarea, button, a")]
+      .filter((e) => !(e.labels?.length || e.textContent.trim()
+        || e.getAttribute("aria-label"))).map((e) => e.outerHTML));
+  assert.deepEqual(nameless, []);
+});
+
+test("a reload shows the same session again", async () => {
+  const before_ = await page.locator(".feed .item").count();
+  await page.reload();
+  await live();
+  await turns(4);
+  assert.equal(await page.locator(".feed .item").count(), before_);
+});
+
+test("it fits a narrow screen", async () => {
+  await page.setViewportSize({ width: 390, height: 800 });
+  assert.ok(await page.evaluate(() =>
+    document.documentElement.scrollWidth <= innerWidth));
+  await page.getByRole("link", { name: "Sessions" }).click();
+  await page.getByRole("heading", { name: "Sessions" }).waitFor();
+  await page.setViewportSize({ width: 1280, height: 800 });
+});
+
+test("signing out forgets the key", async () => {
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("API key").waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+});
+
+test("nothing broke the content policy on the way", () => {
+  assert.deepEqual(complaints, []);
+});
