@@ -185,7 +185,7 @@ class Ingress:
         bad = re.findall(r".*(?:\[(?:alert|emerg|crit)\]|AddressSanitizer|"
                          r"runtime error|exited on signal).*",
                          self.text("state/log/ingress-error.log")
-                         + self.text("nginx.stderr"))
+                         + self.text("nginx.stderr") + self.text("fake.log"))
         shutil.rmtree(self.folder)
         if bad:
             raise AssertionError("nginx complained: " + "\n".join(bad))

@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from ingress_support import Events, Ingress, wait_for  # noqa: E402
+from ingress_support import MODE, Events, Ingress, wait_for  # noqa: E402
 
 # error kind of lib/err.h: what ingress makes of it
 KINDS = {
@@ -487,9 +487,9 @@ class Streams(Case):
         for t in threads:
             t.start()
         for _ in range(3):
-            if self.i.nginx.process.args[-1].endswith("master_process off;"):
-                break
-            self.i.nginx.signal(signal.SIGHUP)
+            # Under ASan nginx is one process, which cannot reload.
+            if MODE != "asan":
+                self.i.nginx.signal(signal.SIGHUP)
             time.sleep(0.5)
         self.say("reload", "still there?")
         self.assertIsNotNone(s.next_of("agent.message"))
