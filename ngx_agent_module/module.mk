@@ -65,3 +65,9 @@ $(B)/fuzz/codec_fuzz: tests/fuzz/codec_fuzz.c $(AGENT_PLAIN_SRC) \
 	clang $(CPPFLAGS) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -w -o $@ $(filter %.c,$^) \
 	  $(filter %.pb-c.c,$(GEN_C)) -ljansson -lprotobuf-c -lcrypto
+
+# A gRPC client for tests that speaks the codec's JSON.
+$(B)/tools/rpc_call: $(B)/obj/tests/support/rpc_call.o \
+                     $(call objs,$(AGENT_PLAIN_SRC)) $(B)/libag.a \
+                     $(B)/libproto.a
+	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)

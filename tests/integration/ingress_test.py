@@ -13,7 +13,9 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from ingress_support import MODE, Events, Ingress, wait_for  # noqa: E402
+from ingress_support import BUILD, MODE, Events, Ingress, wait_for  # noqa: E402
+
+RPC_CALL = os.path.join(BUILD, "tools", "rpc_call")
 
 # error kind of lib/err.h: what ingress makes of it
 KINDS = {
@@ -448,17 +450,18 @@ class Streams(Case):
         self.assertLess(time.monotonic() - start, 6)
 
     def test_a_slow_reader_holds_the_brain_back(self):
-        c = socket.create_connection(("127.0.0.1", self.i.port))
-        c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        c.sendall(b"GET /v1/sessions/sesn_flood/events/stream HTTP/1.1\r\n"
-                  b"host: x\r\nx-api-key: key-good\r\n\r\n")
-
         def sent():
             rows = [json.loads(line) for line in
                     self.i.text("fake.log").splitlines()
                     if line.startswith('{"flood_sent"')]
             return rows[-1]["flood_sent"] if rows else 0
-        wait_for("the flood", sent)
+        base = sent()
+        c = socket.create_connection(("127.0.0.1", self.i.port))
+        self.addCleanup(c.close)
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        c.sendall(b"GET /v1/sessions/sesn_flood/events/stream HTTP/1.1\r\n"
+                  b"host: x\r\nx-api-key: key-good\r\n\r\n")
+        wait_for("the flood", lambda: sent() > base)
         last = -1
         for _ in range(50):
             time.sleep(0.2)
@@ -467,12 +470,45 @@ class Streams(Case):
             last = sent()
         else:
             self.fail("the flood never stood still")
-        self.assertLess(last, 16 << 20)
+        self.assertLess(last - base, 16 << 20)
         got = 0
-        while got < last + (1 << 20):
+        while got < last - base + (1 << 20):
             got += len(c.recv(1 << 20))
         wait_for("more", lambda: sent() > last)
+
+    def test_a_reader_that_goes_away_ends_the_call(self):
+        before = self.i.text("fake.log").count("follower_gone")
+        s = self.stream("gone")
+        self.assertEqual(s.next()["event"], "ping")
+        s.close()
+        wait_for("the end of the call", lambda: self.i.text("fake.log")
+                 .count("follower_gone") > before)
+
+    @unittest.skipIf(MODE == "asan", "ASan keeps freed memory")
+    def test_a_long_stream_takes_no_more_memory(self):
+        def rss():
+            me = self.i.nginx.process.pid
+            with open(f"/proc/{me}/task/{me}/children") as f:
+                pids = f.read().split()
+            out = []
+            for pid in pids:
+                with open(f"/proc/{pid}/status") as f:
+                    out += [int(x.split()[1]) for x in f
+                            if x.startswith("VmRSS")]
+            return max(out)
+        c = socket.create_connection(("127.0.0.1", self.i.port))
+        c.sendall(b"GET /v1/sessions/sesn_flood/events/stream HTTP/1.1\r\n"
+                  b"host: x\r\nx-api-key: key-good\r\n\r\n")
+
+        def read(n):
+            while n > 0:
+                n -= len(c.recv(1 << 20))
+        read(20 << 20)
+        before = rss()
+        read(200 << 20)
+        after = rss()
         c.close()
+        self.assertLess(after - before, 4096)
 
     def test_a_reload_loses_no_request_and_no_stream(self):
         s = self.stream("reload")
@@ -500,8 +536,52 @@ class Streams(Case):
         self.assertGreater(len(done), 20)
 
 
+class GrpcCore(Case):
+    """A client on gRPC core."""
+
+    def call(self, method, message, *metadata, count=0):
+        out = subprocess.run(
+            [RPC_CALL, "-n", str(count), "127.0.0.1:%d" % self.i.grpc_port,
+             "/agent.brain.v1." + method, json.dumps(message), *metadata],
+            capture_output=True, text=True, timeout=30)
+        return out.returncode, out.stdout, out.stderr
+
+    def test_unary_calls_pass(self):
+        rc, out, err = self.call("AgentService/CreateAgent", {"name": "core"},
+                                 "authorization=Bearer key-good")
+        self.assertEqual((rc, err), (0, ""))
+        self.assertEqual(json.loads(out)["name"], "core")
+        rc, out, err = self.call("EnvironmentService/CreateEnvironment",
+                                 {"name": "bound"}, "x-api-key=key-good")
+        self.assertEqual((rc, err), (0, ""))
+        self.assertEqual(json.loads(out)["name"], "bound")
+
+    def test_streams_pass(self):
+        rc, out, err = self.call("EventService/StreamEvents",
+                                 {"session_id": "sesn_ends"},
+                                 "x-api-key=key-good")
+        self.assertEqual((rc, err), (0, ""))
+        self.assertEqual(json.loads(out)["event_id"], "sevt_1")
+
+    def test_every_status_arrives(self):
+        for kind in KINDS:
+            _, _, err = self.call("AgentService/GetAgent", {
+                "agent_id": "agent_status_" + kind}, "x-api-key=key-good")
+            self.assertIn("on purpose: 100 % \u00e9", err)
+        for _ in range(5):
+            self.assertIn("status unauthenticated: an API key is needed",
+                          self.call("AgentService/ListAgents", {})[2])
+            self.assertIn("status denied: this needs an API key with scope",
+                          self.call("AgentService/CreateAgent", {},
+                                    "x-api-key=key-read")[2])
+        self.assertIn("status unavailable: the brain is going down",
+                      self.call("EventService/StreamEvents",
+                                {"session_id": "sesn_broken"},
+                                "x-api-key=key-good")[2])
+
+
 class Grpc(Case):
-    """curl as a gRPC client: it shows trailers, and needs no library."""
+    """curl as a gRPC client: it can send what a good client would not."""
 
     def call(self, path, message=b"", key="key-good", headers=()):
         frame = b"\0" + struct.pack(">I", len(message)) + message

@@ -554,6 +554,8 @@ unfollow(struct ag_rpc_call *call, void *arg)
             break;
         }
     free(f);
+    (void)puts("{\"follower_gone\":true}");
+    (void)fflush(stdout);
     fail(call, AG_ERR_CANCELLED, "the caller is gone");
 }
 
