@@ -2,8 +2,6 @@
  * The gRPC runtime of a process: completion queue, its thread, conversions.
  * The thread decodes and hands over to the loop; it owns nothing else.
  */
-#include <pthread.h>
-
 #include "lib/rpc_internal.h"
 
 #include <grpc/byte_buffer_reader.h>

@@ -6,8 +6,6 @@
 #ifndef LIB_RPC_CALL_H
 #define LIB_RPC_CALL_H
 
-#include <pthread.h>
-
 #include "lib/rpc_internal.h"
 #include "lib/rpc_server.h"
 

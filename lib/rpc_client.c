@@ -4,8 +4,6 @@
  */
 #include "lib/rpc_client.h"
 
-#include <pthread.h>
-
 #include "lib/rpc_internal.h"
 
 #include <grpc/grpc_security.h>

@@ -7,6 +7,7 @@
 
 #include <grpc/grpc.h>
 #include <grpc/slice.h>
+#include <pthread.h>
 
 #include "lib/arena.h"
 #include "lib/buf.h"

@@ -61,7 +61,8 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
     fi
 done
 if [ ${#sources[@]} -eq 0 ]; then
-    sources=("deb http://deb.debian.org/debian bookworm main")
+    echo "image.sh: no source of Debian bookworm in /etc/apt: add one" >&2
+    exit 1
 fi
 say "sources: ${sources[*]}"
 
