@@ -123,6 +123,10 @@ ngx_agent_ctx_t *ngx_agent_get_ctx(ngx_http_request_t *r);
 /* ngx_agent_auth.c: phases */
 ngx_agent_ctx_t *ngx_agent_ctx_create(ngx_http_request_t *r);
 ngx_int_t ngx_agent_access_handler(ngx_http_request_t *r);
+
+/* ngx_agent_resolve.c */
+/* Bits of the scopes that are named; unknown names have none. */
+ngx_uint_t ngx_agent_scopes(char **scopes, size_t n);
 /*
  * Ask for an assertion over `digest` (32 bytes, or NULL for one of any
  * request). NGX_AGAIN: wait; NGX_OK: ctx->principal is set; NGX_DONE: the
@@ -141,8 +145,10 @@ ngx_int_t ngx_agent_set_body(ngx_http_request_t *r, u_char *framed, size_t n);
 /* Request header by lower-case name, or NULL. */
 ngx_table_elt_t *ngx_agent_header(ngx_http_request_t *r, const char *name);
 
-/* ngx_agent_stream.c: the way back */
+/* ngx_agent_answer.c: the way back */
 ngx_int_t ngx_agent_filter_init(ngx_conf_t *cf);
+
+/* ngx_agent_error.c */
 /* Answer with an error of our own. NGX_DONE, for a phase handler to return. */
 ngx_int_t ngx_agent_fail(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     ngx_int_t http_status, struct ag_err *err);
