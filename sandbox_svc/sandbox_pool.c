@@ -11,6 +11,9 @@
 #include "sandbox_svc/sandbox_link.h"
 
 #define RETRY_MS 1000
+/* The launcher does one thing at a time and building takes it some 20 ms: what
+ * was just claimed is attached first. */
+#define REFILL_MS 40
 
 struct waiter {
     struct waiter *next;
@@ -143,6 +146,8 @@ sandbox_pool_claim(struct sandbox_pool *pool, sandbox_pool_done *done,
     if (box != NULL) {
         pool->ready = box->next;
         pool->n_ready--;
+        if (pool->retry.slot == 0)
+            ag_timer_start(pool->svc->loop, &pool->retry, REFILL_MS);
         hand_over(box, done, arg);
     } else {
         struct waiter *w = ag_xcalloc(1, sizeof(*w));
@@ -150,8 +155,8 @@ sandbox_pool_claim(struct sandbox_pool *pool, sandbox_pool_done *done,
         *pool->waiters_end = w;
         pool->waiters_end = &w->next;
         pool->n_waiters++;
+        fill(pool);
     }
-    fill(pool);
 }
 
 /* ---- filling --------------------------------------------------------- */

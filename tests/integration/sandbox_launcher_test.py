@@ -424,12 +424,16 @@ def run_one(test, world):
     return True
 
 
+def make_image():
+    subprocess.run([f"{ROOT}/sandbox_svc/image.sh", f"{IMAGES}/base"],
+                   check=True, stdout=subprocess.DEVNULL)
+
+
 def main(tests, world):
     if os.geteuid() != 0:
         sys.exit("tests of sandboxes need root")
     sys.stdout.reconfigure(line_buffering=True)
-    subprocess.run([f"{ROOT}/sandbox_svc/image.sh", f"{IMAGES}/base"],
-                   check=True, stdout=subprocess.DEVNULL)
+    make_image()
     names = set(sys.argv[1:])
     results = [run_one(t, world) for t in tests if not names or t.__name__ in names]
     passed = sum(results)
