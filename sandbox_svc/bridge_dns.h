@@ -50,8 +50,8 @@ size_t bridge_dns_answer(const void *packet, const struct bridge_dns_query *q,
                          enum bridge_dns_code code, uint32_t address,
                          unsigned char *out);
 
-/* True for a host name as DNS and TLS use it: letters, digits, '-' and '_' in
- * labels of 1 to 63, and not only digits and dots, which would be an address. */
+/* True for a host name as DNS and TLS use it: lower-case letters, digits, '-'
+ * and '_' in labels of 1 to 63, and some letter, or it would be an address. */
 bool bridge_name_is_valid(const char *name, size_t n);
 
 #endif

@@ -199,7 +199,8 @@ static int
 mount_dev(const struct launcher_root *r, int root, struct ag_err *err)
 {
     AG_AUTO(ag_closep) int dev =
-        mount_tmpfs(256 << 10, "0755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
+        mount_tmpfs(256 << 10, "0755",
+                    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
     AG_AUTO(ag_closep) int shm =
         dev < 0 ? -1
                 : mount_tmpfs(r->disk_bytes, "1777", NODEV_NOSUID, err);
@@ -252,7 +253,8 @@ launcher_mount_root(const struct launcher_root *r, struct ag_err *err)
                    r->user_ns, err);
     if (lower < 0)
         return -1;
-    AG_AUTO(ag_closep) int base = mount_tmpfs(r->disk_bytes, "0755", NODEV_NOSUID, err);
+    AG_AUTO(ag_closep) int base =
+        mount_tmpfs(r->disk_bytes, "0755", NODEV_NOSUID, err);
     if (base < 0 || attach(base, AT_FDCWD, r->image, err) < 0
         || make_layers(r, base, lower, err) < 0)
         return -1;

@@ -2,7 +2,7 @@
  * The filter allows by default: a sandbox builds and runs arbitrary programs,
  * and what it may do is decided by the namespaces and the capabilities it
  * lacks. What is refused here is kernel surface that a build never needs and
- * that has been the way out before (mounts, namespaces, BPF, io_uring, …), and
+ * that has been the way out before (mounts, namespaces, BPF, io_uring), and
  * the socket families that work in any network namespace.
  *
  * clone3 passes its flags in memory, which a filter cannot read: it is
@@ -86,17 +86,17 @@ add_socket_rules(scmp_filter_ctx ctx)
 {
     const uint32_t no = SCMP_ACT_ERRNO(EAFNOSUPPORT);
     int rc = seccomp_rule_add(ctx, no, SCMP_SYS(socket), 1,
-                              SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
+                              SCMP_A0(SCMP_CMP_GT, AF_NETLINK, 0));
 
     for (unsigned f = 0; f < AF_NETLINK; f++)
         if (f != AF_UNIX && f != AF_INET && f != AF_INET6)
             rc |= seccomp_rule_add(ctx, no, SCMP_SYS(socket), 1,
-                                   SCMP_A0(SCMP_CMP_EQ, f));
+                                   SCMP_A0(SCMP_CMP_EQ, f, 0));
     return rc
            | seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT),
                               SCMP_SYS(socket), 2,
-                              SCMP_A0(SCMP_CMP_EQ, AF_NETLINK),
-                              SCMP_A2(SCMP_CMP_NE, 0));
+                              SCMP_A0(SCMP_CMP_EQ, AF_NETLINK, 0),
+                              SCMP_A2(SCMP_CMP_NE, 0, 0));
 }
 
 static int
