@@ -26,6 +26,7 @@ import http.server
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -132,7 +133,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for i, delta in enumerate(deltas):
             if answer.get("cut") == i:
                 self.close_connection = True
-                self.connection.close()
+                self.connection.shutdown(socket.SHUT_RDWR)
                 return
             time.sleep(answer.get("delay_ms", 0) / 1000)
             self.chunk({"choices": [{"index": 0, "delta": delta,
