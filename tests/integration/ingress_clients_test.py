@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Published clients against ingress with fake_brain: the SDK and the
 dashboard in chromium, with the scripts that the whole platform is tested by
-too. Needs `npm ci` in tests/e2e."""
+too. Runs `npm ci` in tests/e2e when that was not done."""
 import os
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from ingress_support import ROOT, Ingress  # noqa: E402
+from ingress_support import ROOT, Ingress, main  # noqa: E402
 
 E2E = os.path.join(ROOT, "tests/e2e")
 NODE = os.path.join(E2E, "node_modules/.bin/node")
@@ -19,8 +19,11 @@ class Clients(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         if not os.path.exists(NODE):
-            raise unittest.SkipTest("tests/e2e/node_modules is missing: run "
-                                    "npm ci there")
+            out = subprocess.run(["npm", "ci", "--no-progress"], cwd=E2E,
+                                 capture_output=True, text=True)
+            if not os.path.exists(NODE):
+                raise unittest.SkipTest("npm ci in tests/e2e did not work: "
+                                        + out.stderr[-200:])
         cls.i = Ingress()
 
     @classmethod
@@ -47,4 +50,4 @@ class Clients(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main()

@@ -16,7 +16,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from ingress_support import MODE, MODULE, NGINX, Nginx, free_port, \
-    nginx_env, wait_for  # noqa: E402
+    main, nginx_env, wait_for  # noqa: E402
 
 SITES = """
 server {
@@ -240,4 +240,4 @@ class Stock(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main()

@@ -9,13 +9,16 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
+import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
-MODE = os.environ.get("MODE", "release")
-BUILD = os.path.join(ROOT, "build", MODE)
+BUILD = os.environ.get("BRAINBOX_BUILD") or os.path.join(
+    ROOT, "build", os.environ.get("MODE", "release"))
+MODE = os.path.basename(BUILD)
 MODULE = os.path.join(BUILD, "bin", "ngx_agent_module.so")
 FAKE = os.path.join(BUILD, "tools", "fake_brain")
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin") or "nginx"
@@ -46,6 +49,18 @@ def nginx_env():
         # nginx itself frees nothing at exit.
         env["ASAN_OPTIONS"] = "detect_leaks=0:abort_on_error=1"
     return env
+
+
+def main():
+    """unittest.main with the last line that tests/run.sh counts by."""
+    result = unittest.main(exit=False, verbosity=2).result
+    failed = len(result.failures) + len(result.errors)
+    skipped = len(result.skipped)
+    for test, why in result.skipped:
+        print(f"skip: {test}: {why}")
+    passed = max(0, result.testsRun - failed - skipped)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    sys.exit(0 if failed == 0 else 1)
 
 
 class Nginx:

@@ -13,7 +13,8 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from ingress_support import BUILD, MODE, Events, Ingress, wait_for  # noqa: E402
+from ingress_support import BUILD, MODE, Events, Ingress, main, \
+    wait_for  # noqa: E402
 
 RPC_CALL = os.path.join(BUILD, "tools", "rpc_call")
 
@@ -449,6 +450,16 @@ class Streams(Case):
         self.assertGreater(time.monotonic() - start, 1.5)
         self.assertLess(time.monotonic() - start, 6)
 
+    def test_a_stream_over_http2_beats_too(self):
+        out = subprocess.run(
+            ["curl", "-sS", "-N", "-m", "3", "--http2-prior-knowledge", "-H",
+             "x-api-key: key-good", "http://127.0.0.1:%d/v1/sessions/"
+             "sesn_silent/events/stream" % self.i.grpc_port],
+            capture_output=True)
+        self.assertIn(b"event: hello\ndata: {\"type\":\"hello\"}\n\n",
+                      out.stdout)
+        self.assertGreaterEqual(out.stdout.count(b"event: ping\n"), 2)
+
     def test_a_slow_reader_holds_the_brain_back(self):
         def sent():
             rows = [json.loads(line) for line in
@@ -660,4 +671,4 @@ class Grpc(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main()
