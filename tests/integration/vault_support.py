@@ -11,7 +11,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 BUILD = os.environ.get("BRAINBOX_BUILD", os.path.join(ROOT, "build/release"))
-CALL = os.path.join(BUILD, "tools/rpc_call")
+CALL = os.path.join(BUILD, "tools/vault_call")
 VAULT = "agent.vault.v1."
 BRAIN_PROTO = None
 
