@@ -167,6 +167,9 @@ do_attach(struct launcher *l, const struct launcher_request *req,
     if (sb == NULL)
         return ag_err_set(err, AG_ERR_NOT_FOUND, "no sandbox %s",
                           req->sandbox_id);
+    if (launcher_sandbox_of_session(&l->host, req->session_id) != NULL)
+        return ag_err_set(err, AG_ERR_PRECONDITION,
+                          "the workspace of %s is in use", req->session_id);
     if (launcher_sandbox_attach(&l->host, sb, req->session_id, err) < 0)
         return -1;
     answer_result(l, req->tag, err);
