@@ -1,0 +1,697 @@
+/*
+ * Egress: all that an agent sends out. Directives, the access phase, and
+ * refusals; the steps are in ngx_agent_egress_*.c. A second module in the same
+ * library, for an nginx instance of its own: real values live in its workers
+ * for the length of a request, and nowhere else in the world outside.
+ */
+#include "ngx_agent_module/ngx_agent_egress.h"
+
+#include <pwd.h>
+#include <sys/prctl.h>
+
+#include "lib/secret.h"
+
+
+static char *ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_agent_egress_set_peer(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_agent_egress_set_leaf(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_int_t ngx_agent_egress_variables(ngx_conf_t *cf);
+static ngx_int_t ngx_agent_egress_init(ngx_conf_t *cf);
+static void *ngx_agent_egress_create_conf(ngx_conf_t *cf);
+static char *ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_agent_egress_init_process(ngx_cycle_t *cycle);
+
+
+static ngx_command_t  ngx_agent_egress_commands[] = {
+
+    { ngx_string("agent_egress"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_agent_egress_set_mode,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agent_egress_peer"),
+      NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_agent_egress_set_peer,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agent_egress_leaf"),
+      NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_agent_egress_set_leaf,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agent_egress_dial"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_NOARGS,
+      ngx_agent_egress_dial,
+      0,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_agent_egress_module_ctx = {
+    ngx_agent_egress_variables,            /* preconfiguration */
+    ngx_agent_egress_init,                 /* postconfiguration */
+
+    NULL,                                  /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_agent_egress_create_conf,          /* create location configuration */
+    ngx_agent_egress_merge_conf            /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_agent_egress_module = {
+    NGX_MODULE_V1,
+    &ngx_agent_egress_module_ctx,          /* module context */
+    ngx_agent_egress_commands,             /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_agent_egress_init_process,         /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+ngx_agent_egress_ctx_t *
+ngx_agent_egress_get_ctx(ngx_http_request_t *r)
+{
+    return ngx_http_get_module_ctx(r->main, ngx_agent_egress_module);
+}
+
+
+/* ---- refusals ---------------------------------------------------------- */
+
+static ngx_int_t
+ngx_agent_egress_challenge(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+    ngx_str_set(&h->key, "WWW-Authenticate");
+    ngx_str_set(&h->value, "Basic realm=\"brainbox\", charset=\"UTF-8\"");
+    r->headers_out.www_authenticate = h;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_agent_egress_refuse(ngx_http_request_t *r, ngx_uint_t status,
+    const char *reason, const char *message, ngx_uint_t challenge)
+{
+    ngx_str_t                  type;
+    struct ag_buf              b = AG_BUF_INIT(4096);
+    ngx_http_complex_value_t   cv;
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "egress refused: %s", reason);
+
+    if (challenge && ngx_agent_egress_challenge(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ag_buf_add(&b, AG_STR("{\"error\":{\"type\":\"egress_denied\","
+                          "\"reason\":"));
+    ag_buf_add_json(&b, ag_str(reason));
+    ag_buf_add(&b, AG_STR(",\"message\":"));
+    ag_buf_add_json(&b, ag_str(message));
+    ag_buf_add(&b, AG_STR("}}\n"));
+
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+    cv.value.len = b.n;
+    cv.value.data = ngx_pnalloc(r->pool, b.n);
+
+    if (cv.value.data == NULL) {
+        ag_buf_release(&b);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memcpy(cv.value.data, b.p, b.n);
+    ag_buf_release(&b);
+    ngx_str_set(&type, "application/json");
+
+    ngx_http_finalize_request(r, ngx_http_send_response(r, status, &type,
+                                                        &cv));
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_agent_egress_unavailable(ngx_http_request_t *r)
+{
+    return ngx_agent_egress_refuse(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+               "vault_unavailable",
+               "the request could not be authorised and was not sent; try "
+               "again", 0);
+}
+
+
+/* ---- access ------------------------------------------------------------ */
+
+static ngx_int_t
+ngx_agent_egress_check_peer(ngx_http_request_t *r,
+    ngx_agent_egress_conf_t *ecf)
+{
+    socklen_t     n;
+    struct ucred  cred;
+
+    if (ecf->peer_uid == -1) {
+        return NGX_OK;
+    }
+
+    n = sizeof(cred);
+
+    if (getsockopt(r->connection->fd, SOL_SOCKET, SO_PEERCRED, &cred, &n)
+        == -1 || cred.uid != (uid_t) ecf->peer_uid)
+    {
+        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                      "a peer that is not the expected user");
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_agent_egress_ctx_t *
+ngx_agent_egress_ctx_create(ngx_http_request_t *r, ngx_uint_t mode)
+{
+    u_char                   raw[12];
+    ngx_agent_egress_ctx_t  *ctx;
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_agent_egress_ctx_t));
+    if (ctx == NULL) {
+        return NULL;
+    }
+
+    ctx->request = r;
+    ctx->mode = mode;
+    ngx_str_set(&ctx->dial_name, "vetted address");
+    ctx->request_id.len = 4 + 2 * sizeof(raw);
+    ctx->request_id.data = ngx_pnalloc(r->pool, ctx->request_id.len);
+
+    if (ctx->request_id.data == NULL) {
+        return NULL;
+    }
+
+    ag_random(raw, sizeof(raw));
+    ngx_memcpy(ctx->request_id.data, "req_", 4);
+    ngx_hex_dump(ctx->request_id.data + 4, raw, sizeof(raw));
+    ngx_http_set_ctx(r, ctx, ngx_agent_egress_module);
+
+    return ctx;
+}
+
+
+static void
+ngx_agent_egress_body_handler(ngx_http_request_t *r)
+{
+    ngx_agent_egress_ctx_t  *ctx;
+
+    ctx = ngx_agent_egress_get_ctx(r);
+    ctx->state = NGX_AGENT_EGRESS_ASKING;
+
+    r->preserve_body = 1;
+    r->write_event_handler = ngx_http_core_run_phases;
+    ngx_http_core_run_phases(r);
+}
+
+
+static ngx_int_t
+ngx_agent_egress_begin(ngx_http_request_t *r, ngx_agent_egress_conf_t *ecf,
+    ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_int_t    rc;
+    const char  *reason, *message;
+
+    if (ngx_agent_egress_check_peer(r, ecf) != NGX_OK) {
+        return NGX_HTTP_CLOSE;
+    }
+
+    if (r->method == NGX_HTTP_TRACE || r->method == NGX_HTTP_CONNECT) {
+        return ngx_agent_egress_refuse(r, NGX_HTTP_NOT_ALLOWED,
+                                       "method_refused",
+                                       "TRACE and CONNECT go nowhere", 0);
+    }
+
+    reason = ngx_agent_egress_destination(r, ctx, &message);
+    if (reason != NULL) {
+        return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN, reason, message,
+                                       0);
+    }
+
+    ctx->state = NGX_AGENT_EGRESS_READING;
+
+    rc = ngx_http_read_client_request_body(r, ngx_agent_egress_body_handler);
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    ngx_http_finalize_request(r, NGX_DONE);
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_agent_egress_ask_or_refuse(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    if (!ctx->asked) {
+        rc = ngx_agent_egress_find_stubs(r, ctx);
+
+        if (rc == NGX_DECLINED) {
+            return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN,
+                       "too_many_stubs", "at most 32 stubs a request", 0);
+        }
+
+        if (rc != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    rc = ngx_agent_egress_ask(r, ctx);
+
+    return rc == NGX_ERROR ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
+}
+
+
+/* What the vault allowed is put into the request. */
+static ngx_int_t
+ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_uint_t                            status;
+    Agent__Vault__V1__AuthorizeResponse  *v;
+
+    v = ctx->verdict;
+
+    if (v == NULL) {
+        return ngx_agent_egress_unavailable(r);
+    }
+
+    if (v->verdict == AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__DENY) {
+        status = v->http_status == NGX_HTTP_UNAUTHORIZED
+                 ? NGX_HTTP_UNAUTHORIZED : NGX_HTTP_FORBIDDEN;
+        return ngx_agent_egress_refuse(r, status, v->reason, v->message,
+                                       v->challenge_basic);
+    }
+
+    if (v->verdict != AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ALLOW) {
+        return ngx_agent_egress_unavailable(r);
+    }
+
+    /* A last check of what must never happen. */
+
+    if (!ctx->https && ctx->stubs.nelts > 0
+        && (!v->clear_text || ctx->mode != NGX_AGENT_EGRESS_BRAIN))
+    {
+        return ngx_agent_egress_unavailable(r);
+    }
+
+    if (ctx->stubs.nelts > 0 && r->headers_in.upgrade != NULL) {
+        return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN,
+                   "upgrade_refused",
+                   "a request with a credential cannot change its protocol",
+                   0);
+    }
+
+    if (ngx_agent_egress_swap(r, ctx) != NGX_OK
+        || ngx_agent_egress_scrub_init(r, ctx) != NGX_OK)
+    {
+        return ngx_agent_egress_unavailable(r);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_agent_egress_access(ngx_http_request_t *r)
+{
+    ngx_int_t                 rc;
+    ngx_agent_egress_ctx_t   *ctx;
+    ngx_agent_egress_conf_t  *ecf;
+
+    ecf = ngx_http_get_module_loc_conf(r, ngx_agent_egress_module);
+
+    if (ecf->mode == NGX_AGENT_EGRESS_OFF || r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_agent_egress_get_ctx(r);
+
+    if (ctx == NULL) {
+        ctx = ngx_agent_egress_ctx_create(r, ecf->mode);
+        return ctx != NULL ? ngx_agent_egress_begin(r, ecf, ctx)
+                           : NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ctx->state == NGX_AGENT_EGRESS_READING) {
+        return NGX_AGAIN;
+    }
+
+    if (ctx->state == NGX_AGENT_EGRESS_ASKING) {
+        rc = ngx_agent_egress_ask_or_refuse(r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        rc = ngx_agent_egress_apply(r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        ctx->state = NGX_AGENT_EGRESS_RESOLVING;
+    }
+
+    if (ctx->state == NGX_AGENT_EGRESS_RESOLVING) {
+        rc = ngx_agent_egress_resolve(r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc == NGX_AGAIN ? rc : NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        if (ctx->dial_error != NULL) {
+            return ngx_agent_egress_refuse(r, NGX_HTTP_BAD_GATEWAY,
+                       ctx->dial_error,
+                       "the host has no address that may be reached", 0);
+        }
+
+        ctx->state = NGX_AGENT_EGRESS_READY;
+    }
+
+    return NGX_OK;
+}
+
+
+/* ---- variables --------------------------------------------------------- */
+
+/* `data` is the offset of an ngx_str_t in the context. */
+static ngx_int_t
+ngx_agent_egress_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t               *s;
+    ngx_agent_egress_ctx_t  *ctx;
+
+    ctx = ngx_agent_egress_get_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    s = (ngx_str_t *) ((char *) ctx + data);
+    v->data = s->data;
+    v->len = s->len;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+/* Range as it was asked, empty beside a credential: slices would hide what is
+ * looked for. */
+static ngx_int_t
+ngx_agent_egress_range(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uintptr_t data)
+{
+    ngx_agent_egress_ctx_t  *ctx;
+
+    ctx = ngx_agent_egress_get_ctx(r);
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+    v->len = 0;
+
+    if (ctx != NULL && !ctx->scrubbing && r->headers_in.range != NULL) {
+        v->data = r->headers_in.range->value.data;
+        v->len = r->headers_in.range->value.len;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_http_variable_t  ngx_agent_egress_vars[] = {
+
+    { ngx_string("agent_egress_host"), NULL, ngx_agent_egress_variable,
+      offsetof(ngx_agent_egress_ctx_t, host), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("agent_egress_path"), NULL, ngx_agent_egress_variable,
+      offsetof(ngx_agent_egress_ctx_t, path), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("agent_egress_workload"), NULL, ngx_agent_egress_variable,
+      offsetof(ngx_agent_egress_ctx_t, workload), NGX_HTTP_VAR_NOCACHEABLE,
+      0 },
+
+    { ngx_string("agent_egress_session"), NULL, ngx_agent_egress_variable,
+      offsetof(ngx_agent_egress_ctx_t, session), NGX_HTTP_VAR_NOCACHEABLE,
+      0 },
+
+    { ngx_string("agent_egress_request_id"), NULL, ngx_agent_egress_variable,
+      offsetof(ngx_agent_egress_ctx_t, request_id), NGX_HTTP_VAR_NOCACHEABLE,
+      0 },
+
+    { ngx_string("agent_egress_range"), NULL, ngx_agent_egress_range, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+      ngx_http_null_variable
+};
+
+
+static ngx_int_t
+ngx_agent_egress_variables(ngx_conf_t *cf)
+{
+    ngx_http_variable_t  *var, *v;
+
+    for (v = ngx_agent_egress_vars; v->name.len; v++) {
+        var = ngx_http_add_variable(cf, &v->name, v->flags);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = v->get_handler;
+        var->data = v->data;
+    }
+
+    return NGX_OK;
+}
+
+
+/* ---- configuration ----------------------------------------------------- */
+
+static int
+ngx_agent_egress_cert_cb(ngx_ssl_conn_t *ssl, void *arg)
+{
+    return ngx_agent_leaf_give(ssl, arg);
+}
+
+
+static ngx_int_t
+ngx_agent_egress_set_callbacks(ngx_conf_t *cf)
+{
+    ngx_uint_t                   i;
+    ngx_http_ssl_srv_conf_t     *sscf;
+    ngx_agent_egress_conf_t     *ecf;
+    ngx_http_core_srv_conf_t   **cscfp;
+    ngx_http_core_main_conf_t   *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    cscfp = cmcf->servers.elts;
+
+    for (i = 0; i < cmcf->servers.nelts; i++) {
+        sscf = cscfp[i]->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
+        ecf = cscfp[i]->ctx->loc_conf[ngx_agent_egress_module.ctx_index];
+
+        if (ecf->leaf != NULL && sscf->ssl.ctx != NULL) {
+            SSL_CTX_set_cert_cb(sscf->ssl.ctx, ngx_agent_egress_cert_cb,
+                                ecf->leaf);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_agent_egress_init(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_agent_egress_access;
+
+    if (ngx_agent_egress_set_callbacks(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_agent_egress_filter_init(cf);
+}
+
+
+static char *
+ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                *value;
+    ngx_agent_egress_conf_t  *ecf = conf;
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "sandbox") == 0) {
+        ecf->mode = NGX_AGENT_EGRESS_SANDBOX;
+
+    } else if (ngx_strcmp(value[1].data, "brain") == 0) {
+        ecf->mode = NGX_AGENT_EGRESS_BRAIN;
+
+    } else {
+        return "is neither \"sandbox\" nor \"brain\"";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_agent_egress_set_peer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                *value;
+    struct passwd            *pw;
+    ngx_agent_egress_conf_t  *ecf = conf;
+
+    value = cf->args->elts;
+    pw = getpwnam((char *) value[1].data);
+
+    if (pw == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "user \"%V\" does not exist", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    ecf->peer_uid = pw->pw_uid;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_agent_egress_set_leaf(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                *value;
+    ngx_agent_egress_conf_t  *ecf = conf;
+
+    value = cf->args->elts;
+
+    if (ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ecf->leaf = ngx_agent_leaf_create(cf, &value[1]);
+
+    return ecf->leaf != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static void *
+ngx_agent_egress_create_conf(ngx_conf_t *cf)
+{
+    ngx_agent_egress_conf_t  *ecf;
+
+    ecf = ngx_pcalloc(cf->pool, sizeof(ngx_agent_egress_conf_t));
+    if (ecf == NULL) {
+        return NULL;
+    }
+
+    ecf->mode = NGX_CONF_UNSET_UINT;
+    ecf->peer_uid = NGX_CONF_UNSET;
+
+    return ecf;
+}
+
+
+static char *
+ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_agent_egress_conf_t  *prev = parent;
+    ngx_agent_egress_conf_t  *conf = child;
+
+    /* The mode is a location's own: error pages ask nobody. */
+
+    if (conf->mode == NGX_CONF_UNSET_UINT) {
+        conf->mode = NGX_AGENT_EGRESS_OFF;
+    }
+
+    ngx_conf_merge_value(conf->peer_uid, prev->peer_uid, -1);
+
+    return NGX_CONF_OK;
+}
+
+
+/* nginx makes workers dumpable when it changes their user. */
+static ngx_int_t
+ngx_agent_egress_init_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                   i;
+    ngx_agent_egress_conf_t     *ecf;
+    ngx_http_conf_ctx_t         *hctx;
+    ngx_http_core_srv_conf_t   **cscfp;
+    ngx_http_core_main_conf_t   *cmcf;
+
+    hctx = (ngx_http_conf_ctx_t *) cycle->conf_ctx[ngx_http_module.index];
+
+    if (hctx == NULL) {
+        return NGX_OK;
+    }
+
+    cmcf = hctx->main_conf[ngx_http_core_module.ctx_index];
+    cscfp = cmcf->servers.elts;
+
+    for (i = 0; i < cmcf->servers.nelts; i++) {
+        ecf = cscfp[i]->ctx->loc_conf[ngx_agent_egress_module.ctx_index];
+
+        if (ecf->leaf != NULL) {
+            (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+            return NGX_OK;
+        }
+    }
+
+    return NGX_OK;
+}

@@ -1,0 +1,141 @@
+/*
+ * What the files of the egress half share. A request passes: destination and
+ * stubs are found, the vault decides, values take the stubs' places, the host
+ * is looked up and vetted, proxy_pass dials what was vetted, and the answer is
+ * scrubbed.
+ */
+#ifndef NGX_AGENT_EGRESS_H
+#define NGX_AGENT_EGRESS_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "lib/str.h"
+#include "ngx_agent_module/ngx_agent_leaf.h"
+#include "ngx_agent_module/ngx_agent_scrub.h"
+#include "vault.pb-c.h"
+
+typedef enum {
+    NGX_AGENT_EGRESS_OFF = 0,
+    NGX_AGENT_EGRESS_SANDBOX,          /* from the bridge, by PROXY v2 */
+    NGX_AGENT_EGRESS_BRAIN             /* by x-brainbox-session */
+} ngx_agent_egress_mode_e;
+
+
+typedef struct {
+    ngx_uint_t                 mode;
+    ngx_int_t                  peer_uid;   /* -1: not checked */
+    ngx_agent_leaf_t          *leaf;
+} ngx_agent_egress_conf_t;
+
+
+typedef enum {
+    NGX_AGENT_EGRESS_NEW = 0,
+    NGX_AGENT_EGRESS_READING,          /* the body */
+    NGX_AGENT_EGRESS_ASKING,           /* the vault */
+    NGX_AGENT_EGRESS_RESOLVING,
+    NGX_AGENT_EGRESS_READY
+} ngx_agent_egress_state_e;
+
+
+/* A stub and where it stands. */
+typedef struct {
+    Agent__Vault__V1__SlotKind  kind;
+    ngx_str_t                   name;
+    ngx_str_t                   token;
+    ngx_table_elt_t            *header;    /* of header and basic */
+} ngx_agent_stub_t;
+
+
+typedef struct {
+    ngx_http_request_t        *request;
+    ngx_agent_egress_state_e   state;
+    ngx_agent_egress_mode_e    mode;
+
+    /* the canonical destination: computed once, used by all */
+    unsigned                   https:1;
+    ngx_str_t                  host;
+    in_port_t                  port;
+    ngx_str_t                  path;
+    ngx_str_t                  workload;
+    ngx_str_t                  session;
+    ngx_str_t                  request_id;
+
+    ngx_array_t                stubs;      /* of ngx_agent_stub_t */
+
+    /* the verdict */
+    unsigned                   asked:1;
+    unsigned                   answered:1;
+    Agent__Vault__V1__AuthorizeResponse  *verdict;
+
+    /* the dial */
+    ngx_resolver_ctx_t        *resolve;
+    unsigned                   resolved:1;
+    const char                *dial_error;
+    ngx_sockaddr_t             sockaddr;
+    socklen_t                  socklen;
+    ngx_str_t                  dial_name;
+
+    /* the way back */
+    unsigned                   credentialed:1;
+    unsigned                   scrubbing:1;
+    unsigned                   reported:1;
+    unsigned                   finished:1;
+    struct ngx_agent_scrub     scrub;
+    ngx_chain_t               *free;
+    ngx_chain_t               *busy;
+    size_t                     out_size;
+} ngx_agent_egress_ctx_t;
+
+
+extern ngx_module_t  ngx_agent_egress_module;
+
+
+/* ngx_agent_egress.c */
+/* Answer with a refusal. NGX_DONE, for a phase handler to return. */
+ngx_int_t ngx_agent_egress_refuse(ngx_http_request_t *r, ngx_uint_t status,
+    const char *reason, const char *message, ngx_uint_t challenge);
+ngx_agent_egress_ctx_t *ngx_agent_egress_get_ctx(ngx_http_request_t *r);
+
+/* ngx_agent_egress_request.c: what is asked, and by whom */
+/*
+ * Fill in destination and workload. NULL, or the reason of a refusal with its
+ * text in *message.
+ */
+const char *ngx_agent_egress_destination(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx, const char **message);
+ngx_int_t ngx_agent_egress_find_stubs(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+/* Put the verdict's values in the stubs' places. */
+ngx_int_t ngx_agent_egress_swap(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+
+/* ngx_agent_egress_ask.c: the vault */
+/* NGX_AGAIN: wait; NGX_OK: ctx->verdict is set, or NULL when there is none. */
+ngx_int_t ngx_agent_egress_ask(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+/* Tell of values that were taken out; best effort. */
+void ngx_agent_egress_report(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx, const char *where);
+
+/* ngx_agent_egress_dial.c: from the name to a vetted address */
+/* NGX_AGAIN: wait; NGX_OK: ctx->sockaddr, or ctx->dial_error is set. */
+ngx_int_t ngx_agent_egress_resolve(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+char *ngx_agent_egress_dial(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* ngx_agent_egress_filter.c: the way back */
+ngx_int_t ngx_agent_egress_filter_init(ngx_conf_t *cf);
+/* Patterns of the verdict. */
+ngx_int_t ngx_agent_egress_scrub_init(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+
+/* A view. */
+static ngx_inline ag_str_t
+ngx_agent_view(ngx_str_t s)
+{
+    return ag_str_n(s.data, s.len);
+}
+
+#endif

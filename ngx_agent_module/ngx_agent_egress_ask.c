@@ -1,0 +1,307 @@
+/*
+ * The vault's verdict, by an in-memory subrequest with grpc_pass, and reports
+ * of what was scrubbed. Whatever is not a complete answer is none, and no
+ * answer means that nothing is sent.
+ */
+#include "ngx_agent_module/ngx_agent_egress.h"
+
+#include "lib/secret.h"
+#include "ngx_agent_module/ngx_agent_module.h"
+
+#define NGX_AGENT_VERDICT_MAX  (2 * 1024 * 1024)
+
+
+static ngx_str_t  ngx_agent_authorize_uri =
+    ngx_string("/agent.vault.v1.EgressService/Authorize");
+static ngx_str_t  ngx_agent_report_uri =
+    ngx_string("/agent.vault.v1.EgressService/ReportScrub");
+
+
+/* Values leave memory with the request. */
+static void
+ngx_agent_verdict_free(void *data)
+{
+    size_t                                i;
+    ngx_agent_egress_ctx_t               *ctx = data;
+    Agent__Vault__V1__AuthorizeResponse  *v;
+
+    v = ctx->verdict;
+    if (v == NULL) {
+        return;
+    }
+
+    for (i = 0; i < v->n_swaps; i++) {
+        ag_wipe(v->swaps[i]->value.data, v->swaps[i]->value.len);
+    }
+
+    for (i = 0; i < v->n_scrub; i++) {
+        ag_wipe(v->scrub[i]->value.data, v->scrub[i]->value.len);
+    }
+
+    agent__vault__v1__authorize_response__free_unpacked(v, NULL);
+    ctx->verdict = NULL;
+}
+
+
+static ngx_int_t
+ngx_agent_status_in(ngx_list_t *list)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    for (part = &list->part; part != NULL; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (h[i].key.len == sizeof("grpc-status") - 1
+                && ngx_strncasecmp(h[i].key.data, (u_char *) "grpc-status",
+                                   sizeof("grpc-status") - 1) == 0)
+            {
+                return ngx_atoi(h[i].value.data, h[i].value.len);
+            }
+        }
+    }
+
+    return NGX_ERROR;
+}
+
+
+static void
+ngx_agent_verdict_read(ngx_agent_egress_ctx_t *ctx, ngx_chain_t *out)
+{
+    int                       rc;
+    ag_str_t                  in;
+    ngx_chain_t              *cl;
+    struct ag_err             err = AG_ERR_INIT;
+    struct ngx_agent_frames   frames;
+
+    ngx_agent_frames_init(&frames, NGX_AGENT_VERDICT_MAX);
+    rc = 0;
+
+    for (cl = out; cl != NULL && rc == 0; cl = cl->next) {
+        in = ag_str_n(cl->buf->pos, cl->buf->last - cl->buf->pos);
+        rc = ngx_agent_frames_next(&frames, &in, &err);
+    }
+
+    if (rc == 1) {
+        ctx->verdict = agent__vault__v1__authorize_response__unpack(NULL,
+                           frames.message.n,
+                           (const uint8_t *) frames.message.p);
+        ag_wipe(frames.message.p, frames.message.n);
+    }
+
+    ngx_agent_frames_release(&frames);
+
+    for (cl = out; cl != NULL; cl = cl->next) {
+        ngx_explicit_memzero(cl->buf->pos, cl->buf->last - cl->buf->pos);
+    }
+}
+
+
+static ngx_int_t
+ngx_agent_ask_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
+{
+    ngx_int_t                status;
+    ngx_http_upstream_t     *u;
+    ngx_agent_egress_ctx_t  *ctx = data;
+
+    ctx->answered = 1;
+    u = sr->upstream;
+
+    if (rc != NGX_OK || u == NULL || u->headers_in.status_n != NGX_HTTP_OK) {
+        return NGX_OK;
+    }
+
+    status = ngx_agent_status_in(&u->headers_in.trailers);
+
+    if (status == NGX_ERROR) {
+        status = ngx_agent_status_in(&u->headers_in.headers);
+    }
+
+    if (status != 0) {
+        ngx_log_error(NGX_LOG_ERR, sr->connection->log, 0,
+                      "the vault did not decide, gRPC status %i", status);
+        return NGX_OK;
+    }
+
+    ngx_agent_verdict_read(ctx, sr->out);
+
+    return NGX_OK;
+}
+
+
+/* The message in a frame, as the subrequest's body. */
+static ngx_int_t
+ngx_agent_ask_send(ngx_http_request_t *sr, ngx_agent_egress_ctx_t *ctx,
+    const ProtobufCMessage *m)
+{
+    size_t   n;
+    u_char  *p;
+
+    n = protobuf_c_message_get_packed_size(m);
+
+    p = ngx_pnalloc(sr->pool, NGX_AGENT_FRAME_HEAD + n);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_agent_frame_head(p, n);
+    (void) protobuf_c_message_pack(m, p + NGX_AGENT_FRAME_HEAD);
+
+    if (ngx_agent_rebuild_headers(sr, NULL, &ctx->request_id, NULL) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_agent_set_body(sr, p, NGX_AGENT_FRAME_HEAD + n);
+}
+
+
+static char *
+ngx_agent_text(ngx_http_request_t *r, ngx_str_t *s)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(r->pool, s->len + 1);
+    if (p == NULL) {
+        return (char *) "";
+    }
+
+    *ngx_cpymem(p, s->data, s->len) = '\0';
+
+    return (char *) p;
+}
+
+
+static ngx_int_t
+ngx_agent_ask_message(ngx_http_request_t *r, ngx_http_request_t *sr,
+    ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_uint_t                           i;
+    ngx_agent_stub_t                    *stub;
+    Agent__Vault__V1__FoundStub         *found, **list;
+    Agent__Vault__V1__AuthorizeRequest   m;
+
+    agent__vault__v1__authorize_request__init(&m);
+
+    m.workload_address = ngx_agent_text(r, &ctx->workload);
+    m.session_id = ngx_agent_text(r, &ctx->session);
+    m.scheme = (char *) (ctx->https ? "https" : "http");
+    m.host = ngx_agent_text(r, &ctx->host);
+    m.port = ctx->port;
+    m.method = ngx_agent_text(r, &r->method_name);
+    m.path = ngx_agent_text(r, &ctx->path);
+    m.request_id = ngx_agent_text(r, &ctx->request_id);
+
+    list = ngx_palloc(r->pool, (ctx->stubs.nelts + 1) * sizeof(*list));
+    found = ngx_palloc(r->pool, (ctx->stubs.nelts + 1) * sizeof(*found));
+    if (list == NULL || found == NULL) {
+        return NGX_ERROR;
+    }
+
+    stub = ctx->stubs.elts;
+
+    for (i = 0; i < ctx->stubs.nelts; i++) {
+        agent__vault__v1__found_stub__init(&found[i]);
+        found[i].kind = stub[i].kind;
+        found[i].name = (char *) stub[i].name.data;
+        found[i].stub = (char *) stub[i].token.data;
+        list[i] = &found[i];
+    }
+
+    m.stubs = list;
+    m.n_stubs = ctx->stubs.nelts;
+
+    return ngx_agent_ask_send(sr, ctx, &m.base);
+}
+
+
+static ngx_int_t
+ngx_agent_ask_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_http_request_t          *sr;
+    ngx_pool_cleanup_t          *cln;
+    ngx_http_post_subrequest_t  *ps;
+
+    ps = ngx_palloc(r->pool, sizeof(ngx_http_post_subrequest_t));
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (ps == NULL || cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_agent_verdict_free;
+    cln->data = ctx;
+    ps->handler = ngx_agent_ask_done;
+    ps->data = ctx;
+
+    if (ngx_http_subrequest(r, &ngx_agent_authorize_uri, NULL, &sr, ps,
+                            NGX_HTTP_SUBREQUEST_IN_MEMORY
+                            |NGX_HTTP_SUBREQUEST_WAITED)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ctx->asked = 1;
+
+    return ngx_agent_ask_message(r, sr, ctx);
+}
+
+
+ngx_int_t
+ngx_agent_egress_ask(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    if (!ctx->asked) {
+        return ngx_agent_ask_start(r, ctx) == NGX_OK ? NGX_AGAIN : NGX_ERROR;
+    }
+
+    return ctx->answered ? NGX_OK : NGX_AGAIN;
+}
+
+
+static void
+ngx_agent_report_one(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    char *credential, unsigned count, const char *where)
+{
+    ngx_http_request_t                    *sr;
+    Agent__Vault__V1__ReportScrubRequest   m;
+
+    agent__vault__v1__report_scrub_request__init(&m);
+    m.audit_id = ctx->verdict->audit_id;
+    m.credential_id = credential;
+    m.where = (char *) where;
+    m.count = (int32_t) count;
+
+    if (ngx_http_subrequest(r, &ngx_agent_report_uri, NULL, &sr, NULL,
+                            NGX_HTTP_SUBREQUEST_IN_MEMORY
+                            |NGX_HTTP_SUBREQUEST_BACKGROUND)
+        != NGX_OK
+        || ngx_agent_ask_send(sr, ctx, &m.base) != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "a scrubbed value could not be reported");
+    }
+}
+
+
+void
+ngx_agent_egress_report(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    const char *where)
+{
+    size_t  i;
+
+    for (i = 0; i < ctx->scrub.n_owners; i++) {
+        if (ctx->scrub.hits[i] == 0) {
+            continue;
+        }
+
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "%ui hits of credential \"%s\" taken out of the %s",
+                      (ngx_uint_t) ctx->scrub.hits[i],
+                      ctx->verdict->scrub[i]->credential_id, where);
+        ngx_agent_report_one(r, ctx, ctx->verdict->scrub[i]->credential_id,
+                             ctx->scrub.hits[i], where);
+        ctx->scrub.hits[i] = 0;
+    }
+}

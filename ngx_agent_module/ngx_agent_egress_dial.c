@@ -1,0 +1,395 @@
+/*
+ * From the name to the address that is dialled. One bad address refuses the
+ * whole answer; what was vetted is what is dialled, and a request that was not
+ * vetted cannot dial: the upstream's own server is a placeholder.
+ */
+#include "ngx_agent_module/ngx_agent_egress.h"
+
+#include <openssl/ssl.h>
+
+
+typedef struct {
+    ngx_http_request_t        *request;
+    ngx_agent_egress_ctx_t    *ctx;
+} ngx_agent_peer_t;
+
+
+typedef struct {
+    uint32_t                   net;
+    unsigned                   bits;
+} ngx_agent_net4_t;
+
+
+/* Everything that is not the open internet (IANA special-purpose registry),
+ * with what clouds use for metadata. */
+static const ngx_agent_net4_t  ngx_agent_special4[] = {
+    { 0x00000000, 8 }, { 0x0a000000, 8 }, { 0x64400000, 10 },
+    { 0x7f000000, 8 }, { 0xa9fe0000, 16 }, { 0xac100000, 12 },
+    { 0xc0000000, 24 }, { 0xc0000200, 24 }, { 0xc0586300, 24 },
+    { 0xc0a80000, 16 }, { 0xc6120000, 15 }, { 0xc6336400, 24 },
+    { 0xcb007100, 24 }, { 0xe0000000, 3 },
+    { 0xa83f8110, 32 }                 /* 168.63.129.16 */
+};
+
+
+static ngx_uint_t
+ngx_agent_is_public4(uint32_t ip)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < sizeof(ngx_agent_special4) / sizeof(ngx_agent_net4_t);
+         i++)
+    {
+        if ((ip ^ ngx_agent_special4[i].net)
+            >> (32 - ngx_agent_special4[i].bits) == 0)
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* Only 2000::/3, without what tunnels to IPv4 or is set aside. */
+static ngx_uint_t
+ngx_agent_is_public6(const u_char *a)
+{
+    if ((a[0] & 0xe0) != 0x20) {
+        return 0;
+    }
+
+    if (a[0] == 0x20 && a[1] == 0x02) {                    /* 6to4 */
+        return 0;
+    }
+
+    if (a[0] == 0x20 && a[1] == 0x01
+        && ((a[2] & 0xfe) == 0                             /* 2001::/23 */
+            || (a[2] == 0x0d && a[3] == 0xb8)))
+    {
+        return 0;
+    }
+
+    return !(a[0] == 0x3f && a[1] == 0xff);                /* 3fff::/20 */
+}
+
+
+static ngx_uint_t
+ngx_agent_is_public(struct sockaddr *sa)
+{
+    switch (sa->sa_family) {
+
+    case AF_INET:
+        return ngx_agent_is_public4(
+                   ntohl(((struct sockaddr_in *) sa)->sin_addr.s_addr));
+
+    case AF_INET6:
+        return ngx_agent_is_public6(
+                   ((struct sockaddr_in6 *) sa)->sin6_addr.s6_addr);
+
+    default:
+        return 0;
+    }
+}
+
+
+static void
+ngx_agent_take_address(ngx_agent_egress_ctx_t *ctx, struct sockaddr *sa,
+    socklen_t len, in_port_t port)
+{
+    ngx_memcpy(&ctx->sockaddr, sa, len);
+    ctx->socklen = len;
+    ngx_inet_set_port(&ctx->sockaddr.sockaddr, port);
+}
+
+
+/* "ip:port" of deployment.conf, or a host that is an address. */
+static ngx_int_t
+ngx_agent_take_text(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    u_char *p, size_t n)
+{
+    ngx_addr_t  addr;
+
+    if (ngx_parse_addr_port(r->pool, &addr, p, n) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_agent_take_address(ctx, addr.sockaddr, addr.socklen,
+                           ngx_inet_get_port(addr.sockaddr) != 0
+                           ? ngx_inet_get_port(addr.sockaddr) : ctx->port);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_agent_vet(ngx_agent_egress_ctx_t *ctx, ngx_resolver_ctx_t *rctx)
+{
+    ngx_uint_t        i, best;
+    struct sockaddr  *sa;
+
+    if (rctx->state != 0 || rctx->naddrs == 0) {
+        ctx->dial_error = "name_not_resolved";
+        return;
+    }
+
+    best = 0;
+
+    for (i = 0; i < rctx->naddrs; i++) {
+        sa = rctx->addrs[i].sockaddr;
+
+        if (!ctx->verdict->is_deployment_destination
+            && !ngx_agent_is_public(sa))
+        {
+            ctx->dial_error = "address_refused";
+            return;
+        }
+
+        if (sa->sa_family == AF_INET
+            && rctx->addrs[best].sockaddr->sa_family != AF_INET)
+        {
+            best = i;
+        }
+    }
+
+    ngx_agent_take_address(ctx, rctx->addrs[best].sockaddr,
+                           rctx->addrs[best].socklen, ctx->port);
+}
+
+
+static void
+ngx_agent_resolved(ngx_resolver_ctx_t *rctx)
+{
+    ngx_connection_t        *c;
+    ngx_http_request_t      *r;
+    ngx_agent_egress_ctx_t  *ctx;
+
+    ctx = rctx->data;
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_agent_vet(ctx, rctx);
+    ctx->resolve = NULL;
+    ctx->resolved = 1;
+    ngx_resolve_name_done(rctx);
+
+    /* From inside ngx_resolve_name the caller goes on itself. */
+
+    if (ctx->state == NGX_AGENT_EGRESS_RESOLVING) {
+        ngx_http_core_run_phases(r);
+        ngx_http_run_posted_requests(c);
+    }
+}
+
+
+static void
+ngx_agent_resolve_cleanup(void *data)
+{
+    ngx_agent_egress_ctx_t  *ctx = data;
+
+    if (ctx->resolve != NULL) {
+        ngx_resolve_name_done(ctx->resolve);
+        ctx->resolve = NULL;
+    }
+}
+
+
+static ngx_int_t
+ngx_agent_resolve_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_resolver_ctx_t        *rctx, temp;
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&temp, sizeof(temp));
+    temp.name = ctx->host;
+
+    rctx = ngx_resolve_start(clcf->resolver, &temp);
+    if (rctx == NULL || rctx == NGX_NO_RESOLVER) {
+        ctx->dial_error = "no_resolver";
+        ctx->resolved = 1;
+        return NGX_OK;
+    }
+
+    cln->handler = ngx_agent_resolve_cleanup;
+    cln->data = ctx;
+    rctx->name = ctx->host;
+    rctx->handler = ngx_agent_resolved;
+    rctx->data = ctx;
+    rctx->timeout = clcf->resolver_timeout;
+    ctx->resolve = rctx;
+
+    if (ngx_resolve_name(rctx) != NGX_OK) {
+        ctx->resolve = NULL;
+        return NGX_ERROR;
+    }
+
+    return ctx->resolved ? NGX_OK : NGX_AGAIN;
+}
+
+
+ngx_int_t
+ngx_agent_egress_resolve(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    u_char  *dial;
+    size_t   n;
+
+    if (ctx->resolve != NULL) {
+        return NGX_AGAIN;
+    }
+
+    if (ctx->resolved) {
+        return NGX_OK;
+    }
+
+    dial = (u_char *) ctx->verdict->dial_address;
+    n = ngx_strlen(dial);
+
+    if (n == 0 && ngx_inet_addr(ctx->host.data, ctx->host.len)
+                  != INADDR_NONE)
+    {
+        if (!ctx->verdict->is_deployment_destination) {
+            ctx->dial_error = "address_refused";
+            ctx->resolved = 1;
+            return NGX_OK;
+        }
+
+        dial = ctx->host.data;
+        n = ctx->host.len;
+    }
+
+    if (n == 0) {
+        return ngx_agent_resolve_start(r, ctx);
+    }
+
+    ctx->resolved = 1;
+
+    return ngx_agent_take_text(r, ctx, dial, n);
+}
+
+
+/* ---- the upstream ------------------------------------------------------ */
+
+static ngx_int_t
+ngx_agent_peer_get(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_agent_peer_t  *peer = data;
+
+    if (peer->ctx == NULL || peer->ctx->socklen == 0
+        || peer->ctx->state != NGX_AGENT_EGRESS_READY)
+    {
+        ngx_log_error(NGX_LOG_ALERT, pc->log, 0,
+                      "a request that was not vetted would dial");
+        return NGX_ERROR;
+    }
+
+    pc->sockaddr = &peer->ctx->sockaddr.sockaddr;
+    pc->socklen = peer->ctx->socklen;
+    pc->name = &peer->ctx->dial_name;
+    pc->cached = 0;
+    pc->connection = NULL;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_agent_peer_free(ngx_peer_connection_t *pc, void *data, ngx_uint_t state)
+{
+    /* Each request has one address: there is no other to try. */
+    pc->tries = 0;
+}
+
+
+/*
+ * Called before the handshake. A deployment's own CA replaces the roots for
+ * this connection alone; sessions are not resumed, so that the certificate is
+ * verified each time.
+ */
+static ngx_int_t
+ngx_agent_peer_set_session(ngx_peer_connection_t *pc, void *data)
+{
+    char              *file;
+    X509_STORE        *store;
+    ngx_ssl_conn_t    *ssl;
+    ngx_agent_peer_t  *peer = data;
+
+    file = peer->ctx->verdict->ca_file;
+    ssl = pc->connection->ssl->connection;
+
+    if (file[0] == '\0') {
+        return NGX_OK;
+    }
+
+    store = X509_STORE_new();
+
+    if (store == NULL || X509_STORE_load_file(store, file) != 1
+        || SSL_set0_verify_cert_store(ssl, store) != 1)
+    {
+        X509_STORE_free(store);
+        ngx_log_error(NGX_LOG_ERR, pc->log, 0,
+                      "cannot load the certificates of \"%s\"", file);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_agent_peer_save_session(ngx_peer_connection_t *pc, void *data)
+{
+    /* void */
+}
+
+
+static ngx_int_t
+ngx_agent_peer_init(ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us)
+{
+    ngx_agent_peer_t  *peer;
+
+    peer = ngx_palloc(r->pool, sizeof(ngx_agent_peer_t));
+    if (peer == NULL) {
+        return NGX_ERROR;
+    }
+
+    peer->request = r;
+    peer->ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
+
+    r->upstream->peer.data = peer;
+    r->upstream->peer.get = ngx_agent_peer_get;
+    r->upstream->peer.free = ngx_agent_peer_free;
+    r->upstream->peer.tries = 1;
+    r->upstream->peer.set_session = ngx_agent_peer_set_session;
+    r->upstream->peer.save_session = ngx_agent_peer_save_session;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_agent_dial_init(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us)
+{
+    us->peer.init = ngx_agent_peer_init;
+
+    return NGX_OK;
+}
+
+
+char *
+ngx_agent_egress_dial(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_upstream_srv_conf_t  *us;
+
+    us = ngx_http_conf_get_module_srv_conf(cf, ngx_http_upstream_module);
+    us->peer.init_upstream = ngx_agent_dial_init;
+    us->flags = NGX_HTTP_UPSTREAM_CREATE;
+
+    return NGX_CONF_OK;
+}

@@ -1,0 +1,299 @@
+/*
+ * Scrubs answers of hosts that a credential of the session is bound to:
+ * headers, then the body as it streams. Input is copied into buffers of ours,
+ * whose number nginx bounds by what the client has taken.
+ */
+#include "ngx_agent_module/ngx_agent_egress.h"
+
+#define NGX_AGENT_CHUNK  16384
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
+
+
+static void
+ngx_agent_scrub_cleanup(void *data)
+{
+    ngx_agent_scrub_release(data);
+}
+
+
+ngx_int_t
+ngx_agent_egress_scrub_init(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx)
+{
+    size_t               i;
+    ngx_pool_cleanup_t  *cln;
+
+    if (ctx->verdict->n_scrub == 0) {
+        return NGX_OK;
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_agent_scrub_init(&ctx->scrub, (unsigned) ctx->verdict->n_scrub);
+    cln->handler = ngx_agent_scrub_cleanup;
+    cln->data = &ctx->scrub;
+    ctx->scrubbing = 1;
+
+    for (i = 0; i < ctx->verdict->n_scrub; i++) {
+        ngx_agent_scrub_add(&ctx->scrub,
+                            ag_str_n(ctx->verdict->scrub[i]->value.data,
+                                     ctx->verdict->scrub[i]->value.len),
+                            (unsigned) i);
+    }
+
+    ctx->out_size = NGX_AGENT_CHUNK + ctx->scrub.longest;
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_agent_is_identity(ngx_str_t *coding)
+{
+    return coding->len == 0
+           || (coding->len == sizeof("identity") - 1
+               && ngx_strncasecmp(coding->data, (u_char *) "identity",
+                                  coding->len) == 0);
+}
+
+
+/* A copy with filler, when the text holds a value: the original is shared. */
+static ngx_int_t
+ngx_agent_scrub_str(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    ngx_str_t *s)
+{
+    u_char  *p;
+
+    if (s->len == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, s->len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    *ngx_cpymem(p, s->data, s->len) = '\0';
+
+    if (ngx_agent_scrub_text(&ctx->scrub, p, s->len) > 0) {
+        s->data = p;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_agent_scrub_headers(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    for (part = &r->headers_out.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (ngx_agent_scrub_str(r, ctx, &h[i].value) != NGX_OK
+                || ngx_agent_scrub_str(r, ctx, &h[i].key) != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
+        }
+    }
+
+    if (ngx_agent_scrub_str(r, ctx, &r->headers_out.content_type) != NGX_OK
+        || ngx_agent_scrub_str(r, ctx, &r->headers_out.charset) != NGX_OK
+        || ngx_agent_scrub_str(r, ctx, &r->headers_out.status_line) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_agent_egress_header_filter(ngx_http_request_t *r)
+{
+    ngx_agent_egress_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
+
+    if (r != r->main || ctx == NULL || !ctx->scrubbing
+        || ctx->state != NGX_AGENT_EGRESS_READY)
+    {
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (r->headers_out.content_encoding != NULL
+        && !ngx_agent_is_identity(&r->headers_out.content_encoding->value))
+    {
+        /* What cannot be read cannot be scrubbed. */
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "an answer with credentials has a content coding");
+        ctx->scrubbing = 0;
+        return ngx_http_filter_finalize_request(r, &ngx_agent_egress_module,
+                                                NGX_HTTP_BAD_GATEWAY);
+    }
+
+    if (ngx_agent_scrub_headers(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    r->filter_need_in_memory = 1;
+    r->allow_ranges = 0;
+    ngx_agent_egress_report(r, ctx, "header");
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+/* A buffer of ours that nginx has sent, or a new one. */
+static ngx_chain_t *
+ngx_agent_out_buf(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    cl = ngx_chain_get_free_buf(r->pool, &ctx->free);
+    if (cl == NULL) {
+        return NULL;
+    }
+
+    b = cl->buf;
+
+    if (b->start == NULL) {
+        b->start = ngx_palloc(r->pool, ctx->out_size);
+        if (b->start == NULL) {
+            return NULL;
+        }
+
+        b->end = b->start + ctx->out_size;
+        b->temporary = 1;
+        b->tag = (ngx_buf_tag_t) &ngx_agent_egress_module;
+    }
+
+    b->pos = b->start;
+    b->last = b->start;
+    b->flush = 0;
+    b->sync = 0;
+    b->last_buf = 0;
+    b->last_in_chain = 0;
+
+    return cl;
+}
+
+
+/* One input buffer into as many of ours as it needs. */
+static ngx_int_t
+ngx_agent_scrub_buf(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    ngx_buf_t *in, ngx_chain_t ***ll)
+{
+    size_t        n;
+    ngx_buf_t    *b;
+    ngx_uint_t    last;
+    ngx_chain_t  *cl;
+
+    do {
+        cl = ngx_agent_out_buf(r, ctx);
+        if (cl == NULL) {
+            return NGX_ERROR;
+        }
+
+        b = cl->buf;
+        n = ngx_buf_in_memory(in) ? ngx_min(in->last - in->pos,
+                                            NGX_AGENT_CHUNK) : 0;
+        last = in->last_buf
+               && (!ngx_buf_in_memory(in) || in->pos + n == in->last);
+
+        b->last += ngx_agent_scrub_feed(&ctx->scrub, ag_str_n(in->pos, n),
+                                        last, b->pos);
+        in->pos += n;
+
+        /* An empty buffer counts as special only when it has no memory. */
+        b->temporary = b->last != b->pos;
+
+        if (!ngx_buf_in_memory(in) || in->pos == in->last) {
+            b->flush = in->flush;
+            b->sync = in->sync;
+            b->last_buf = in->last_buf;
+            b->last_in_chain = in->last_in_chain;
+        }
+
+        if (b->last == b->pos && !b->flush && !b->last_buf
+            && !b->last_in_chain)
+        {
+            /* All of it stays behind for now. */
+            b->flush = 1;
+        }
+
+        **ll = cl;
+        *ll = &cl->next;
+        cl->next = NULL;
+
+    } while (ngx_buf_in_memory(in) && in->pos < in->last);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_agent_egress_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_int_t                 rc;
+    ngx_chain_t              *cl, *out, **ll;
+    ngx_agent_egress_ctx_t   *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
+
+    if (r != r->main || ctx == NULL || !ctx->scrubbing
+        || ctx->state != NGX_AGENT_EGRESS_READY)
+    {
+        return ngx_http_next_body_filter(r, in);
+    }
+
+    out = NULL;
+    ll = &out;
+
+    for (cl = in; cl != NULL; cl = cl->next) {
+        if (ngx_agent_scrub_buf(r, ctx, cl->buf, &ll) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (cl->buf->last_buf) {
+            ctx->finished = 1;
+        }
+    }
+
+    rc = ngx_http_next_body_filter(r, out);
+
+    ngx_chain_update_chains(r->pool, &ctx->free, &ctx->busy, &out,
+                            (ngx_buf_tag_t) &ngx_agent_egress_module);
+
+    if (ctx->finished && !ctx->reported) {
+        ctx->reported = 1;
+        ngx_agent_egress_report(r, ctx, "body");
+    }
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_agent_egress_filter_init(ngx_conf_t *cf)
+{
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_agent_egress_header_filter;
+
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_agent_egress_body_filter;
+
+    return NGX_OK;
+}
