@@ -146,6 +146,13 @@ retry_later(struct brain_model_call *c, int status, const struct ag_err *err)
 }
 
 static void
+copy_wrapped(const struct ag_err *from, struct ag_err *to)
+{
+    *to = *from;
+    (void)ag_err_wrap(to, "model call");
+}
+
+static void
 on_done(void *arg, int status, const struct ag_err *http_err)
 {
     struct brain_model_call *c = arg;
@@ -155,7 +162,7 @@ on_done(void *arg, int status, const struct ag_err *http_err)
     if (c->parse_err.kind != AG_ERR_NONE)
         err = c->parse_err;
     else if (http_err != NULL)
-        err = *http_err;
+        copy_wrapped(http_err, &err);
     else if (status != 200)
         status_error(c, status, &err);
     else if (!c->chat.is_done && c->chat.finish.n == 0)
