@@ -30,7 +30,8 @@ layout_folders() {
     install -d -m 0755 -o brainbox-keeper -g brainbox-vault "$RUN/public"
     # Two write there: keeper (keys) and vault (generation).
     chmod 0775 "$RUN/public"
-    install -d -m 0750 -o brainbox-vault -g brainbox-egress "$RUN/egress-ca"
+    # Its files take the group of egress, which alone may read them.
+    install -d -m 2750 -o brainbox-vault -g brainbox-egress "$RUN/egress-ca"
     install -d -m 0755 -o postgres "$RUN/pg"
     install -d -m 0700 -o brainbox-ingress "$RUN/ingress"
     install -d -m 0700 -o brainbox-egress "$RUN/egress"

@@ -124,8 +124,11 @@ def check(session, seen, host_dir, token):
     results = [e for e in seen if e["type"] == "agent.tool_result"]
     texts = ["".join(b["text"] for b in e["content"]) for e in results]
     everything = json.dumps(seen)
-    with open(os.path.join(host_dir, "requests.jsonl")) as f:
-        arrived = [json.loads(line) for line in f]
+    try:
+        with open(os.path.join(host_dir, "requests.jsonl")) as f:
+            arrived = [json.loads(line) for line in f]
+    except FileNotFoundError:
+        arrived = []
     audit = call("GET", f"/platform/v1/audit?session_id={session}&limit=100")
     actions = [row["action"] for row in audit["data"]]
     digest = hashlib.sha256(token.encode()).hexdigest()
