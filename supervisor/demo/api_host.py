@@ -51,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def record(self, body):
         line = {"host": self.name, "method": self.command, "path": self.path,
-                "headers": dict(self.headers.items()),
+                "headers": {k.lower(): v for k, v in self.headers.items()},
                 "body": body.decode("latin-1")}
         with LOCK, open(os.path.join(self.folder, "requests.jsonl"), "a") as f:
             f.write(json.dumps(line) + "\n")

@@ -140,7 +140,7 @@ def check(session, seen, host_dir, token):
          and token not in everything),
         ("the bound host got the real token",
          any(r["host"] == "api.demo.test" and
-             r["headers"].get("Authorization") == f"Bearer {token}"
+             r["headers"].get("authorization") == f"Bearer {token}"
              for r in arrived)
          and any(digest in t for t in texts)),
         ("its echo of the token was taken out of the answer",

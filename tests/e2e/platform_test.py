@@ -151,13 +151,13 @@ def credential_reaches_only_its_host():
     assert "stub_wrong_host" in bad["stdout"], bad
     arrived = bb_.requests()
     assert any(r["host"] == "api.demo.test" and
-               r["headers"].get("Authorization") == "Bearer " + token
+               r["headers"].get("authorization") == "Bearer " + token
                for r in arrived)
     assert not any(token in json.dumps(r) for r in arrived
                    if r["host"] == "other.demo.test")
     basic = [r for r in arrived if r["path"] == "/v1/whoami"][-1]
     import base64
-    assert base64.b64decode(basic["headers"]["Authorization"].split()[1]) == \
+    assert base64.b64decode(basic["headers"]["authorization"].split()[1]) == \
         b"x:" + token.encode()
 
 
