@@ -178,26 +178,45 @@ function useEvents(id, onStatus) {
   const stream = useRef(null);
 
   useEffect(() => {
+    // A long log arrives in bursts: one new array for each, not each event.
     const seen = new Set();
+    let burst = [];
+    let timer = 0;
+    const flush = () => {
+      const batch = burst;
+      burst = [];
+      clearTimeout(timer);
+      timer = 0;
+      setEvents((old) => [...old, ...batch]);
+    };
     setEvents([]);
     setPartial("");
     const s = follow(id, {
       onState: setState,
       onEvent(e) {
-        if (e.type === "event_start") return setPartial("");
-        if (e.type === "event_delta")
-          return setPartial((t) => t + String(e.delta?.content?.text ?? ""));
-        if (e.id && seen.has(e.id)) return undefined;
-        seen.add(e.id);
-        if (e.type === "agent.message" || e.type === "session.status_idle")
+        const type = String(e.type);
+        if (type === "event_start") {
           setPartial("");
-        if (String(e.type).startsWith("session.status_"))
-          onStatus(id, e.type.slice("session.status_".length));
-        return setEvents((old) => [...old, e]);
+        } else if (type === "event_delta") {
+          setPartial((t) => t + String(e.delta?.content?.text ?? ""));
+        } else if (!seen.has(e.id)) {
+          seen.add(e.id);
+          burst.push(e);
+          timer ||= setTimeout(flush, 30);
+          if (type === "agent.message" || type === "session.status_idle") {
+            setPartial("");
+            flush();
+          }
+          if (type.startsWith("session.status_"))
+            onStatus(id, type.slice("session.status_".length));
+        }
       },
     });
     stream.current = s;
-    return () => s.stop();
+    return () => {
+      s.stop();
+      clearTimeout(timer);
+    };
   }, [id]);
 
   return { events, partial, state, retry: () => stream.current?.retry() };

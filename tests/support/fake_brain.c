@@ -56,8 +56,14 @@ show_call(struct ag_rpc_call *call, const char *method)
 {
     AG_AUTO(ag_buf_release) struct ag_buf line = AG_BUF_INIT(65536);
     static const char *const names[] = {
-        "x-brainbox-assertion", "x-request-id", "x-api-key", "authorization",
-        "cookie",               "user-agent",   "x-custom",  "grpc-timeout",
+        "x-brainbox-assertion",
+        "x-request-id",
+        "x-api-key",
+        "authorization",
+        "cookie",
+        "user-agent",
+        "x-custom",
+        "grpc-timeout",
     };
 
     ag_buf_addf(&line, "{\"call\":\"%s\",\"bytes\":%zu", method,
@@ -149,8 +155,8 @@ on_resolve(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
         if (strcmp(keys[i].key, rq->api_key) != 0)
             continue;
         ag_buf_addf(&text, "fake.%s.%d.", keys[i].subject, n_resolved);
-        ag_buf_add_hex(&text, ag_str_n(rq->request_sha256.data,
-                                       rq->request_sha256.len));
+        ag_buf_add_hex(
+            &text, ag_str_n(rq->request_sha256.data, rq->request_sha256.len));
         out.tenant = (char *)"default";
         out.subject = (char *)keys[i].subject;
         out.scopes = (char **)keys[i].scopes;
@@ -207,7 +213,8 @@ on_create_agent(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
     a->type = copy("agent");
     a->name = copy(rq->name);
     if (rq->_description_case != 0) {
-        a->_description_case = AGENT__BRAIN__V1__AGENT___DESCRIPTION_DESCRIPTION;
+        a->_description_case =
+            AGENT__BRAIN__V1__AGENT___DESCRIPTION_DESCRIPTION;
         a->description = copy(rq->description);
     }
     a->model_json = copy_bytes(rq->model_json);
@@ -228,7 +235,8 @@ fail_by_name(struct ag_rpc_call *call, const char *name)
 {
     for (int k = AG_ERR_INVALID; k <= AG_ERR_INTERNAL; k++)
         if (strcmp(ag_err_kind_name((enum ag_err_kind)k), name) == 0)
-            return fail(call, (enum ag_err_kind)k, "on purpose: 100 % \xc3\xa9");
+            return fail(call, (enum ag_err_kind)k,
+                        "on purpose: 100 % \xc3\xa9");
     fail(call, AG_ERR_INTERNAL, "no such kind");
 }
 
@@ -385,8 +393,7 @@ on_get_session(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 }
 
 static void
-on_list_sessions(struct ag_rpc_call *call, const ProtobufCMessage *m,
-                 void *arg)
+on_list_sessions(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 {
     Agent__Brain__V1__ListSessionsResponse out =
         AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE__INIT;
@@ -464,8 +471,8 @@ act(const char *session, const json_t *message)
 {
     const json_t *content = json_object_get(message, "content");
     AG_AUTO(ag_buf_release) struct ag_buf said = AG_BUF_INIT(4 << 20);
-    ag_str_t text = ag_json_str(json_object_get(
-        json_array_get(content, 0), "text"));
+    ag_str_t text =
+        ag_json_str(json_object_get(json_array_get(content, 0), "text"));
 
     add_event(session, "session.status_running", json_object());
     if (text.n > 0 && memmem(text.p, text.n, "sleep", 5) != NULL)
@@ -494,8 +501,8 @@ on_send_events(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
         return fail(call, AG_ERR_INVALID, "events: 1..32 are needed");
     out.data_json = data;
     for (size_t i = 0; i < rq->n_events_json; i++) {
-        ag_str_t text = ag_str_n(rq->events_json[i].data,
-                                 rq->events_json[i].len);
+        ag_str_t text =
+            ag_str_n(rq->events_json[i].data, rq->events_json[i].len);
         json_t *j = ag_json_parse(text, &err);
         const char *type = json_string_value(json_object_get(j, "type"));
         if (type == NULL) {
@@ -505,14 +512,14 @@ on_send_events(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
         type = copy(type); /* add_event sets it anew */
         json_incref(j);
         struct event *e = add_event(rq->session_id, type, j);
-        data[out.n_data_json++] = (ProtobufCBinaryData){
-            strlen(e->json), (uint8_t *)e->json};
+        data[out.n_data_json++] =
+            (ProtobufCBinaryData){strlen(e->json), (uint8_t *)e->json};
         if (strcmp(type, "user.message") == 0)
             act(rq->session_id, j);
         if (strcmp(type, "user.interrupt") == 0)
-            add_event(rq->session_id, "session.status_idle",
-                      json_pack("{s:{s:s}}", "stop_reason", "type",
-                                "end_turn"));
+            add_event(
+                rq->session_id, "session.status_idle",
+                json_pack("{s:{s:s}}", "stop_reason", "type", "end_turn"));
         json_decref(j);
     }
     ag_rpc_reply(call, &out.base);
@@ -620,8 +627,7 @@ stream_on_purpose(struct ag_rpc_call *call, const char *id)
 }
 
 static void
-on_stream_events(struct ag_rpc_call *call, const ProtobufCMessage *m,
-                 void *arg)
+on_stream_events(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 {
     const Agent__Brain__V1__StreamEventsRequest *rq = (const void *)m;
     struct follower *f;
@@ -652,9 +658,9 @@ on_stream_events(struct ag_rpc_call *call, const ProtobufCMessage *m,
 /* ---- start ------------------------------------------------------------ */
 
 #define BRAIN(service, method, fn)                                             \
-    ag_rpc_server_add(                                                         \
-        brain, &agent__brain__v1__##service##_service__##method##__rpc, fn,    \
-        NULL)
+    ag_rpc_server_add(brain,                                                   \
+                      &agent__brain__v1__##service##_service__##method##__rpc, \
+                      fn, NULL)
 
 static void
 add_brain(struct ag_rpc_server *brain)
@@ -714,8 +720,7 @@ main(int argc, char **argv)
     brain = ag_rpc_server_new(rpc, "fake-brain");
     vault = ag_rpc_server_new(rpc, "fake-vault");
     add_brain(brain);
-    ag_rpc_server_add(vault,
-                      &agent__vault__v1__identity_service__resolve__rpc,
+    ag_rpc_server_add(vault, &agent__vault__v1__identity_service__resolve__rpc,
                       on_resolve, NULL);
     ag_rpc_server_add(vault, &agent__vault__v1__key_service__revoke_key__rpc,
                       on_revoke_key, NULL);

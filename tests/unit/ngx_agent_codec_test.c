@@ -78,8 +78,8 @@ codec_writes_what_protobuf_c_reads(void **state)
                "\"max_steps\":-3,\"metadata\":null}"),
         0);
     Agent__Brain__V1__CreateAgentRequest *m =
-        agent__brain__v1__create_agent_request__unpack(
-            NULL, s->out.n, (uint8_t *)s->out.p);
+        agent__brain__v1__create_agent_request__unpack(NULL, s->out.n,
+                                                       (uint8_t *)s->out.p);
     assert_non_null(m);
     assert_string_equal(m->name, "n");
     assert_int_equal(m->_description_case, 2);
@@ -97,9 +97,8 @@ codec_splices_each_item_of_an_opaque_list(void **state)
 {
     struct setup *s = *state;
 
-    assert_int_equal(encode(s, SEND, NULL,
-                            "{\"events\":[{\"type\":\"a\"},7,null]}"),
-                     0);
+    assert_int_equal(
+        encode(s, SEND, NULL, "{\"events\":[{\"type\":\"a\"},7,null]}"), 0);
     Agent__Brain__V1__SendEventsRequest *m =
         agent__brain__v1__send_events_request__unpack(NULL, s->out.n,
                                                       (uint8_t *)s->out.p);
@@ -120,7 +119,8 @@ codec_names_the_field_that_is_wrong(void **state)
     refuses(s, "{\"name\":{}}", "name: must be a string, not an object");
     refuses(s, "{\"max_steps\":2147483648}", "max_steps: is out of range");
     refuses(s, "{\"max_steps\":1.0}", "max_steps: must be an integer, not a f");
-    refuses(s, "{\"metadata\":{\"a\":[\"\\u0000\"]}}", "metadata.a[0]: must not");
+    refuses(s, "{\"metadata\":{\"a\":[\"\\u0000\"]}}",
+            "metadata.a[0]: must not");
     refuses(s, "{\"a\":1,\"a\":2}", "duplicate");
     refuses(s, "[]", "body: must be an object, not an array");
     refuses(s, "{", "JSON, line 1");
@@ -262,21 +262,20 @@ codec_answers_with_lists_numbers_and_enums(void **state)
     m.n_data = 2;
     m.data = entries;
     n = agent__vault__v1__list_audit_response__pack(&m, packed);
-    assert_int_equal(
-        ngx_agent_codec_decode(
-            &agent__vault__v1__list_audit_response__descriptor,
-            ag_str_n(packed, n), &s->out, &s->err),
-        0);
+    assert_int_equal(ngx_agent_codec_decode(
+                         &agent__vault__v1__list_audit_response__descriptor,
+                         ag_str_n(packed, n), &s->out, &s->err),
+                     0);
     assert_non_null(strstr(ag_buf_cstr(&s->out), "\"seq\":9007199254740993,"));
     assert_non_null(strstr(ag_buf_cstr(&s->out), "},{\"id\":"));
 
     ag_buf_clear(&s->out);
     verdict.verdict = AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__DENY;
     n = agent__vault__v1__authorize_response__pack(&verdict, packed);
-    assert_int_equal(
-        ngx_agent_codec_decode(&agent__vault__v1__authorize_response__descriptor,
-                               ag_str_n(packed, n), &s->out, &s->err),
-        0);
+    assert_int_equal(ngx_agent_codec_decode(
+                         &agent__vault__v1__authorize_response__descriptor,
+                         ag_str_n(packed, n), &s->out, &s->err),
+                     0);
     assert_non_null(strstr(ag_buf_cstr(&s->out), "\"verdict\":\"DENY\""));
     assert_non_null(strstr(ag_buf_cstr(&s->out), "\"clear_text\":false"));
 }
@@ -298,8 +297,11 @@ base64_goes_both_ways(void **state)
 {
     struct setup *s = *state;
     static const char *const pairs[][2] = {
-        {"", ""},         {"f", "Zg=="},         {"fo", "Zm8="},
-        {"foo", "Zm9v"},  {"\xff\xef\xfe", "/+/+"},
+        {"", ""},
+        {"f", "Zg=="},
+        {"fo", "Zm8="},
+        {"foo", "Zm9v"},
+        {"\xff\xef\xfe", "/+/+"},
     };
 
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
@@ -307,9 +309,8 @@ base64_goes_both_ways(void **state)
         ngx_agent_base64_add(&s->out, ag_str(pairs[i][0]));
         assert_string_equal(ag_buf_cstr(&s->out), pairs[i][1]);
         ag_buf_clear(&s->out);
-        assert_int_equal(ngx_agent_base64_append(&s->out, ag_str(pairs[i][1]),
-                                                 &s->err),
-                         0);
+        assert_int_equal(
+            ngx_agent_base64_append(&s->out, ag_str(pairs[i][1]), &s->err), 0);
         assert_string_equal(ag_buf_cstr(&s->out), pairs[i][0]);
     }
     assert_int_equal(ngx_agent_base64_append(&s->out, AG_STR("Z"), &s->err),

@@ -78,9 +78,9 @@ sse_holds_one_event_whatever_is_in_it(void **state)
     assert_string_equal(ag_buf_cstr(&out), "event: a\nid: 1\ndata: {\n"
                                            "data: \"x\":\ndata: 1}\n\n");
     ag_buf_clear(&out);
-    assert_int_equal(ngx_agent_sse_add(&out, AG_STR("ping"), AG_STR(""),
-                                       AG_STR(""), &err),
-                     0);
+    assert_int_equal(
+        ngx_agent_sse_add(&out, AG_STR("ping"), AG_STR(""), AG_STR(""), &err),
+        0);
     assert_string_equal(ag_buf_cstr(&out), "event: ping\ndata: \n\n");
 }
 

@@ -38,8 +38,8 @@ static void
 route_decodes_parameters(void **state)
 {
     (void)state;
-    assert_int_equal(
-        find("GET", "/v1/vaults/vlt%5F1/credentials/%2e%2E%2fx"), 0);
+    assert_int_equal(find("GET", "/v1/vaults/vlt%5F1/credentials/%2e%2E%2fx"),
+                     0);
     assert_int_equal(m.n_params, 2);
     assert_true(ag_str_is(m.params[0].name, "vault_id"));
     assert_true(ag_str_is(m.params[0].value, "vlt_1"));
@@ -51,9 +51,18 @@ static void
 route_knows_no_path_that_only_looks_alike(void **state)
 {
     static const char *const paths[] = {
-        "",           "/",           "/v1",          "/v1/agents/",
-        "/v1//agents", "v1/agents",  "/V1/agents",   "/v1/agents/a/b",
-        "/v1/agents/%zz", "/v1/agents/%4", "/v1/agents?x", "//v1/agents",
+        "",
+        "/",
+        "/v1",
+        "/v1/agents/",
+        "/v1//agents",
+        "v1/agents",
+        "/V1/agents",
+        "/v1/agents/a/b",
+        "/v1/agents/%zz",
+        "/v1/agents/%4",
+        "/v1/agents?x",
+        "//v1/agents",
     };
 
     (void)state;
