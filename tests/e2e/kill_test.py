@@ -89,9 +89,7 @@ def kill_once(name, seed):
                    for k in range(STEPS))
     sent = patiently(lambda: p.send(session, text))
     time.sleep(moment)
-    pid = pid_of(name)
-    assert pid, f"{name} does not run"
-    os.kill(pid, 9)
+    os.kill(bb.wait_for(f"{name} to run", lambda: pid_of(name)), 9)
     events = bb.wait_for(f"end of {session} after {name}:{seed}",
                          lambda: ended(session), 60)
     assert any(e["id"] == sent for e in events), "the message is lost"
