@@ -75,7 +75,11 @@ class Nginx:
         self.process = subprocess.Popen(
             [NGINX, "-p", folder, "-c", conf, "-g", extra],
             stderr=self.stderr, env=nginx_env())
-        wait_for("nginx", self.answers)
+        try:
+            wait_for("nginx", self.answers)
+        except BaseException:
+            self.stop()
+            raise
 
     def answers(self):
         if self.process.poll() is not None:
@@ -132,7 +136,12 @@ class Ingress:
         path = os.path.join(self.folder, "nginx.conf")
         with open(path, "w") as f:
             f.write(conf)
-        self.nginx = Nginx(self.folder, path, self.port)
+        try:
+            self.nginx = Nginx(self.folder, path, self.port)
+        except BaseException:
+            self.stop_fake()
+            shutil.rmtree(self.folder)
+            raise
 
     def start_fake(self):
         log = os.path.join(self.folder, "fake.log")
