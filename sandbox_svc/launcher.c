@@ -9,14 +9,10 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -31,9 +27,7 @@
 #include "lib/log.h"
 #include "sandbox_svc/fdpass.h"
 #include "sandbox_svc/launcher_bridge.h"
-#include "sandbox_svc/launcher_cgroup.h"
-#include "sandbox_svc/launcher_sandbox.h"
-#include "sandbox_svc/launcher_seccomp.h"
+#include "sandbox_svc/launcher_host.h"
 
 #define WIPES_MAX 16
 #define STOP_TIMEOUT_MS 5000
@@ -439,82 +433,6 @@ run(struct launcher *l)
 
 /* ---- start ----------------------------------------------------------- */
 
-/* A sealed copy in memory: what runs in sandboxes cannot be reached through
- * /proc/1/exe and does not change with the file. */
-static int
-load_init(const char *path, struct ag_err *err)
-{
-    AG_AUTO(ag_closep) int from = open(path, O_RDONLY | O_CLOEXEC);
-    AG_AUTO(ag_closep) int mem =
-        memfd_create("sandbox_init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    char buf[65536], self[64];
-    ssize_t n = 0;
-
-    if (from < 0 || mem < 0)
-        return ag_err_sys(err, "open %s", path);
-    while ((n = read(from, buf, sizeof(buf))) > 0)
-        if (write(mem, buf, (size_t)n) != n)
-            return ag_err_sys(err, "copy %s", path);
-    if (n < 0 || fchmod(mem, 0555) < 0
-        || fcntl(mem, F_ADD_SEALS,
-                 F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
-        return ag_err_sys(err, "copy %s", path);
-    /* A descriptor that may write would make exec fail with ETXTBSY. */
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", mem);
-    int fd = open(self, O_RDONLY | O_CLOEXEC);
-    return fd < 0 ? ag_err_sys(err, "reopen init") : fd;
-}
-
-static void
-init_path(const struct options *opt, char out[PATH_MAX])
-{
-    ssize_t n;
-
-    if (*opt->init != 0) {
-        snprintf(out, PATH_MAX, "%s", opt->init);
-        return;
-    }
-    n = readlink("/proc/self/exe", out, PATH_MAX - 32);
-    out[n < 0 ? 0 : n] = 0;
-    char *slash = strrchr(out, '/');
-    snprintf(slash == NULL ? out : slash + 1, 32, "sandbox_init");
-}
-
-static int
-open_folder(const char *path, mode_t mode, struct ag_err *err)
-{
-    if (mkdir(path, mode) < 0 && errno != EEXIST)
-        return ag_err_sys(err, "make %s", path);
-    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? ag_err_sys(err, "open %s", path) : fd;
-}
-
-/* Workspaces hold files of uid 0 whose content and mode a sandbox chose: no
- * other user of the machine may get at one. */
-static int
-open_work_dir(const char *path, struct ag_err *err)
-{
-    int fd = open_folder(path, 0700, err);
-
-    if (fd >= 0 && chmod(path, 0700) < 0) {
-        close(fd);
-        return ag_err_sys(err, "close %s to others", path);
-    }
-    return fd;
-}
-
-/* The client's folder. Made here only where no supervisor made it. */
-static int
-open_output_dir(struct launcher *l, struct ag_err *err)
-{
-    const char *path = l->opt.output_dir;
-
-    if (mkdir(path, 0700) == 0 && l->peer_uid != 0
-        && chown(path, l->peer_uid, (gid_t)-1) < 0)
-        return ag_err_sys(err, "give %s to %s", path, l->opt.peer_user);
-    return open_folder(path, 0700, err);
-}
-
 static int
 find_peer(struct launcher *l, struct ag_err *err)
 {
@@ -543,35 +461,6 @@ catch_signals(struct launcher *l, struct ag_err *err)
 }
 
 static int
-open_host(struct launcher *l, struct ag_err *err)
-{
-    struct launcher_host *h = &l->host;
-    char init[PATH_MAX];
-
-    h->image_dir = l->opt.image_dir;
-    h->max_sandboxes = (int)l->opt.max_sandboxes;
-    h->user_ns = ag_xcalloc((size_t)h->max_sandboxes, sizeof(int));
-    h->slot_used = ag_xcalloc((size_t)h->max_sandboxes, sizeof(bool));
-    for (int i = 0; i < h->max_sandboxes; i++)
-        h->user_ns[i] = -1;
-    h->output_dir = -1;
-    init_path(&l->opt, init);
-    h->init_exe = load_init(init, err);
-    h->work_dir = h->init_exe < 0 ? -1 : open_work_dir(l->opt.work_dir, err);
-    if (h->work_dir < 0)
-        return -1;
-    if (*l->opt.output_dir != 0) {
-        h->output_dir = open_output_dir(l, err);
-        if (h->output_dir < 0)
-            return -1;
-    }
-    h->filter = launcher_seccomp_new(err);
-    h->cgroup = h->filter == NULL ? NULL
-                                  : launcher_cgroup_new(l->opt.instance, err);
-    return h->cgroup == NULL ? -1 : 0;
-}
-
-static int
 start(struct launcher *l, struct ag_err *err)
 {
     enum ag_log_level level;
@@ -588,7 +477,16 @@ start(struct launcher *l, struct ag_err *err)
     /* The lock of the socket keeps a second launcher from cleaning up what
      * the first one runs. */
     l->listen_fd = fdpass_listen(l->opt.listen, err);
-    if (l->listen_fd < 0 || open_host(l, err) < 0)
+    struct launcher_host_options host = {
+        .image_dir = l->opt.image_dir,
+        .work_dir = l->opt.work_dir,
+        .output_dir = l->opt.output_dir,
+        .output_owner = l->peer_uid,
+        .instance = l->opt.instance,
+        .init = l->opt.init,
+        .max_sandboxes = (int)l->opt.max_sandboxes,
+    };
+    if (l->listen_fd < 0 || launcher_host_open(&l->host, &host, err) < 0)
         return -1;
     l->bridge.path = l->opt.bridge;
     return 0;
@@ -611,11 +509,8 @@ main(int argc, char **argv)
     ag_daemon_ready((int)l.opt.notify_fd);
     run(&l);
     unlink(l.opt.listen);
-    launcher_cgroup_free(l.host.cgroup);
-    launcher_seccomp_free(l.host.filter);
+    launcher_host_close(&l.host);
     ag_log(AG_INFO, "launcher.stopped", AG_I("left", l.host.count));
-    ag_freep(&l.host.user_ns);
-    ag_freep(&l.host.slot_used);
     ag_conf_release(&conf, &l.opt);
     return l.host.count == 0 ? 0 : 1;
 }

@@ -73,8 +73,4 @@ void sandbox_session_all_lost(struct sandbox_svc *svc);
 /* The command ended or never began: the session may run another. */
 void sandbox_session_job_done(struct sandbox_session *s);
 
-/* Open the folder for the session's whole outputs, made if need be. */
-int sandbox_session_output_dir(struct sandbox_svc *svc, const char *session_id,
-                               struct ag_err *err);
-
 #endif

@@ -1,0 +1,221 @@
+/*
+ * The pipes of a command: what it prints is streamed to the caller and kept,
+ * what it is given is written as it reads. A caller that is slow stops the
+ * reading, and so the command.
+ */
+#include "sandbox_svc/sandbox_job.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "sandbox_svc/sandbox_reply.h"
+
+#define READ_BYTES 65536
+#define READS_AT_ONCE 8
+/* A caller that reads slower than this stops the command by its pipes. */
+#define UNSENT_MAX (4 << 20)
+
+#define OF(member, p)                                                          \
+    ((struct sandbox_job *)((char *)(p) - offsetof(struct sandbox_job, member)))
+
+static void
+close_input(struct sandbox_job *job)
+{
+    if (job->is_in_watched)
+        ag_io_stop(job->svc->loop, &job->in);
+    job->is_in_watched = false;
+    ag_closep(&job->in.fd);
+    job->in.fd = -1;
+}
+
+static void
+close_stream(struct sandbox_stream *st)
+{
+    if (st->is_watched)
+        ag_io_stop(st->job->svc->loop, &st->io);
+    st->is_watched = false;
+    ag_closep(&st->io.fd);
+    st->io.fd = -1;
+}
+
+/* ---- output ---------------------------------------------------------- */
+
+void
+sandbox_job_set_reading(struct sandbox_job *job, bool is_reading)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    for (int i = 0; i < 2; i++) {
+        struct sandbox_stream *st = &job->streams[i];
+        if (st->io.fd < 0 || st->is_watched == is_reading)
+            continue;
+        if (!is_reading)
+            ag_io_stop(job->svc->loop, &st->io);
+        else if (ag_io_start(job->svc->loop, &st->io, EPOLLIN, &err) < 0)
+            ag_log(AG_ERROR, "command.read_failed", AG_E(&err));
+        st->is_watched = is_reading;
+    }
+}
+
+static void
+on_drained(struct ag_rpc_call *call, void *arg)
+{
+    struct sandbox_job *job = ((struct sandbox_watcher *)arg)->job;
+
+    (void)call;
+    job->is_paused = false;
+    if (job->state == SANDBOX_JOB_RUNNING)
+        sandbox_job_set_reading(job, true);
+}
+
+static void
+stream_out(struct sandbox_job *job, bool is_err, ag_str_t data)
+{
+    struct sandbox_watcher *w = job->watchers;
+
+    if (w == NULL)
+        return;
+    if (sandbox_reply_chunk(w->call, is_err, data) < UNSENT_MAX
+        || job->is_paused)
+        return;
+    job->is_paused = true;
+    sandbox_job_set_reading(job, false);
+    ag_rpc_call_on_drain(w->call, on_drained, w);
+}
+
+/* Take what is there. Returns false at the end of the stream. */
+static bool
+read_stream(struct sandbox_stream *st, int rounds)
+{
+    struct sandbox_job *job = st->job;
+    char buf[READ_BYTES];
+
+    for (int i = 0; i < rounds && st->io.fd >= 0; i++) {
+        ssize_t n = read(st->io.fd, buf, sizeof(buf));
+        if (n < 0)
+            return errno == EAGAIN || errno == EINTR;
+        if (n == 0)
+            return false;
+        ag_str_t data = ag_str_n(buf, (size_t)n);
+        int64_t room =
+            job->svc->limits.output_file_bytes - st->output.total;
+        if (room < (int64_t)data.n) {
+            sandbox_job_kill(job, SANDBOX_REASON_OUTPUT);
+            data.n = room > 0 ? (size_t)room : 0;
+        }
+        if (data.n == 0)
+            continue;
+        sandbox_output_add(&st->output, data);
+        stream_out(job, st == &job->streams[1], data);
+        if (job->is_paused)
+            break;
+    }
+    return st->io.fd >= 0;
+}
+
+bool
+sandbox_job_has_open_stream(const struct sandbox_job *job)
+{
+    return job->streams[0].io.fd >= 0 || job->streams[1].io.fd >= 0;
+}
+
+static void
+on_output(struct ag_io *io, uint32_t events)
+{
+    struct sandbox_stream *st
+        = (struct sandbox_stream *)((char *)io
+                                    - offsetof(struct sandbox_stream, io));
+    struct sandbox_job *job = st->job;
+
+    (void)events;
+    if (!read_stream(st, READS_AT_ONCE))
+        close_stream(st);
+    if (job->state == SANDBOX_JOB_DRAINING && !sandbox_job_has_open_stream(job))
+        sandbox_job_finish(job);
+}
+
+static void
+on_input(struct ag_io *io, uint32_t events)
+{
+    struct sandbox_job *job = OF(in, io);
+
+    (void)events;
+    ssize_t n = write(io->fd, job->input + job->input_at,
+                      job->input_n - job->input_at);
+    if (n > 0)
+        job->input_at += (size_t)n;
+    else if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0 || job->input_at == job->input_n)
+        close_input(job);
+}
+
+static int
+make_pipe(int *inside, int *outside, bool is_input, struct ag_err *err)
+{
+    int p[2];
+
+    if (pipe2(p, O_CLOEXEC) < 0)
+        return ag_err_sys(err, "pipe");
+    *inside = p[is_input ? 0 : 1];
+    *outside = p[is_input ? 1 : 0];
+    /* Any user of the sandbox may open /dev/stdout again. */
+    if (fchmod(*inside, 0666) < 0 || fcntl(*outside, F_SETFL, O_NONBLOCK) < 0)
+        return ag_err_sys(err, "pipe");
+    return 0;
+}
+
+static int
+watch_pipes(struct sandbox_job *job, struct ag_err *err)
+{
+    struct ag_loop *loop = job->svc->loop;
+
+    sandbox_job_set_reading(job, true);
+    if (job->input_n == 0) {
+        close_input(job);
+        return 0;
+    }
+    job->is_in_watched = ag_io_start(loop, &job->in, EPOLLOUT, err) == 0;
+    return job->is_in_watched ? 0 : -1;
+}
+
+static int
+open_pipes(struct sandbox_job *job, int inside[3], struct ag_err *err)
+{
+    if (make_pipe(&inside[0], &job->in.fd, true, err) < 0
+        || make_pipe(&inside[1], &job->streams[0].io.fd, false, err) < 0
+        || make_pipe(&inside[2], &job->streams[1].io.fd, false, err) < 0)
+        return -1;
+    return watch_pipes(job, err);
+}
+
+int
+sandbox_job_open_pipes(struct sandbox_job *job, int inside[3],
+                       struct ag_err *err)
+{
+    job->in = (struct ag_io){.fn = on_input, .fd = -1};
+    for (int i = 0; i < 2; i++)
+        job->streams[i].io = (struct ag_io){.fn = on_output, .fd = -1};
+    return open_pipes(job, inside, err);
+}
+
+void
+sandbox_job_close_pipes(struct sandbox_job *job)
+{
+    close_input(job);
+    for (int i = 0; i < 2; i++)
+        close_stream(&job->streams[i]);
+}
+
+void
+sandbox_job_read_all(struct sandbox_job *job, int rounds)
+{
+    for (int i = 0; i < 2; i++)
+        if (job->streams[i].io.fd >= 0
+            && !read_stream(&job->streams[i], rounds))
+            close_stream(&job->streams[i]);
+}
