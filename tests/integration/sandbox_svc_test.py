@@ -88,7 +88,8 @@ class Stack(bridge.World):
              *self.options, *options], stderr=self.log)
         for _ in range(200):
             if os.path.exists(f"{self.tmp}/svc/s") and self.ask(
-                    "health")[-1].get("status") == "SERVING":
+                    "health", "@timeout_ms=1000")[-1].get(
+                        "status") == "SERVING":
                 return
             time.sleep(0.02)
         raise AssertionError("sandbox_svc does not answer")
@@ -480,6 +481,76 @@ def a_full_machine_says_so_and_old_sandboxes_expire(w):
     wait_for(lambda: "sandbox_id" in w.provision(session()))
 
 
+def chaos_turns(w, rng, stop, ends):
+    """Sessions one after the other until `stop`; notes how commands end."""
+    while not stop.is_set():
+        s = session()
+        ends[s] = []
+        for turn in range(2):
+            w.ask("provision", f"session_id={s}", "call_id=p",
+                  f"@timeout_ms={rng.choice([5, 50, 5000])}")
+            for c in range(3):
+                tail = rng.choice(["true", "sleep 0.2", "seq 30000", "sleep 9"])
+                fields = [f"session_id={s}", f"call_id=c{turn}{c}",
+                          f"command=echo {turn}{c} >> f; {tail}"]
+                for _ in range(2):
+                    r = w.ask("execute", *fields,
+                              f"@timeout_ms={rng.choice([30, 300, 4000])}")
+                    ends[s].append(r[-1].get("error")
+                                   or r[-1]["result"]["outcome"])
+            w.ask("end_turn", f"session_id={s}")
+
+
+def nothing_runs_twice_whatever_is_killed(w):
+    seed = int(os.environ.get("SEED", random.randrange(1 << 30)))
+    print(f"     SEED={seed}")
+    rng = random.Random(seed)
+    stop, ends = threading.Event(), {}
+    workers = [threading.Thread(target=chaos_turns, args=(
+        w, random.Random(rng.random()), stop, ends)) for _ in range(3)]
+    for t in workers:
+        t.start()
+    for _ in range(12):
+        time.sleep(rng.uniform(0.1, 1.5))
+        what = rng.choice(["service", "launcher", "bridge", "vault"])
+        if what == "service":
+            w.svc.kill()
+            w.svc.wait()
+            w.start_service()
+        elif what == "launcher":
+            w.proc.kill()
+            w.proc.wait()
+            w.start()
+        elif what == "bridge":
+            w.bridge.kill()
+            w.bridge.wait()
+            os.unlink(f"{w.tmp}/bridge/s")
+            w.start_bridge()
+        else:
+            w.vault.kill()
+            w.vault.wait()
+            w.start_vault()
+        assert w.svc.poll() is None, "sandbox_svc died by itself"
+    stop.set()
+    for t in workers:
+        t.join()
+    for s in ends:
+        path = f"{w.tmp}/work/{s}/f"
+        lines = open(path).read().split() if os.path.exists(path) else []
+        assert len(lines) == len(set(lines)), (s, lines)
+    told = [e for of_session in ends.values() for e in of_session]
+    assert "EXITED" in told and set(told) <= {
+        "EXITED", "UNKNOWN", "CANCELLED", "unavailable", "timeout",
+        "precondition", "limit"}, set(told)
+    s = session()
+    wait_for(lambda: "error" not in w.provision(s))
+    assert w.execute(s, "c1", "echo on")[0]["stdout"] == "on\n"
+    w.ask("end_turn", f"session_id={s}")
+    # What is left is the pool.
+    wait_for(lambda: not w.ask("list_sandboxes")[0]["sandboxes"])
+    wait_for(lambda: len(w.boxes()) == 2)
+
+
 # --------------------------------------------------------------- running ----
 
 def psql(sql, user="postgres"):
@@ -521,7 +592,8 @@ TESTS = [provision_and_execute, stdin_and_workspace, certificates_are_trusted,
          deleting_a_workspace_leaves_nothing,
          a_lost_database_is_an_error_and_not_the_end,
          rows_are_hidden_from_other_tenants,
-         a_full_machine_says_so_and_old_sandboxes_expire]
+         a_full_machine_says_so_and_old_sandboxes_expire,
+         nothing_runs_twice_whatever_is_killed]
 
 if __name__ == "__main__":
     start_database()
