@@ -1,0 +1,273 @@
+/* Hosts, policies, bindings, deployment.conf and shapes: text in, text out. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "vault_svc/vault_binding.h"
+#include "vault_svc/vault_deployment.h"
+#include "vault_svc/vault_shape.h"
+
+static void
+hosts_become_canonical_or_are_refused(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } rows[] = {
+        {"API.Example.COM", "api.example.com"},
+        {"api.example.com.", "api.example.com"},
+        {"B\xc3\xbc" "cher.example", "xn--bcher-kva.example"},
+        {"xn--bcher-kva.example", "xn--bcher-kva.example"},
+        {"", NULL}, {".", NULL}, {"a..b", NULL}, {"-a.example", NULL},
+        {"a-.example", NULL}, {"a b.example", NULL}, {"a/b", NULL},
+        {"a@b.example", NULL}, {"a%2e.example", NULL}, {"\xff.example", NULL},
+        {"a_b.example", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct ag_err err = AG_ERR_INIT;
+        char out[VAULT_HOST_TEXT];
+        int rc = vault_host_canonical(ag_str(rows[i].in), out, &err);
+        if (rc != (rows[i].out != NULL ? 0 : -1))
+            fail_msg("\"%s\": %s", rows[i].in, rc == 0 ? out : err.msg);
+        if (rc == 0)
+            assert_string_equal(out, rows[i].out);
+    }
+}
+
+static void
+patterns_that_cover_too_much_are_refused(void **state)
+{
+    static const char *const bad[] = {
+        "*", "*.com", "*.co.uk", "*.*.example.com", "a.*.example.com",
+        "*example.com", "127.0.0.1", "127.1", "0x7f.0.0.1", "017700000001",
+        "2130706433", "[::1]", "::1", "*.127.0.0.1", "a.example:0",
+        "a.example:+443", "a.example:65536", "a.example:443.b", "a.example:",
+        "https://a.example", "a.example/x", ""};
+    static const char *const good[] = {"a.example", "*.a.example",
+                                       "a.example:8443", "*.a.example:1"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct ag_err err = AG_ERR_INIT;
+        struct vault_host_pattern p;
+        if (vault_host_pattern_parse(ag_str(bad[i]), NULL, &p, &err) == 0)
+            fail_msg("\"%s\" was accepted", bad[i]);
+    }
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        struct ag_err err = AG_ERR_INIT;
+        struct vault_host_pattern p;
+        if (vault_host_pattern_parse(ag_str(good[i]), NULL, &p, &err) < 0)
+            fail_msg("\"%s\": %s", good[i], err.msg);
+    }
+}
+
+static void
+equal_policies_have_equal_text(void **state)
+{
+    struct vault_deployment d = {0};
+    struct ag_err err = AG_ERR_INIT;
+    struct ag_buf a = AG_BUF_INIT(4096), b = AG_BUF_INIT(4096);
+    (void)state;
+    assert_int_equal(vault_policy_from_config(
+        AG_STR("{\"networking\":{\"type\":\"limited\",\"allowed_hosts\":"
+               "[\"B.example\",\"a.example:8443\",\"b.example\"]}}"),
+        &d, &a, &err), 0);
+    assert_int_equal(vault_policy_from_config(
+        AG_STR("{\"type\":\"cloud\",\"networking\":{\"allowed_hosts\":"
+               "[\"a.example:8443\",\"b.example.\"]}}"), &d, &b, &err), 0);
+    assert_string_equal(ag_buf_cstr(&a), ag_buf_cstr(&b));
+    assert_string_equal(ag_buf_cstr(&a), "{\"allowed_hosts\":"
+                        "[\"a.example:8443\",\"b.example\"]}");
+    ag_buf_clear(&a);
+    assert_int_equal(vault_policy_from_config(AG_STR(""), &d, &a, &err), 0);
+    assert_string_equal(ag_buf_cstr(&a), "{\"allowed_hosts\":[]}");
+    static const char *const bad[] = {
+        "[]", "{", "{\"networking\":1}",
+        "{\"networking\":{\"type\":\"unrestricted\"}}",
+        "{\"networking\":{\"allowed_hosts\":\"a.example\"}}",
+        "{\"networking\":{\"allowed_hosts\":[1]}}",
+        "{\"networking\":{\"allowed_hosts\":[\"*.com\"]}}",
+        "{\"networking\":{},\"networking\":{\"allowed_hosts\":[]}}"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        if (vault_policy_from_config(ag_str(bad[i]), &d, &a, &err) == 0)
+            fail_msg("%s was accepted", bad[i]);
+        assert_non_null(strstr(err.msg, "config"));
+    }
+    ag_buf_release(&a);
+    ag_buf_release(&b);
+}
+
+static void
+paths_that_two_readers_could_read_differently_are_seen(void **state)
+{
+    static const char *const bad[] = {
+        "", "a", "//a", "/a//b", "/a/../b", "/..", "/./a", "/a/.",
+        "/a%2fb", "/a%2Fb", "/%2e%2e/a", "/a%5cb", "/a\\b", "/a;b", "/a%00",
+        "/a%252f", "/a b", "/a\tb"};
+    static const char *const good[] = {"/", "/a", "/a/b.c", "/a..b", "/...",
+                                       "/a%20b", "/v1/x-y_z~"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (!vault_path_is_ambiguous(ag_str(bad[i])))
+            fail_msg("\"%s\" passed", bad[i]);
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        if (vault_path_is_ambiguous(ag_str(good[i])))
+            fail_msg("\"%s\" was refused", good[i]);
+}
+
+static void
+a_binding_is_no_wider_than_its_hosts(void **state)
+{
+    struct ag_arena *arena = ag_arena_new();
+    struct ag_err err = AG_ERR_INIT;
+    struct vault_deployment d = {0};
+    struct vault_policy hosts;
+    struct ag_buf out = AG_BUF_INIT(4096);
+    static const struct {
+        const char *binding;
+        bool ok;
+    } rows[] = {
+        {"[{\"host\":\"api.example.com\"}]", true},
+        {"[{\"host\":\"a.wide.example.com\"}]", true},
+        {"[{\"host\":\"*.wide.example.com\",\"methods\":[\"GET\"]}]", true},
+        {"[{\"host\":\"evil.example.com\"}]", false},
+        {"[{\"host\":\"a.b.wide.example.com\"}]", false},
+        {"[{\"host\":\"*.example.com\"}]", false},
+        {"[{\"host\":\"port.example.com\"}]", false},
+        {"[{\"host\":\"port.example.com\",\"port\":8443}]", true},
+        {"[{\"host\":\"api.example.com\",\"scheme\":\"http\"}]", false},
+        {"[{\"host\":\"api.example.com\",\"methods\":[\"get\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"methods\":[\"TRACE\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"body\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"header:\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"path_prefixes\":[\"/a/../\"]}]",
+         false},
+        {"[]", false}, {"{}", false}, {"[1]", false}, {"[{}]", false},
+    };
+    (void)state;
+    assert_int_equal(vault_policy_parse(
+        AG_STR("{\"allowed_hosts\":[\"api.example.com\","
+               "\"*.wide.example.com\",\"port.example.com:8443\"]}"),
+        &d, arena, &hosts, &err), 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ag_buf_clear(&out);
+        int rc = vault_binding_build(ag_str(rows[i].binding), &hosts, &d,
+                                     &out, &err);
+        if ((rc == 0) != rows[i].ok)
+            fail_msg("%s: %s", rows[i].binding, rc == 0 ? "ok" : err.msg);
+    }
+    ag_buf_clear(&out);
+    assert_int_equal(vault_binding_build(AG_STR(""), &hosts, &d, &out, &err),
+                     0);
+    struct vault_binding b;
+    assert_int_equal(vault_binding_parse(ag_buf_str(&out), &d, arena, &b,
+                                         &err), 0);
+    assert_int_equal(b.n_rules, 3);
+    assert_true(vault_rule_has_slot(&b.rules[0], AG_STR("basic")));
+    ag_buf_release(&out);
+    ag_arena_free(arena);
+}
+
+static void
+deployment_errors_name_line_and_word(void **state)
+{
+    static const struct {
+        const char *text, *word;
+    } rows[] = {
+        {"destination a.example:443\nfoo bar\n", "line 2"},
+        {"destination a.example\n", "a.example"},
+        {"destination\n", "missing"},
+        {"destination a.example:0\n", "a.example:0"},
+        {"destination a.example:443 adress=1.2.3.4:5\n", "adress"},
+        {"destination a.example:443 address=1.2.3:5\n", "1.2.3:5"},
+        {"destination a.example:443 ca=relative\n", "ca=relative"},
+        {"destination a.example:80 clear-text\n", "loopback"},
+        {"destination 10.0.0.1:80 clear-text\n", "loopback"},
+        {"destination a.example:443\ndestination A.example:443\n", "twice"},
+    };
+    struct vault_deployment d;
+    struct ag_err err = AG_ERR_INIT;
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_int_equal(vault_deployment_parse(ag_str(rows[i].text), &d,
+                                                &err), -1);
+        if (strstr(err.msg, rows[i].word) == NULL)
+            fail_msg("%s: %s", rows[i].text, err.msg);
+        vault_deployment_release(&d);
+    }
+    assert_int_equal(vault_deployment_parse(
+        AG_STR("# only a comment\n\n  destination 127.0.0.1:4000 clear-text"
+               " # x\r\ndestination b.example:443 address=10.0.0.1:8443"
+               " ca=/etc/x.pem"), &d, &err), 0);
+    assert_int_equal(d.n, 2);
+    assert_true(vault_deployment_find(&d, AG_STR("127.0.0.1"), 4000)
+                    ->is_clear_text);
+    assert_null(vault_deployment_find(&d, AG_STR("127.0.0.1"), 4001));
+    assert_string_equal(vault_deployment_find(&d, AG_STR("b.example"), 443)
+                            ->address, "10.0.0.1:8443");
+    vault_deployment_release(&d);
+}
+
+static void
+secrets_are_told_from_plain_values(void **state)
+{
+    static const struct {
+        const char *name, *value;
+        enum vault_looks looks;
+    } rows[] = {
+        {"GH", "ghp_abcdefghijklmnopqrstuvwxyz0123456789", VAULT_LOOKS_KNOWN},
+        {"K", "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789",
+         VAULT_LOOKS_KNOWN},
+        {"A", "AKIAIOSFODNN7EXAMPLE", VAULT_LOOKS_KNOWN},
+        {"MY_TOKEN", "hunter22", VAULT_LOOKS_SECRET},
+        {"db_password", "correct horse", VAULT_LOOKS_SECRET},
+        {"X", "Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg", VAULT_LOOKS_SECRET},
+        {"DB", "postgres://u:pw@db.example/x", VAULT_LOOKS_SECRET},
+        {"PEM", "-----BEGIN PRIVATE KEY-----", VAULT_LOOKS_SECRET},
+        {"LANG", "C.UTF-8", VAULT_LOOKS_PLAIN},
+        {"DEBUG", "1", VAULT_LOOKS_PLAIN},
+        {"PATHS", "/usr/local/lib/python3.11/site-packages/x1y2z3",
+         VAULT_LOOKS_PLAIN},
+        {"URL", "https://example.com/a/b?c=d", VAULT_LOOKS_PLAIN},
+        {"TEXT", "a sentence with several words in it", VAULT_LOOKS_PLAIN},
+        {"TOKEN", "on", VAULT_LOOKS_PLAIN},
+    };
+    struct vault_shapes shapes;
+    struct ag_err err = AG_ERR_INIT;
+    (void)state;
+    if (vault_shapes_load("vault_svc/rules.conf", &shapes, &err) < 0)
+        fail_msg("%s", err.msg);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (vault_shape_looks(&shapes, ag_str(rows[i].name),
+                              ag_str(rows[i].value)) != rows[i].looks)
+            fail_msg("%s=%s", rows[i].name, rows[i].value);
+    /* 40 characters: with the prefix the stub would be as long. */
+    assert_int_equal(vault_shape_stub_prefix(&shapes, AG_STR(
+        "ghp_abcdefghijklmnopqrstuvwxyz0123456789")).n, 0);
+    assert_true(ag_str_is(vault_shape_stub_prefix(&shapes, AG_STR(
+        "ghp_abcdefghijklmnopqrstuvwxyz01234567890")), "ghp_"));
+    assert_string_equal(vault_shape_of(&shapes, AG_STR(
+        "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789"))->name,
+        "anthropic");
+    vault_shapes_release(&shapes);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hosts_become_canonical_or_are_refused),
+        cmocka_unit_test(patterns_that_cover_too_much_are_refused),
+        cmocka_unit_test(equal_policies_have_equal_text),
+        cmocka_unit_test(
+            paths_that_two_readers_could_read_differently_are_seen),
+        cmocka_unit_test(a_binding_is_no_wider_than_its_hosts),
+        cmocka_unit_test(deployment_errors_name_line_and_word),
+        cmocka_unit_test(secrets_are_told_from_plain_values),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
