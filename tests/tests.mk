@@ -45,9 +45,11 @@ check-all:
 	@$(again) -j2 all tests
 	@tests/run.sh $(B) unit integration e2e
 
-.PHONY: lint format asan tsan bench install
+.PHONY: lint docs format asan tsan bench install
 lint: ## rules of safety and layering
 	@tests/lint/lint.sh
+docs: $(BINS) ## write docs/config.md from the option tables
+	@tests/lint/config_page.sh $(B)/bin > docs/config.md
 format: ## clang-format over services, lib and tests
 	clang-format -i lib/*.[ch] brain_svc/*.[ch] sandbox_svc/*.[ch] \
 	  vault_svc/*.[ch] tests/*/*.c

@@ -69,7 +69,8 @@ if [ -e build/gen/.done ]; then
 fi
 
 # Events that are logged stand in docs/events.md, options in docs/config.md.
-for e in $(grep -ohE 'ag_log\([^;]*"[a-z_]+\.[a-z_]+"' -r lib/*.c *_svc/*.c |
+for e in $(cat lib/*.c ./*_svc/*.c | tr '\n' ' ' |
+    grep -oE 'ag_log\([^;]*"[a-z_]+\.[a-z_]+"' |
     grep -oE '"[a-z_]+\.[a-z_]+"' | tr -d '"' | sort -u); do
     grep -qF "\`$e\`" docs/events.md 2>/dev/null ||
         { echo "docs/events.md: the event $e is missing"; breaches=1; }
