@@ -159,8 +159,8 @@ the_key_is_read_from_its_file(void **state)
 {
     static const char *const texts[] = {
         "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n",
-        "00\n", "", "zz0102030405060708090a0b0c0d0e0f101112131415161718191a"
-        "1b1c1d1e1f"};
+        "00\n", "",
+        "zz0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"};
     (void)state;
     for (int i = 0; i < 4; i++) {
         struct ag_err err = AG_ERR_INIT;

@@ -117,8 +117,7 @@ base64_at_every_offset_is_covered(void **state)
             assert_int_equal(ngx_agent_base64_decode(ag_str(got), &back, &err),
                              0);
             /* At most the bits that neighbours share are left. */
-            assert_null(memmem(back.p, back.n, VALUE + 2, strlen(VALUE) - 4));
-            assert_null(memmem(back.p, back.n, VALUE + 2, 4));
+            assert_null(memmem(back.p, back.n, &VALUE[2], 4));
             ag_buf_release(&back);
             ag_buf_release(&plain);
             ag_buf_release(&text);
