@@ -269,7 +269,7 @@ connect_egress(struct bridge_conn *c)
         return;
     }
     if (fd < 0) {
-        refuse(c, "egress cannot be reached");
+        refuse(c, err.msg);
         return;
     }
     c->egress.io = (struct ag_io){.fn = on_egress, .fd = fd};

@@ -375,8 +375,9 @@ on_box_dead(void *arg)
     struct sandbox_session *s = arg;
     struct ag_err err = AG_ERR_INIT;
 
-    ag_log(AG_WARN, "sandbox.died", AG_S("sandbox", s->box->id),
-           AG_S("session", s->id));
+    if (s->state != SANDBOX_SESSION_ENDING)
+        ag_log(AG_WARN, "sandbox.died", AG_S("sandbox", s->box->id),
+               AG_S("session", s->id));
     if (s->job != NULL)
         sandbox_job_lost(s->job);
     if (s->state == SANDBOX_SESSION_READY) {
