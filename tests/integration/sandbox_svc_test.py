@@ -535,7 +535,7 @@ def nothing_runs_twice_whatever_is_killed(w):
     for t in workers:
         t.join()
     for s in ends:
-        path = f"{w.tmp}/work/{s}/f"
+        path = os.path.join(w.tmp, "work", s, "f")
         lines = open(path).read().split() if os.path.exists(path) else []
         assert len(lines) == len(set(lines)), (s, lines)
     told = [e for of_session in ends.values() for e in of_session]
