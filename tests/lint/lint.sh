@@ -39,7 +39,7 @@ rule "one service includes another" '#include "(brain|vault)_svc/' \
     $(git ls-files 'sandbox_svc/*.[ch]')
 rule "one service includes another" '#include "(brain|sandbox)_svc/' \
     $(git ls-files 'vault_svc/*.[ch]')
-rule "path of a machine" '(/work/|/farm/)' \
+rule "path of a machine" '(^|[^}a-z])/(work|farm)/' \
     $(git ls-files | grep -vE '^(tests/lint/|sandbox_svc/)')
 rule "registry host" '(registry\.npmjs|deb\.debian\.org)' \
     $(git ls-files | grep -vE '^tests/(lint/|e2e/package-lock)')
