@@ -110,9 +110,22 @@ class Launcher:
         assert not any(os.path.exists(g) for g in self.groups()), "cgroups left"
 
     def kill(self):
+        """After a failure: its sandboxes die with it, and leave groups."""
         if self.proc.poll() is None:
             self.proc.kill()
             self.proc.wait()
+        for _ in range(100):
+            left = [os.path.join(d, e) for g in self.groups()
+                    if os.path.isdir(g) for d, sub, _ in os.walk(g)
+                    for e in sub] + self.groups()
+            for path in left:
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    pass
+            if not any(os.path.isdir(g) for g in self.groups()):
+                return
+            time.sleep(0.02)
 
 
 class Box:
