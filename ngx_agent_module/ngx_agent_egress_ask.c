@@ -168,7 +168,12 @@ ngx_agent_text(ngx_http_request_t *r, ngx_str_t *s)
         return (char *) "";
     }
 
-    *ngx_cpymem(p, s->data, s->len) = '\0';
+    /* An empty string may have no data, and memcpy() wants some. */
+    if (s->len != 0) {
+        ngx_memcpy(p, s->data, s->len);
+    }
+
+    p[s->len] = '\0';
 
     return (char *) p;
 }
