@@ -335,12 +335,18 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
         return ngx_agent_egress_unavailable(r);
     }
 
-    if (ctx->stubs.nelts > 0 && r->headers_in.upgrade != NULL) {
+    if ((ctx->stubs.nelts > 0 || v->n_scrub > 0)
+        && r->headers_in.upgrade != NULL)
+    {
         return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN,
                    "upgrade_refused",
                    "a request with a credential cannot change its protocol",
                    0);
     }
+
+    /* Else a 101 that nobody asked for would become a tunnel. */
+
+    r->headers_in.upgrade = NULL;
 
     if (ngx_agent_egress_swap(r, ctx) != NGX_OK
         || ngx_agent_egress_scrub_init(r, ctx) != NGX_OK)

@@ -229,6 +229,9 @@ serve(struct service *s, struct ag_err *err)
     ag_log(AG_INFO, "service.started",
            AG_I("tenants", (long long)s->v.n_tenants));
     ag_daemon_ready((int)s->conf.ready_fd);
+    /* The signal came while something was waited for at start. */
+    if (s->is_stopping)
+        on_term(s);
     while (!s->is_stopping || s->n_stopped < s->n_servers)
         ag_loop_run(s->v.loop);
     ag_log(AG_INFO, "service.stopped", AG_I("servers",

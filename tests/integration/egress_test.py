@@ -197,9 +197,9 @@ def content_codings_and_tricks_of_hosts_are_refused():
 
 def names_are_vetted_before_the_dial():
     at, _, _ = box()
-    for host in "inner.example.com", "mixed.example.com":
+    for host in SPECIAL:
         a = E.ask(at, host=host)
-        assert a.status == 502 and a.reason == "address_refused", a.raw
+        assert a.status == 502 and a.reason == "address_refused", (host, a.raw)
     a = E.ask(at, host="nowhere.example.com")
     assert a.status == 502 and a.reason == "name_not_resolved", a.raw
 
@@ -285,6 +285,39 @@ def brain_streams_from_the_gateway():
     assert E.read(s).status == 403
 
 
+def brain_reaches_hosts_of_the_deployment_over_tls():
+    session = V.put_grant(KEY, ENV)
+    V.open(session, kind=3, face="brain")
+    for host, status in (("api.example.com", 200), ("x.example.com", 403)):
+        s = E.connect("egress-brain", sni=host)
+        E.write(s, "GET", "/", host, [("X-Brainbox-Session", session)])
+        a = E.read(s)
+        assert a.status == status, a.raw
+    assert "x-brainbox-session" not in UP.seen[-1]["headers"]
+
+
+def many_requests_at_once_are_all_decided():
+    boxes = [box() for _ in range(4)]
+    answers = []
+
+    def one(n):
+        at, stub, _ = boxes[n % 4]
+        answers.append(E.ask(at, path="/%d" % n, headers=bearer(stub)).status)
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(60)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert answers == [200] * 60, answers
+    n, top, macs = V.sql("SELECT count(*), max(seq), count(DISTINCT mac) FROM"
+                         " vault.audit").split("|")
+    assert n == top == macs, (n, top, macs)
+    for _, _, session in boxes:
+        assert V.sql("SELECT count(*) FROM vault.audit WHERE session_id = '%s'"
+                     " AND action = 'egress.allowed'" % session) == "15"
+
+
 def nothing_leaves_while_the_vault_is_down():
     at, stub, _ = box()
     UP.seen.clear()
@@ -323,6 +356,8 @@ TESTS = [
     certificates_of_hosts_are_verified,
     http2_works_like_http1,
     brain_streams_from_the_gateway,
+    brain_reaches_hosts_of_the_deployment_over_tls,
+    many_requests_at_once_are_all_decided,
     nothing_leaves_while_the_vault_is_down,
     values_are_in_no_log,
     bad_peers_and_names_get_no_handshake,
@@ -334,8 +369,15 @@ if __name__ == "__main__":
     UP, PLAIN = Upstream(folder.name), Upstream()
     to = "address=127.0.0.1:%d" % UP.port
     ca = "ca=%s/up-ca.pem" % folder.name
-    DNS = Dns({"inner.example.com": ["10.1.2.3"],
-               "mixed.example.com": ["93.184.216.34", "169.254.169.254"]})
+    SPECIAL = {"mixed.example.com": ["93.184.216.34", "169.254.169.254"]}
+    for n, ip in enumerate((
+            "10.1.2.3", "127.0.0.1", "0.0.0.0", "100.64.0.1", "100.127.9.9",
+            "169.254.1.1", "172.31.255.255", "192.0.0.8", "192.0.2.1",
+            "192.168.1.1", "198.18.0.1", "198.19.255.1", "198.51.100.7",
+            "203.0.113.9", "224.0.0.1", "240.0.0.1", "255.255.255.255",
+            "168.63.129.16", "100.100.100.200")):
+        SPECIAL["s%d.example.com" % n] = [ip]
+    DNS = Dns(SPECIAL)
     with Vault("destination api.example.com:443 %s %s\n"
                "destination misnamed.example.com:443 %s %s\n"
                "destination other.example.com:443 %s\n"

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from vault_support import BUILD, RpcError, Vault, environment_request, main, \
@@ -450,6 +451,20 @@ def brain_reaches_the_model_gateway_in_clear_text():
             assert "CONTAINER_ENV_" + name in p.stderr, p.stderr
 
 
+def a_signal_at_any_moment_of_start_ends_it():
+    V.stop("vault")
+    try:
+        for n in range(12):
+            p = subprocess.Popen(V.vault_args(), stderr=V.log,
+                                 env=V.environ())
+            time.sleep(n * 0.004)
+            p.terminate()
+            assert p.wait(10) in (0, 1, -15), p.returncode
+    finally:
+        V.start_vault()
+    V.vault(V.key())
+
+
 CHECK = """
 import socket, struct, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -497,6 +512,7 @@ TESTS = [
     vault_survives_database_and_keeper_restarts,
     intermediate_chains_to_the_root_and_is_narrow,
     brain_reaches_the_model_gateway_in_clear_text,
+    a_signal_at_any_moment_of_start_ends_it,
     keeper_refuses_other_users,
 ]
 
