@@ -20,6 +20,16 @@
 
 #include "lib/str.h"
 
+/*
+ * Under ASan a process says that it may be traced, since its leak check
+ * traces it and a change of user alone forbids that.
+ */
+#ifdef __SANITIZE_ADDRESS__
+enum { DUMPABLE = 1 };
+#else
+enum { DUMPABLE = 0 };
+#endif
+
 static int
 become(const char *user, struct ag_err *err)
 {
@@ -64,10 +74,8 @@ ag_daemon_confine(const char *user, struct ag_err *err)
         return -1;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return ag_err_sys(err, "no_new_privs");
-#ifndef __SANITIZE_ADDRESS__ /* its leak check traces the process */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+    if (prctl(PR_SET_DUMPABLE, DUMPABLE, 0, 0, 0) < 0)
         return ag_err_sys(err, "PR_SET_DUMPABLE");
-#endif
     return 0;
 }
 
