@@ -8,6 +8,7 @@ and exits with its status. Inside it returns the context.
 import atexit
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -41,15 +42,41 @@ def wait_for(what, check, seconds=20):
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
+SANITIZED = os.path.basename(BUILD.rstrip("/")) == "asan"
+REPORT = re.compile("ERROR: AddressSanitizer|ERROR: LeakSanitizer"
+                    "|AddressSanitizer:DEADLYSIGNAL|runtime error:"
+                    "|AddressSanitizer: CHECK failed|LeakSanitizer has encountered")
+
+
 def sanitizer_env():
-    """Variables for processes under ASan: symbols in reports, errors fatal."""
-    if not BUILD.endswith("asan"):
-        return ""
-    lib = subprocess.run(["gcc", "-print-file-name=libasan.so"],
-                         capture_output=True, text=True).stdout.strip()
-    return (f"ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 "
-            f"UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 "
-            f"BRAINBOX_ASAN_LIB={lib}")
+    """Variables for processes under ASan: leaks are looked for at the end,
+    and a finding ends the process. nginx gets the libraries by LD_PRELOAD."""
+    if not SANITIZED:
+        return {}
+    libs = [os.path.realpath(subprocess.run(
+        ["gcc", f"-print-file-name=lib{name}.so"], check=True,
+        capture_output=True, text=True).stdout.strip())
+        for name in ("asan", "ubsan")]
+    return {"BRAINBOX_SANITIZER_ENV":
+            "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 "
+            "UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1",
+            "BRAINBOX_SANITIZER_LIBS": ":".join(libs)}
+
+
+def sanitizer_reports(folder):
+    """How many reports the logs hold; each is shown."""
+    found = 0
+    for base, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = os.path.join(base, name)
+            with open(path, errors="replace") as f:
+                lines = f.read().split("\n")
+            at = [i for i, line in enumerate(lines) if REPORT.search(line)]
+            found += len(at)
+            for i in at[:3]:
+                print(f"--- {os.path.relpath(path, folder)}: a sanitizer says")
+                print("\n".join(lines[i:i + 40]), flush=True)
+    return found
 
 
 def enter(path, hosts=("api.demo.test", "other.demo.test"), model=True,
@@ -97,8 +124,8 @@ def enter(path, hosts=("api.demo.test", "other.demo.test"), model=True,
                 BRAINBOX_IMAGES=TOP + "/var/images",
                 BRAINBOX_BIN=BUILD + "/bin",
                 BRAINBOX_INSTANCE="t" + os.path.basename(folder)[-8:],
-                BRAINBOX_SANITIZER_ENV=sanitizer_env(),
-                BRAINBOX_HOSTS=hosts_dir, BRAINBOX_MODEL=model_dir)
+                BRAINBOX_HOSTS=hosts_dir, BRAINBOX_MODEL=model_dir,
+                **sanitizer_env())
     if model:
         full.update(MODEL_BASE_URL=f"http://127.0.0.1:{model_port}/v1",
                     MODEL_API_KEY="model-key-0123456789abcdef",
@@ -109,7 +136,11 @@ def enter(path, hosts=("api.demo.test", "other.demo.test"), model=True,
                         f"{sys.executable} {path}"], env=full)
     if p.returncode != 0:
         show_logs(folder + "/state/log")
-    sys.exit(p.returncode)
+    # Looked for in every build: one without sanitizers has none.
+    n = sanitizer_reports(folder + "/state/log")
+    if n:
+        print(f"FAILED  {n} sanitizer reports in the logs")
+    sys.exit(p.returncode or (1 if n else 0))
 
 
 def show_logs(folder):
