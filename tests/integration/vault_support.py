@@ -1,6 +1,7 @@
 """A real keeper, vault_svc and PostgreSQL in one folder under /tmp."""
 import base64
 import hashlib
+import ipaddress
 import json
 import os
 import shutil
@@ -13,7 +14,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
 BUILD = os.environ.get("BRAINBOX_BUILD", os.path.join(ROOT, "build/release"))
 CALL = os.path.join(BUILD, "tools/vault_call")
 VAULT = "agent.vault.v1."
-BRAIN_PROTO = None
 
 
 def wait_for(what, check, seconds=15):
@@ -230,7 +230,8 @@ class Vault:
 
     def open(self, session, kind=1, address=None, workload=None, env="",
              face="sandbox"):
-        address = address or "fd00::%x" % int.from_bytes(os.urandom(2), "big")
+        address = address or str(ipaddress.IPv6Address(
+            b"\xfd" + os.urandom(15)))
         req = {"session_id": session, "kind": kind, "environment_id": env}
         if kind != 3:
             req.update(workload_id=workload or new_id("sbx"),
