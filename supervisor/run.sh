@@ -174,14 +174,20 @@ write_vault_env() {
     done
 }
 
-# up NAME [SECONDS]: start it and wait until it says that it answers.
+# up NAME [SECONDS]: start it and wait until it says that it answers. One that
+# says why it cannot is not waited for.
 up() {
+    local log=$STATE/log/$1/current from end=$((SECONDS + ${2:-20}))
+    from=$(($(stat -c %s "$log" 2>/dev/null || echo 0) + 1))
     s6-svc -u "$SCAN/$1"
     [ -f "$SCAN/$1/notification-fd" ] || return 0
-    s6-svwait -U -t "$((${2:-20} * 1000))" "$SCAN/$1" 2>/dev/null || {
-        tail -n 5 "$STATE/log/$1/current" >&2 || true
-        die "$1 did not come up; its log is $STATE/log/$1/current"
-    }
+    until s6-svwait -U -t 200 "$SCAN/$1" 2>/dev/null; do
+        if [ $SECONDS -ge $end ] || tail -c "+$from" "$log" 2>/dev/null |
+            grep -q '"event":"[a-z]*\.failed"'; then
+            tail -c "+$from" "$log" | tail -n 5 >&2
+            die "$1 did not come up; its log is $log"
+        fi
+    done
 }
 
 wait_for() {
