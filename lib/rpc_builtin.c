@@ -181,22 +181,77 @@ reflect(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     ag_rpc_call_recv(call);
 }
 
+/* ---- Watch: the status now, and again at each change --------------------- */
+
+static void
+send_status(struct ag_rpc_call *call, int status)
+{
+    Grpc__Health__V1__HealthCheckResponse reply
+        = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+
+    reply.status
+        = (Grpc__Health__V1__HealthCheckResponse__ServingStatus)status;
+    (void)ag_rpc_send(call, &reply.base);
+}
+
+static void
+watcher_remove(struct ag_rpc_server *srv, const struct ag_rpc_call *call)
+{
+    for (size_t i = 0; i < srv->n_watchers; i++)
+        if (srv->watchers[i] == call)
+            srv->watchers[i--] = srv->watchers[--srv->n_watchers];
+}
+
+static void
+watcher_gone(struct ag_rpc_call *call, void *arg)
+{
+    struct ag_err err;
+
+    watcher_remove(arg, call);
+    ag_err_set(&err, AG_ERR_CANCELLED, "the caller is gone");
+    ag_rpc_fail(call, &err);
+}
+
 static void
 health_watch(struct ag_rpc_call *call, const ProtobufCMessage *request,
              void *arg)
 {
     const Grpc__Health__V1__HealthCheckRequest *req
         = (const Grpc__Health__V1__HealthCheckRequest *)request;
-    Grpc__Health__V1__HealthCheckResponse reply
-        = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
-    const struct ag_rpc_server *srv = arg;
+    struct ag_rpc_server *srv = arg;
+    struct ag_err err;
 
-    reply.status = req->service[0] != '\0'
-                           && !offers(srv, ag_str(req->service))
-                       ? GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN
-                       : status_of(srv);
-    (void)ag_rpc_send(call, &reply.base);
-    ag_rpc_end(call);
+    if (srv->is_stopping || srv->n_watchers == AG_RPC_WATCHERS_MAX) {
+        ag_err_set(&err,
+                   srv->is_stopping ? AG_ERR_UNAVAILABLE : AG_ERR_LIMIT,
+                   srv->is_stopping ? "the service is stopping"
+                                    : "too many watchers");
+        ag_rpc_fail(call, &err);
+        return;
+    }
+    if (req->service[0] != '\0' && !offers(srv, ag_str(req->service)))
+        send_status(
+            call,
+            GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVICE_UNKNOWN);
+    else
+        send_status(call, (int)status_of(srv));
+    srv->watchers[srv->n_watchers++] = call;
+    ag_rpc_call_on_cancel(call, watcher_gone, srv);
+}
+
+void
+ag_rpc_builtin_changed(struct ag_rpc_server *srv)
+{
+    for (size_t i = 0; i < srv->n_watchers; i++)
+        send_status(srv->watchers[i], (int)status_of(srv));
+}
+
+void
+ag_rpc_builtin_stop(struct ag_rpc_server *srv)
+{
+    ag_rpc_builtin_changed(srv);
+    while (srv->n_watchers > 0)
+        ag_rpc_end(srv->watchers[--srv->n_watchers]);
 }
 
 void

@@ -59,6 +59,8 @@ struct ag_rpc_entry {
     void *arg;
 };
 
+#define AG_RPC_WATCHERS_MAX 64
+
 struct ag_rpc_server {
     struct ag_rpc *rpc;
     const char *name;
@@ -70,6 +72,8 @@ struct ag_rpc_server {
     struct ag_rpc_call *calls;
     int n_waiting; /* grpc_server_request_call under way */
     bool is_serving, is_stopping, is_shut;
+    struct ag_rpc_call *watchers[AG_RPC_WATCHERS_MAX]; /* of health */
+    size_t n_watchers;
     struct ag_rpc_tag shut_tag;
     struct ag_timer grace;
     void (*stopped)(void *arg);
@@ -85,7 +89,9 @@ void ag_rpc_server_call_gone(struct ag_rpc_server *srv);
 /* The entry for a path, or NULL. */
 const struct ag_rpc_entry *ag_rpc_server_find(const struct ag_rpc_server *srv,
                                               ag_str_t path);
-/* Health and reflection. */
+/* Health and reflection: add them; tell the watchers of health; end them. */
 void ag_rpc_builtin_add(struct ag_rpc_server *srv);
+void ag_rpc_builtin_changed(struct ag_rpc_server *srv);
+void ag_rpc_builtin_stop(struct ag_rpc_server *srv);
 
 #endif

@@ -151,7 +151,10 @@ ag_rpc_server_start(struct ag_rpc_server *srv, struct ag_err *err)
 void
 ag_rpc_server_set_serving(struct ag_rpc_server *srv, bool is_serving)
 {
+    if (srv->is_serving == is_serving)
+        return;
     srv->is_serving = is_serving;
+    ag_rpc_builtin_changed(srv);
 }
 
 /* ---- stopping ---------------------------------------------------------- */
@@ -201,6 +204,7 @@ ag_rpc_server_stop(struct ag_rpc_server *srv, int64_t grace_ms,
     ag_assert(!srv->is_stopping);
     srv->is_stopping = true;
     srv->is_serving = false;
+    ag_rpc_builtin_stop(srv);
     srv->stopped = done;
     srv->stopped_arg = arg;
     srv->shut_tag.done = shut;

@@ -15,6 +15,7 @@
 #include "agent_rpc.h"
 #include "brain.pb-c.h"
 #include "grpc/health/v1/health.pb-c.h"
+#include "grpc/reflection/v1/reflection.pb-c.h"
 #include "lib/clock.h"
 #include "lib/rpc_client.h"
 #include "lib/rpc_server.h"
@@ -382,6 +383,110 @@ health_tells_serving_and_unknown(void **state)
     assert_int_equal(f->err.kind, AG_ERR_NOT_FOUND);
 }
 
+static void
+note_stopped(void *arg)
+{
+    ((struct fixture *)arg)->replies++;
+    stop_loop(arg);
+}
+
+static void
+on_status(void *arg, const ProtobufCMessage *item)
+{
+    struct fixture *f = arg;
+
+    f->text[f->items++]
+        = (char)('0'
+                 + (int)((const Grpc__Health__V1__HealthCheckResponse *)item)
+                       ->status);
+    f->text[f->items] = '\0';
+    if (f->items == 1)
+        ag_rpc_server_set_serving(f->srv, false);
+    else if (f->items == 2)
+        ag_rpc_server_set_serving(f->srv, true);
+    else if (f->items == 3)
+        ag_rpc_server_stop(f->srv, 2000, note_stopped, f);
+}
+
+static void
+on_watch_end(void *arg, const struct ag_err *err)
+{
+    struct fixture *f = arg;
+
+    f->ends++;
+    assert_null(err);
+    stop_loop(f);
+}
+
+static void
+watcher_of_health_sees_each_change_and_the_end(void **state)
+{
+    struct fixture *f = *state;
+    Grpc__Health__V1__HealthCheckRequest req
+        = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+    struct ag_rpc_call_opts opts = {5000, NULL, 0};
+
+    ag_rpc_stream(f->ch, &grpc__health__v1__health__watch__rpc, &req.base,
+                  &opts, on_status, on_watch_end, f);
+    while (f->ends == 0 || f->replies == 0)
+        ag_loop_run(f->loop);
+    assert_string_equal(f->text, "1212");
+    ag_rpc_server_free(f->srv);
+    f->srv = NULL;
+}
+
+static void
+on_reflection(void *arg, const ProtobufCMessage *item)
+{
+    struct fixture *f = arg;
+    const Grpc__Reflection__V1__ServerReflectionResponse *m
+        = (const Grpc__Reflection__V1__ServerReflectionResponse *)item;
+
+    f->items = (int)m->message_response_case;
+    if (m->list_services_response != NULL
+        && m->message_response_case
+               == GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE)
+        for (size_t i = 0; i < m->list_services_response->n_service; i++)
+            f->replies += strcmp(m->list_services_response->service[i]->name,
+                                 "agent.brain.v1.AgentService")
+                          == 0;
+}
+
+static int
+reflect(struct fixture *f, Grpc__Reflection__V1__ServerReflectionRequest *req)
+{
+    struct ag_rpc_call_opts opts = {5000, NULL, 0};
+
+    ag_rpc_stream(
+        f->ch,
+        &grpc__reflection__v1__server_reflection__server_reflection_info__rpc,
+        &req->base, &opts, on_reflection, on_end, f);
+    ag_loop_run(f->loop);
+    assert_int_equal(f->err.kind, AG_ERR_NONE);
+    return f->items;
+}
+
+static void
+reflection_lists_services_and_hands_out_files(void **state)
+{
+    struct fixture *f = *state;
+    Grpc__Reflection__V1__ServerReflectionRequest req
+        = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__INIT;
+
+    req.message_request_case
+        = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES;
+    req.list_services = (char *)(uintptr_t) "";
+    assert_int_equal(reflect(f, &req), 6);
+    assert_int_equal(f->replies, 1);
+    req.message_request_case
+        = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL;
+    req.file_containing_symbol
+        = (char *)(uintptr_t) "agent.brain.v1.AgentService.GetAgent";
+    assert_int_equal(reflect(f, &req), 4);
+    req.file_containing_symbol = (char *)(uintptr_t) "no.such.Symbol";
+    assert_int_equal(reflect(f, &req), 7);
+}
+
 /* A throw-away CA with a server's and a client's certificate. */
 static void
 make_certificates(const char *dir)
@@ -463,6 +568,8 @@ main(void)
         T(server_stop_cancels_what_outlives_the_grace),
         T(second_server_is_kept_off_the_socket),
         T(health_tells_serving_and_unknown),
+        T(watcher_of_health_sees_each_change_and_the_end),
+        T(reflection_lists_services_and_hands_out_files),
         T(tls_wants_a_client_certificate),
     };
 
