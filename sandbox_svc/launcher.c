@@ -129,26 +129,38 @@ describe(const struct launcher_sandbox *sb, struct launcher_reply *r)
 
 /* ---- requests -------------------------------------------------------- */
 
-static int
-do_create(struct launcher *l, const struct launcher_request *req,
-          struct ag_err *err)
+static void
+built(struct launcher *l, struct launcher_sandbox *sb, uint64_t tag,
+      int64_t took_us, int *fds)
 {
     struct launcher_reply r = {
-        .magic = LAUNCHER_MAGIC, .type = LAUNCHER_REPLY, .tag = req->tag};
-    int fds[LAUNCHER_CREATE_FDS];
-    int64_t begun_us = ag_mono_us();
-    struct launcher_sandbox *sb =
-        launcher_sandbox_create(&l->host, req, fds, err);
+        .magic = LAUNCHER_MAGIC, .type = LAUNCHER_REPLY, .tag = tag};
 
-    if (sb == NULL)
-        return -1;
     launcher_bridge_add(&l->bridge, sb);
     describe(sb, &r);
     ag_log(AG_INFO, "sandbox.created", AG_S("sandbox", sb->id),
-           AG_I("pid", sb->pid), AG_I("took_us", ag_mono_us() - begun_us));
+           AG_I("pid", sb->pid), AG_I("took_us", took_us));
     answer(l, &r, fds, LAUNCHER_CREATE_FDS);
     fdpass_close(fds, LAUNCHER_CREATE_FDS);
-    return 0;
+}
+
+/* Hear the child of a sandbox that is being built. */
+static void
+follow(struct launcher *l, struct launcher_sandbox *sb)
+{
+    uint64_t tag = launcher_sandbox_build_tag(sb);
+    int64_t took_us = launcher_sandbox_build_us(sb);
+    int fds[LAUNCHER_CREATE_FDS];
+    struct ag_err err = AG_ERR_INIT;
+    int rc = launcher_sandbox_follow(sb, fds, &err);
+
+    if (rc > 0) {
+        built(l, sb, tag, took_us, fds);
+    } else if (rc < 0) {
+        ag_log(AG_WARN, "request.failed", AG_I("type", LAUNCHER_CREATE),
+               AG_S("sandbox", sb->id), AG_E(&err));
+        answer_result(l, tag, &err);
+    }
 }
 
 static int
@@ -193,6 +205,8 @@ do_list(struct launcher *l, uint64_t tag)
 
     for (struct launcher_sandbox *sb = l->host.list; sb != NULL;
          sb = sb->next) {
+        if (sb->build != NULL)
+            continue;
         struct launcher_reply r = {
             .magic = LAUNCHER_MAGIC, .type = LAUNCHER_ENTRY, .tag = tag};
         describe(sb, &r);
@@ -259,7 +273,7 @@ serve(struct launcher *l, const struct launcher_request *req)
     int rc = 0;
 
     if (req->type == LAUNCHER_CREATE)
-        rc = do_create(l, req, &err);
+        rc = launcher_sandbox_create(&l->host, req, &err);
     else if (req->type == LAUNCHER_ATTACH)
         rc = do_attach(l, req, &err);
     else if (req->type == LAUNCHER_DESTROY)
@@ -338,7 +352,8 @@ read_client(struct launcher *l)
 
 /* ---- the loop -------------------------------------------------------- */
 
-/* Reap, and answer those who wait. True when some group is not empty yet. */
+/* Follow, reap, and answer those who wait. True when some group is not empty
+ * yet. */
 static bool
 collect(struct launcher *l)
 {
@@ -348,6 +363,10 @@ collect(struct launcher *l)
 
     for (; sb != NULL; sb = next) {
         next = sb->next;
+        if (sb->build != NULL)
+            follow(l, sb);
+        if (sb->build != NULL)
+            continue;
         if (!launcher_sandbox_is_gone(&l->host, sb)) {
             again = again || sb->is_reaped;
             continue;
@@ -368,6 +387,10 @@ wait_time(const struct launcher *l, bool is_pending)
 {
     if (is_pending)
         return CGROUP_RETRY_MS;
+    /* A child that says nothing is to be noticed. */
+    for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next)
+        if (sb->build != NULL)
+            return 1000;
     return l->bridge.fd < 0 && *l->bridge.path != 0 ? 1000 : -1;
 }
 
@@ -388,7 +411,10 @@ turn(struct launcher *l, struct pollfd *p, int timeout)
     p[POLL_BRIDGE] = (struct pollfd){l->bridge.fd, POLLIN, 0};
     for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next)
         if (!sb->is_reaped)
-            p[n++] = (struct pollfd){sb->pidfd, POLLIN, 0};
+            p[n++] = (struct pollfd){sb->build == NULL
+                                         ? sb->pidfd
+                                         : launcher_sandbox_setup_fd(sb),
+                                     POLLIN, 0};
     for (int i = 0; i < WIPES_MAX; i++)
         if (l->wipes[i].pid != 0)
             p[n++] = (struct pollfd){l->wipes[i].pidfd, POLLIN, 0};

@@ -71,6 +71,6 @@ launcher_bridge_tick(struct launcher_bridge *b,
     }
     ag_log(AG_INFO, "bridge.connected", AG_S("path", b->path));
     for (; list != NULL; list = list->next)
-        if (!list->is_dying)
+        if (!list->is_dying && list->build == NULL)
             tell(b, BRIDGE_ADD, list);
 }

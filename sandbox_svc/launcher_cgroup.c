@@ -1,7 +1,7 @@
 /*
  * cgroups for the launcher. Writing a pid to a v1 cgroup.procs waits for an
- * RCU grace period (some 20 ms), so it happens only while a sandbox is built
- * for the pool; on v2 the child is born in its group.
+ * RCU grace period (some 20 ms), so the child does it by itself, first of all,
+ * and the launcher goes on; on v2 the child is born in its group.
  */
 #include "sandbox_svc/launcher_cgroup.h"
 
@@ -21,6 +21,7 @@
 enum mode { MODE_NONE, MODE_V1, MODE_V2 };
 
 enum { MEMORY, PIDS, CPU, HIERARCHIES };
+_Static_assert(HIERARCHIES == LAUNCHER_PROCS, "one descriptor for each");
 
 static const char *const v1_roots[HIERARCHIES] = {
     "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu"};
@@ -254,7 +255,8 @@ set_v2(int dir, const struct launcher_limits *l, struct ag_err *err)
 
 static int
 create_v1(struct launcher_cgroup *cg, const char *id,
-          const struct launcher_limits *l, int events[2], struct ag_err *err)
+          const struct launcher_limits *l, int events[2],
+          int procs[HIERARCHIES], struct ag_err *err)
 {
     AG_AUTO(ag_closep) int memory = open_group(cg, MEMORY, id, err);
     AG_AUTO(ag_closep) int pids =
@@ -274,6 +276,13 @@ create_v1(struct launcher_cgroup *cg, const char *id,
         return -1;
     events[0] = openat(memory, "memory.oom_control", O_CLOEXEC);
     events[1] = openat(pids, "pids.events", O_CLOEXEC);
+    const int dirs[HIERARCHIES] = {
+        [MEMORY] = memory, [PIDS] = pids, [CPU] = cpu};
+    for (int i = 0; i < HIERARCHIES; i++) {
+        procs[i] = openat(dirs[i], "cgroup.procs", O_WRONLY | O_CLOEXEC);
+        if (procs[i] < 0)
+            return ag_err_sys(err, "cgroup.procs of %s", id);
+    }
     return 0;
 }
 
@@ -296,13 +305,16 @@ create_v2(struct launcher_cgroup *cg, const char *id,
 int
 launcher_cgroup_create(struct launcher_cgroup *cg, const char *id,
                        const struct launcher_limits *limits, int events[2],
-                       int *into, struct ag_err *err)
+                       int procs[LAUNCHER_PROCS], int *into,
+                       struct ag_err *err)
 {
     int rc = 0;
 
     events[0] = events[1] = *into = -1;
+    for (int i = 0; i < LAUNCHER_PROCS; i++)
+        procs[i] = -1;
     if (cg->mode == MODE_V1)
-        rc = create_v1(cg, id, limits, events, err);
+        rc = create_v1(cg, id, limits, events, procs, err);
     else if (cg->mode == MODE_V2)
         rc = create_v2(cg, id, limits, events, into, err);
     for (int i = 0; i < 2 && rc == 0; i++)
@@ -312,14 +324,12 @@ launcher_cgroup_create(struct launcher_cgroup *cg, const char *id,
 }
 
 int
-launcher_cgroup_enter(struct launcher_cgroup *cg, const char *id, pid_t pid,
-                      struct ag_err *err)
+launcher_cgroup_enter(const int procs[LAUNCHER_PROCS], struct ag_err *err)
 {
-    for (int i = 0; cg->mode == MODE_V1 && i < cg->n; i++) {
-        AG_AUTO(ag_closep) int dir = open_group(cg, i, id, err);
-        if (dir < 0 || write_int(dir, "cgroup.procs", pid, err) < 0)
-            return -1;
-    }
+    /* "0" is whoever writes. */
+    for (int i = 0; i < LAUNCHER_PROCS; i++)
+        if (procs[i] >= 0 && write(procs[i], "0", 1) != 1)
+            return ag_err_sys(err, "enter %s", v1_roots[i]);
     return 0;
 }
 

@@ -14,6 +14,9 @@
 
 struct launcher_cgroup;
 
+/* Hierarchies of v1 that a sandbox is in. */
+#define LAUNCHER_PROCS 3
+
 /* Detect, and remove what a killed predecessor of `instance` left, killing
  * what still runs in it. */
 struct launcher_cgroup *launcher_cgroup_new(const char *instance,
@@ -24,15 +27,15 @@ void launcher_cgroup_free(struct launcher_cgroup *cg);
 /*
  * Make the groups of `id`. `events[0]` and `events[1]` get descriptors of the
  * memory and pids counters (see launcher_msg.h); `*into` the directory for
- * CLONE_INTO_CGROUP, or -1 when the child is to be entered afterwards. The
- * caller closes all three.
+ * CLONE_INTO_CGROUP, or -1 on v1, where `procs` gets what
+ * launcher_cgroup_enter takes (-1 otherwise). The caller closes all of them.
  */
 int launcher_cgroup_create(struct launcher_cgroup *cg, const char *id,
                            const struct launcher_limits *limits,
-                           int events[2], int *into, struct ag_err *err);
-/* Put `pid` there (v1; nothing to do on v2). */
-int launcher_cgroup_enter(struct launcher_cgroup *cg, const char *id,
-                          pid_t pid, struct ag_err *err);
+                           int events[2], int procs[LAUNCHER_PROCS],
+                           int *into, struct ag_err *err);
+/* In the child: step into the groups of `procs`. Waits for the kernel. */
+int launcher_cgroup_enter(const int procs[LAUNCHER_PROCS], struct ag_err *err);
 /* Returns 0 when nothing is left, -1 to be tried again later. */
 int launcher_cgroup_remove(struct launcher_cgroup *cg, const char *id);
 

@@ -72,6 +72,8 @@ build(const struct launcher_child *c, int net[2], struct ag_err *err)
      * it. */
     if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         return ag_err_sys(err, "session");
+    if (launcher_cgroup_enter(c->procs, err) < 0)
+        return -1;
     if (unshare(CLONE_NEWCGROUP) < 0)
         return ag_err_sys(err, "cgroup namespace");
     if (sethostname("sandbox", 7) < 0)

@@ -105,6 +105,9 @@ launcher_host_open(struct launcher_host *h,
     for (int i = 0; i < h->max_sandboxes; i++)
         h->user_ns[i] = -1;
     h->output_dir = -1;
+    h->own_mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (h->own_mounts < 0)
+        return ag_err_sys(err, "open own mount namespace");
     init_path(o->init, init);
     h->init_exe = load_init(init, err);
     h->work_dir = h->init_exe < 0 ? -1 : open_work_dir(o->work_dir, err);
@@ -128,4 +131,5 @@ launcher_host_close(struct launcher_host *h)
     launcher_seccomp_free(h->filter);
     ag_freep(&h->user_ns);
     ag_freep(&h->slot_used);
+    ag_closep(&h->own_mounts);
 }

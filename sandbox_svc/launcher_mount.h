@@ -21,6 +21,7 @@ int launcher_mount_root(const struct launcher_root *root, struct ag_err *err);
 
 struct launcher_workspace {
     int pidfd;       /* the sandbox's init */
+    int own_mounts;  /* the launcher's mount namespace */
     int user_ns;
     int work_dir;    /* holds a directory for each session */
     int output_dir;  /* the same for whole outputs */

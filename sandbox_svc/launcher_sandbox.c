@@ -1,6 +1,7 @@
 /*
- * Builds and removes sandboxes, for launcher.c. One at a time and waiting for
- * each: the launcher has one thread and one client, and a pool in front of it.
+ * Builds and removes sandboxes, for launcher.c. A child builds each while the
+ * launcher, which has one thread, serves on: it is followed when it says
+ * something.
  *
  * All of a sandbox but its cgroups lives in its namespaces, and goes when its
  * init does; killing and reaping that one process is the whole removal.
@@ -13,23 +14,45 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/secret.h"
 #include "lib/str.h"
 #include "sandbox_svc/fdpass.h"
 #include "sandbox_svc/init_proto.h"
-#include "sandbox_svc/launcher_cgroup.h"
 #include "sandbox_svc/launcher_child.h"
 #include "sandbox_svc/launcher_ns.h"
 
 /* A child that takes longer than this to build is given up. */
-#define BUILD_TIMEOUT_S 10
+#define BUILD_TIMEOUT_US 10000000
+
+struct launcher_build {
+    struct launcher_child child;
+    char image[PATH_MAX];
+    int init[2], setup[2], events[2], into;
+    uint64_t tag;
+    int64_t begun_us;
+};
+
+static void
+build_free(struct launcher_build **b)
+{
+    if (*b == NULL)
+        return;
+    fdpass_close((*b)->init, 2);
+    fdpass_close((*b)->setup, 2);
+    fdpass_close((*b)->events, 2);
+    fdpass_close((*b)->child.procs, LAUNCHER_PROCS);
+    ag_closep(&(*b)->into);
+    free(ag_take(b));
+}
 
 struct launcher_sandbox *
 launcher_sandbox_find(struct launcher_host *host, const char *id)
@@ -56,6 +79,7 @@ free_sandbox(struct launcher_sandbox **sb)
 {
     if (*sb == NULL)
         return;
+    build_free(&(*sb)->build);
     ag_closep(&(*sb)->pidfd);
     ag_closep(&(*sb)->tcp);
     ag_closep(&(*sb)->udp);
@@ -103,109 +127,64 @@ static int
 make_sockets(int init[2], int setup[2], struct ag_err *err)
 {
     const int size = INIT_PACKET_MAX;
-    struct timeval limit = {BUILD_TIMEOUT_S, 0};
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, init) < 0
         || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, setup) < 0)
         return ag_err_sys(err, "socket pair");
     if (setsockopt(init[0], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size))
-            < 0
-        || setsockopt(setup[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit))
-               < 0)
+        < 0)
         return ag_err_sys(err, "socket options");
     return 0;
 }
 
-/* What the child says: 1 for a message without error, 0 for the end. */
-static int
-child_says(int setup, int fds[FDPASS_MAX], int *n_fds, struct ag_err *err)
+static struct launcher_build *
+build_new(uint64_t tag)
 {
-    struct ag_err said;
-    ssize_t n = fdpass_recv(setup, &said, sizeof(said), fds, n_fds, 0);
+    struct launcher_build *b = ag_xcalloc(1, sizeof(*b));
 
-    if (n == 0)
-        return 0;
-    if (n != sizeof(said))
-        return ag_err_sys(err, "building a sandbox");
-    if (said.kind != AG_ERR_NONE) {
-        *err = said;
-        return -1;
-    }
-    return 1;
-}
-
-/* Let the child build, take its sockets, and see it execute init. */
-static int
-follow_child(struct launcher_sandbox *sb, int setup, struct ag_err *err)
-{
-    int fds[FDPASS_MAX], n = 0;
-
-    if (write(setup, "", 1) != 1)
-        return ag_err_sys(err, "start the child");
-    int rc = child_says(setup, fds, &n, err);
-    if (rc == 1 && n == 2) {
-        sb->tcp = fds[0];
-        sb->udp = fds[1];
-    } else {
-        fdpass_close(fds, n);
-        return rc < 0 ? -1
-                      : ag_err_set(err, AG_ERR_INTERNAL,
-                                   "the child died while it was built");
-    }
-    rc = child_says(setup, fds, &n, err);
-    fdpass_close(fds, n);
-    if (rc > 0)
-        return ag_err_set(err, AG_ERR_INTERNAL, "the child said too much");
-    return rc;
-}
-
-struct build {
-    struct launcher_child child;
-    char image[PATH_MAX];
-    int init[2], setup[2], events[2], into;
-};
-
-static void
-release_build(struct build *b)
-{
-    fdpass_close(b->init, 2);
-    fdpass_close(b->setup, 2);
-    fdpass_close(b->events, 2);
-    ag_closep(&b->into);
+    b->tag = tag;
+    b->begun_us = ag_mono_us();
+    b->into = -1;
+    for (int i = 0; i < 2; i++)
+        b->init[i] = b->setup[i] = b->events[i] = -1;
+    for (int i = 0; i < LAUNCHER_PROCS; i++)
+        b->child.procs[i] = -1;
+    return b;
 }
 
 static int
 prepare(struct launcher_host *host, struct launcher_sandbox *sb,
-        const struct launcher_request *req, struct build *b,
-        struct ag_err *err)
+        const struct launcher_request *req, struct ag_err *err)
 {
+    struct launcher_build *b = sb->build;
+
     if (snprintf(b->image, sizeof(b->image), "%s/%s", host->image_dir,
                  req->image) >= (int)sizeof(b->image)
         || access(b->image, X_OK) < 0)
         return ag_err_set(err, AG_ERR_NOT_FOUND, "no image %s", req->image);
     if (make_sockets(b->init, b->setup, err) < 0
         || launcher_cgroup_create(host->cgroup, sb->id, &req->limits,
-                                  b->events, &b->into, err) < 0)
+                                  b->events, b->child.procs, &b->into, err)
+               < 0)
         return -1;
-    b->child = (struct launcher_child){
-        .root = {.image = b->image,
-                 .user_ns = host->user_ns[sb->slot],
-                 .uid_base = LAUNCHER_UID_BASE
-                             + LAUNCHER_UID_COUNT * (uint32_t)sb->slot,
-                 .disk_bytes = req->limits.disk_bytes},
-        .limits = req->limits,
-        .filter = host->filter,
-        .init_exe = host->init_exe,
-        .init_socket = b->init[1],
-        .setup = b->setup[1],
-    };
+    b->child.root = (struct launcher_root){
+        .image = b->image,
+        .user_ns = host->user_ns[sb->slot],
+        .uid_base = LAUNCHER_UID_BASE
+                    + LAUNCHER_UID_COUNT * (uint32_t)sb->slot,
+        .disk_bytes = req->limits.disk_bytes};
+    b->child.limits = req->limits;
+    b->child.filter = host->filter;
+    b->child.init_exe = host->init_exe;
+    b->child.init_socket = b->init[1];
+    b->child.setup = b->setup[1];
     return 0;
 }
 
 static int
-spawn(struct launcher_host *host, struct launcher_sandbox *sb,
-      struct build *b, struct ag_err *err)
+spawn(struct launcher_sandbox *sb, struct ag_err *err)
 {
+    struct launcher_build *b = sb->build;
     pid_t pid = launcher_ns_fork(b->into, &sb->pidfd, err);
 
     if (pid == 0) {
@@ -219,12 +198,13 @@ spawn(struct launcher_host *host, struct launcher_sandbox *sb,
     sb->pid = pid;
     fdpass_close(&b->setup[1], 1);
     fdpass_close(&b->init[1], 1);
-    if (launcher_cgroup_enter(host->cgroup, sb->id, pid, err) < 0)
-        return -1;
-    return follow_child(sb, b->setup[0], err);
+    fdpass_close(b->child.procs, LAUNCHER_PROCS);
+    if (write(b->setup[0], "", 1) != 1)
+        return ag_err_sys(err, "start the child");
+    return 0;
 }
 
-/* A sandbox that was not finished: wait for its end here. */
+/* A sandbox that was not begun: wait for its end here. */
 static void
 abandon(struct launcher_host *host, struct launcher_sandbox *sb)
 {
@@ -242,30 +222,98 @@ abandon(struct launcher_host *host, struct launcher_sandbox *sb)
     free_sandbox(&sb);
 }
 
-struct launcher_sandbox *
+int
 launcher_sandbox_create(struct launcher_host *host,
-                        const struct launcher_request *req, int *fds,
+                        const struct launcher_request *req,
                         struct ag_err *err)
 {
-    AG_AUTO(release_build) struct build b = {
-        .init = {-1, -1}, .setup = {-1, -1}, .events = {-1, -1}, .into = -1};
     struct launcher_sandbox *sb = new_sandbox(host, req->sandbox_id, err);
 
     if (sb == NULL)
-        return NULL;
-    if (prepare(host, sb, req, &b, err) < 0 || spawn(host, sb, &b, err) < 0) {
+        return -1;
+    sb->build = build_new(req->tag);
+    if (prepare(host, sb, req, err) < 0 || spawn(sb, err) < 0) {
         abandon(host, sb);
-        return NULL;
+        return -1;
     }
-    fds[LAUNCHER_FD_PID] = fcntl(sb->pidfd, F_DUPFD_CLOEXEC, 3);
-    fds[LAUNCHER_FD_INIT] = b.init[0];
-    fds[LAUNCHER_FD_MEMORY_EVENTS] = b.events[0];
-    fds[LAUNCHER_FD_PIDS_EVENTS] = b.events[1];
-    b.init[0] = b.events[0] = b.events[1] = -1;
     sb->next = host->list;
     host->list = sb;
     host->count++;
-    return sb;
+    return 0;
+}
+
+/* ---- following the child ---------------------------------------------- */
+
+int
+launcher_sandbox_setup_fd(const struct launcher_sandbox *sb)
+{
+    return sb->build->setup[0];
+}
+
+uint64_t
+launcher_sandbox_build_tag(const struct launcher_sandbox *sb)
+{
+    return sb->build->tag;
+}
+
+int64_t
+launcher_sandbox_build_us(const struct launcher_sandbox *sb)
+{
+    return ag_mono_us() - sb->build->begun_us;
+}
+
+/* The child's first word brings the network sockets; its end, without another
+ * one, is that of exec. Returns 1 at the end, 0 before. */
+static int
+hear(struct launcher_sandbox *sb, struct ag_err *err)
+{
+    struct ag_err said = AG_ERR_INIT;
+    int fds[FDPASS_MAX], n_fds = 0;
+    ssize_t n = fdpass_recv(sb->build->setup[0], &said, sizeof(said), fds,
+                            &n_fds, MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return launcher_sandbox_build_us(sb) < BUILD_TIMEOUT_US
+                   ? 0
+                   : ag_err_set(err, AG_ERR_TIMEOUT,
+                                "a sandbox takes too long to build");
+    if (n == sizeof(said) && said.kind == AG_ERR_NONE && n_fds == 2
+        && sb->tcp < 0) {
+        sb->tcp = fds[0];
+        sb->udp = fds[1];
+        return 0;
+    }
+    fdpass_close(fds, n_fds);
+    if (n == 0 && sb->tcp >= 0)
+        return 1;
+    if (n == sizeof(said) && said.kind != AG_ERR_NONE) {
+        *err = said;
+        return -1;
+    }
+    return ag_err_set(err, AG_ERR_INTERNAL,
+                      "the child died while it was built");
+}
+
+int
+launcher_sandbox_follow(struct launcher_sandbox *sb, int *fds,
+                        struct ag_err *err)
+{
+    struct launcher_build *b = sb->build;
+    int rc = hear(sb, err);
+
+    if (rc == 0)
+        return 0;
+    if (rc > 0) {
+        fds[LAUNCHER_FD_PID] = fcntl(sb->pidfd, F_DUPFD_CLOEXEC, 3);
+        fds[LAUNCHER_FD_INIT] = b->init[0];
+        fds[LAUNCHER_FD_MEMORY_EVENTS] = b->events[0];
+        fds[LAUNCHER_FD_PIDS_EVENTS] = b->events[1];
+        b->init[0] = b->events[0] = b->events[1] = -1;
+    } else {
+        launcher_sandbox_kill(sb);
+    }
+    build_free(&sb->build);
+    return rc;
 }
 
 int
@@ -275,13 +323,14 @@ launcher_sandbox_attach(struct launcher_host *host,
 {
     struct launcher_workspace ws = {
         .pidfd = sb->pidfd,
+        .own_mounts = host->own_mounts,
         .user_ns = host->user_ns[sb->slot],
         .work_dir = host->work_dir,
         .output_dir = host->output_dir,
         .session_id = session_id,
     };
 
-    if (sb->is_dying || sb->session_id[0] != 0)
+    if (sb->is_dying || sb->build != NULL || sb->session_id[0] != 0)
         return ag_err_set(err, AG_ERR_PRECONDITION,
                           "%s is in use or ending", sb->id);
     if (launcher_mount_workspace(&ws, err) < 0)

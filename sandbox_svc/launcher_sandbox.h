@@ -9,6 +9,7 @@
 
 #include "sandbox_svc/launcher_msg.h"
 
+struct launcher_build;
 struct launcher_cgroup;
 struct launcher_seccomp;
 struct ag_err;
@@ -23,6 +24,8 @@ struct launcher_sandbox {
     int pidfd;
     int slot;
     int tcp, udp;
+    /* While it is built; NULL afterwards. */
+    struct launcher_build *build;
     /* Killed, or reaped and waiting for its cgroup to empty. */
     bool is_dying, is_reaped;
     /* A DESTROY waits for the end. */
@@ -35,6 +38,7 @@ struct launcher_host {
     const char *image_dir;
     int work_dir, output_dir;
     int init_exe;
+    int own_mounts; /* the launcher's mount namespace */
     int max_sandboxes;
     struct launcher_cgroup *cgroup;
     struct launcher_seccomp *filter;
@@ -46,16 +50,30 @@ struct launcher_host {
 };
 
 /*
- * Build what `req` asks for and put it on the list. fds[LAUNCHER_CREATE_FDS]
- * gets descriptors for the reply, which the caller closes.
+ * Begin to build what `req` asks for and put it on the list, with the tag of
+ * the request; launcher_sandbox_follow goes on.
  *   AG_ERR_EXISTS     the id is in use
  *   AG_ERR_LIMIT      max_sandboxes are there
  *   AG_ERR_NOT_FOUND  no such image
  */
-struct launcher_sandbox *
-launcher_sandbox_create(struct launcher_host *host,
-                        const struct launcher_request *req, int *fds,
-                        struct ag_err *err);
+int launcher_sandbox_create(struct launcher_host *host,
+                            const struct launcher_request *req,
+                            struct ag_err *err);
+
+/* Readable when there is something to follow; the tag of the request; how long
+ * it has been built. Only while `sb->build` is not NULL. */
+int launcher_sandbox_setup_fd(const struct launcher_sandbox *sb);
+uint64_t launcher_sandbox_build_tag(const struct launcher_sandbox *sb);
+int64_t launcher_sandbox_build_us(const struct launcher_sandbox *sb);
+
+/*
+ * Hear what the child says, without waiting. Returns 0 while it builds; 1 when
+ * it is complete, and fds[LAUNCHER_CREATE_FDS] gets descriptors for the reply,
+ * which the caller closes; -1 when it failed or took too long: it is killed,
+ * and goes as any that dies.
+ */
+int launcher_sandbox_follow(struct launcher_sandbox *sb, int *fds,
+                            struct ag_err *err);
 
 int launcher_sandbox_attach(struct launcher_host *host,
                             struct launcher_sandbox *sb,
