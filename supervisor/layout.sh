@@ -112,10 +112,10 @@ layout_roles() {
 }
 
 layout_migrate() {
-    "$BIN/vault_svc" --migrate --migrations="$SHARE/vault_svc/sql" \
+    "$BIN/vault_svc" --migrate --sql-dir="$SHARE/vault_svc/sql" \
         --keeper="$RUN/keeper-vault/keeper-vault.sock" \
         --database="host=$RUN/pg dbname=brainbox user=vault_run" \
-        --owner-database="host=$RUN/pg dbname=brainbox user=vault_owner"
+        --database-owner="host=$RUN/pg dbname=brainbox user=vault_owner"
     local svc
     for svc in brain sandbox; do
         "$BIN/${svc}_svc" --migrate --sql-dir="$SHARE/${svc}_svc/sql" \

@@ -89,7 +89,7 @@ $inside setpriv --reuid=postgres --regid=postgres --init-groups \
     $(pg_bin)/postgres -D $STATE/pg
 EOF
     service vault_keeper yes <<EOF
-$inside $BRAINBOX_SANITIZER_ENV $BIN/vault_keeper --ready-fd=3 --log-level=$LOG_LEVEL \
+$inside $BRAINBOX_SANITIZER_ENV $BIN/vault_keeper --notify-fd=3 --log-level=$LOG_LEVEL \
     --listen=$RUN/keeper-vault/keeper-vault.sock \
     --key-file=$STATE/keeper/master.key \
     --assertion-pub=$RUN/public/assertion.pub --ca-pem=$RUN/public/ca.pem
@@ -97,7 +97,7 @@ EOF
     service vault_svc yes <<EOF
 set -a; . $RUN/vault.env; set +a
 exec unshare --net -- /bin/sh -c 'ip link set lo up; exec "\$@"' - \
-    env $BRAINBOX_SANITIZER_ENV $BIN/vault_svc --ready-fd=3 --log-level=$LOG_LEVEL \
+    env $BRAINBOX_SANITIZER_ENV $BIN/vault_svc --notify-fd=3 --log-level=$LOG_LEVEL \
     --listen-ingress=$RUN/vault-ingress/vault-ingress.sock \
     --listen-brain=$RUN/vault-brain/vault-brain.sock \
     --listen-sandbox=$RUN/vault-sandbox/vault-sandbox.sock \

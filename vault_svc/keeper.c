@@ -30,7 +30,7 @@ enum { PEERS_MAX = 8 };
 struct options {
     char *listen, *peer_user, *user, *key_file, *assertion_pub, *ca_pem;
     char *log_level;
-    int64_t ready_fd;
+    int64_t notify_fd;
     bool init;
 };
 
@@ -61,7 +61,7 @@ static const struct ag_conf_option options[] = {
      NULL, OPT(ca_pem), "where the root certificate is published"},
     {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, OPT(log_level),
      "debug, info, warn or error"},
-    {"ready_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, OPT(ready_fd),
+    {"notify_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, OPT(notify_fd),
      "descriptor that gets a newline once the keeper answers"},
     {"init", AG_CONF_BOOL, "", "false", 0, 0, NULL, OPT(init),
      "make the master key and identity, then exit"},
@@ -252,7 +252,7 @@ run(int argc, char **argv, struct ag_err *err)
     if (bring_up(&o, &k, err) < 0)
         return -1;
     ag_log(AG_INFO, "keeper.started", AG_S("listen", o.listen));
-    ag_daemon_ready((int)o.ready_fd);
+    ag_daemon_ready((int)o.notify_fd);
     serve(&k);
     ag_log(AG_INFO, "keeper.stopped", AG_I("peers", k.n_peers));
     unlink(o.listen);

@@ -174,7 +174,7 @@ migrate(struct service *s, struct ag_err *err)
 {
     int applied;
 
-    if (ag_migrate(s->conf.owner_database, "vault", s->conf.migrations,
+    if (ag_migrate(s->conf.database_owner, "vault", s->conf.sql_dir,
                    &applied, err) < 0
         || ag_daemon_confine(s->conf.user, err) < 0)
         return -1;
@@ -228,7 +228,7 @@ serve(struct service *s, struct ag_err *err)
         return -1;
     ag_log(AG_INFO, "service.started",
            AG_I("tenants", (long long)s->v.n_tenants));
-    ag_daemon_ready((int)s->conf.ready_fd);
+    ag_daemon_ready((int)s->conf.notify_fd);
     /* The signal came while something was waited for at start. */
     if (s->is_stopping)
         on_term(s);

@@ -7,10 +7,10 @@
 struct vault_conf {
     char *listen_ingress, *listen_brain, *listen_sandbox, *listen_egress;
     char *listen_admin;
-    char *keeper, *user, *database, *owner_database, *migrations;
+    char *keeper, *user, *database, *database_owner, *sql_dir;
     char *deployment, *rules, *generation, *intermediate, *log_level;
     char *tenant, *name, *scopes, *model_base_url, *model_api_key;
-    int64_t db_connections, db_timeout_ms, ready_fd;
+    int64_t db_connections, db_timeout_ms, notify_fd;
     bool migrate;
 };
 

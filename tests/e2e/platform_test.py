@@ -311,10 +311,10 @@ def revoked(secret):
 def ids_of_another_tenant_do_not_exist():
     run = bb_.run
     subprocess.run([bb_.bin + "/vault_svc", "--migrate", "--tenant=other",
-                    "--migrations=" + bb.TOP + "/vault_svc/sql",
+                    "--sql-dir=" + bb.TOP + "/vault_svc/sql",
                     f"--keeper={run}/keeper-vault/keeper-vault.sock",
                     f"--database=host={run}/pg dbname=brainbox user=vault_run",
-                    f"--owner-database=host={run}/pg dbname=brainbox "
+                    f"--database-owner=host={run}/pg dbname=brainbox "
                     "user=vault_owner"], check=True, capture_output=True)
     # A running vault learns of a new tenant at its next start.
     subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r",

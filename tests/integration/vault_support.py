@@ -107,8 +107,8 @@ class Vault:
         out = [BUILD + "/bin/vault_svc", "--user=",
                "--keeper=" + self.path("keeper.sock"),
                "--database=" + self.pg + " user=vault_run",
-               "--owner-database=" + self.pg + " user=vault_owner",
-               "--migrations=" + ROOT + "/vault_svc/sql",
+               "--database-owner=" + self.pg + " user=vault_owner",
+               "--sql-dir=" + ROOT + "/vault_svc/sql",
                "--rules=" + ROOT + "/vault_svc/rules.conf",
                "--deployment=" + self.path("deployment.conf"),
                "--generation=" + self.path("generation"),
@@ -144,7 +144,7 @@ class Vault:
 
     def start(self, name, args, socket):
         r, w = os.pipe()
-        p = subprocess.Popen(args + ["--ready-fd=%d" % w], stderr=self.log,
+        p = subprocess.Popen(args + ["--notify-fd=%d" % w], stderr=self.log,
                              pass_fds=[w], env=self.environ())
         os.close(w)
         ready = os.read(r, 1)
