@@ -20,9 +20,11 @@
 typedef Agent__Brain__V1__Agent agent_msg;
 
 static void
-fill_agent(agent_msg *m, const struct ag_db_result *res, int row,
+fill_agent(void *message, const struct ag_db_result *res, int row,
            struct ag_arena *arena)
 {
+    agent_msg *m = message;
+
     agent__brain__v1__agent__init(m);
     m->id = brain_cell(res, row, 0, arena);
     m->type = ag_arena_cstr(arena, AG_STR("agent"));
@@ -364,24 +366,18 @@ listed_agents(void *arg, const struct ag_db_result *res,
     struct list_state *state = req->state;
     Agent__Brain__V1__ListAgentsResponse reply
         = AGENT__BRAIN__V1__LIST_AGENTS_RESPONSE__INIT;
-    int n;
+    char *next;
 
     if (err != NULL) {
         ag_rpc_fail(req->call, err);
         return;
     }
-    n = ag_db_rows(res) > state->limit ? state->limit : ag_db_rows(res);
-    reply.data = ag_arena_alloc(req->arena,
-                                (size_t)(n + 1) * sizeof(*reply.data));
-    for (int i = 0; i < n; i++) {
-        reply.data[i] = ag_arena_alloc(req->arena, sizeof(agent_msg));
-        fill_agent(reply.data[i], res, i, req->arena);
-    }
-    reply.n_data = (size_t)n;
-    if (ag_db_rows(res) > state->limit) {
+    reply.data = brain_rows(res, state->limit, sizeof(agent_msg), fill_agent,
+                            req->arena, &reply.n_data, &next);
+    if (next != NULL) {
         reply._next_page_case
             = AGENT__BRAIN__V1__LIST_AGENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        reply.next_page = reply.data[n - 1]->id;
+        reply.next_page = next;
     }
     ag_rpc_reply(req->call, &reply.base);
 }

@@ -1,6 +1,8 @@
 /*
- * The run itself: shared by brain_run.c (states, log, ending), brain_lease.c
- * (who owns it) and brain_tool.c (the two tools). Nobody else includes it.
+ * The run itself: shared by brain_run.c (states, writing, deciding),
+ * brain_run_load.c, brain_runs.c (all of them), brain_harness.c (what drivers
+ * see), brain_lease.c (who owns it) and brain_tool.c (the two tools). Nobody
+ * else includes it.
  */
 #ifndef BRAIN_RUN_INTERNAL_H
 #define BRAIN_RUN_INTERNAL_H
@@ -69,6 +71,24 @@ void brain_run_lose(struct brain_run *run, const char *why);
 void brain_run_next(struct brain_run *run);
 /* The one function that changes state. */
 void brain_run_enter(struct brain_run *run, enum brain_run_state next);
+
+/* Drop what is being written. */
+void brain_run_events_release(struct brain_run *run);
+/* Out of the table, and freed. */
+void brain_run_free(struct brain_run *run);
+/* True when the run was dropped, and is freed now. */
+bool brain_run_dropped(struct brain_run *run);
+/* Find where this turn begins, and what it has seen. */
+void brain_run_find_turn(struct brain_run *run);
+/* A user's message is in this turn. */
+bool brain_run_has_message(const struct brain_run *run);
+/* The turn's time limit, counted from turn_started_us (0: now). */
+void brain_run_set_turn_timer(struct brain_run *run);
+
+/* Read the pinned agent, then what the log in memory does not have. */
+void brain_run_load_agent(struct brain_run *run);
+/* Read the log only. */
+void brain_run_load(struct brain_run *run);
 
 /* Claim the runs that wait, or one session's ("" is any). */
 void brain_lease_claim(struct brain_runs *runs, ag_str_t session);

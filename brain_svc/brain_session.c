@@ -41,9 +41,11 @@ struct session_state {
 };
 
 static void
-fill_session(session_msg *m, const struct ag_db_result *res, int row,
+fill_session(void *message, const struct ag_db_result *res, int row,
              struct ag_arena *arena)
 {
+    session_msg *m = message;
+
     agent__brain__v1__session__init(m);
     m->id = brain_cell(res, row, 0, arena);
     m->type = ag_arena_cstr(arena, AG_STR("session"));
@@ -399,24 +401,18 @@ listed_sessions(void *arg, const struct ag_db_result *res,
     struct session_state *state = req->state;
     Agent__Brain__V1__ListSessionsResponse reply
         = AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE__INIT;
-    int n;
+    char *next;
 
     if (err != NULL) {
         ag_rpc_fail(req->call, err);
         return;
     }
-    n = ag_db_rows(res) > state->limit ? state->limit : ag_db_rows(res);
-    reply.data = ag_arena_alloc(req->arena,
-                                (size_t)(n + 1) * sizeof(*reply.data));
-    for (int i = 0; i < n; i++) {
-        reply.data[i] = ag_arena_alloc(req->arena, sizeof(session_msg));
-        fill_session(reply.data[i], res, i, req->arena);
-    }
-    reply.n_data = (size_t)n;
-    if (ag_db_rows(res) > state->limit) {
+    reply.data = brain_rows(res, state->limit, sizeof(session_msg), fill_session,
+                            req->arena, &reply.n_data, &next);
+    if (next != NULL) {
         reply._next_page_case
             = AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        reply.next_page = reply.data[n - 1]->id;
+        reply.next_page = next;
     }
     ag_rpc_reply(req->call, &reply.base);
 }

@@ -32,7 +32,7 @@ rule "include without a path" '#include "([b-z]|a[a-fh-z])[a-z_]+\.h"' \
 rule "grpc.h outside lib/rpc*" '#include <grpc/' \
     $(printf '%s\n' $services | grep -v '^lib/rpc')
 rule "libpq-fe.h outside lib/db, lib/migrate" '#include <libpq-fe.h>' \
-    $(printf '%s\n' $services | grep -vE '^lib/(db|migrate)\.c')
+    $(printf '%s\n' $services | grep -vE '^lib/(db|db_result|migrate)\.[ch]')
 rule "one service includes another" '#include "(sandbox|vault)_svc/' \
     $(git ls-files 'brain_svc/*.[ch]')
 rule "one service includes another" '#include "(brain|vault)_svc/' \

@@ -1,0 +1,97 @@
+/*
+ * What drivers see of a run, and the table of drivers.
+ */
+#include "brain_svc/brain_run_internal.h"
+
+struct brain *
+brain_run_brain(const struct brain_run *run)
+{
+    return run->brain;
+}
+
+ag_str_t
+brain_run_session(const struct brain_run *run)
+{
+    return ag_str(run->session);
+}
+
+ag_str_t
+brain_run_system(const struct brain_run *run)
+{
+    return run->system;
+}
+
+ag_str_t
+brain_run_model(const struct brain_run *run)
+{
+    return run->model;
+}
+
+int
+brain_run_max_steps(const struct brain_run *run)
+{
+    return run->max_steps;
+}
+
+const struct brain_log *
+brain_run_log(const struct brain_run *run)
+{
+    return &run->log;
+}
+
+size_t
+brain_run_turn(const struct brain_run *run)
+{
+    return run->turn;
+}
+
+void
+brain_run_thinking(struct brain_run *run)
+{
+    brain_run_enter(run, BRAIN_RUN_THINKING);
+}
+
+void
+brain_run_set_driver(struct brain_run *run, void *driver)
+{
+    run->driver = driver;
+}
+
+void *
+brain_run_driver(const struct brain_run *run)
+{
+    return run->driver;
+}
+
+static void
+counted(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+{
+    (void)arg;
+    (void)res;
+    if (err != NULL)
+        ag_log(AG_WARN, "usage.write_failed", AG_E(err));
+}
+
+void
+brain_run_count_tokens(struct brain_run *run, int64_t input, int64_t output)
+{
+    ag_db_query(run->brain->db, run->tenant,
+                "UPDATE brain.session SET "
+                "input_tokens = input_tokens + $2::bigint, "
+                "output_tokens = output_tokens + $3::bigint WHERE id = $1",
+                (struct ag_db_param[]){ag_db_str(ag_str(run->session)),
+                                       ag_db_int(input), ag_db_int(output)},
+                3, counted, NULL);
+}
+
+const struct brain_harness *
+brain_harness_find(ag_str_t name)
+{
+    static const struct brain_harness *const all[]
+        = {&brain_harness_native, &brain_harness_runbook};
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (ag_str_is(name, all[i]->name))
+            return all[i];
+    return NULL;
+}

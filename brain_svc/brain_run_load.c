@@ -1,0 +1,131 @@
+/*
+ * A run begins: the pinned agent and the session's log are read, and read again
+ * while the database is away. On the loop's thread.
+ */
+#include "brain_svc/brain_run_internal.h"
+
+#include "brain_svc/brain_store.h"
+
+#define READ_ROWS 1000
+#define RETRY_MS 500
+
+static void
+load_again(struct ag_timer *timer)
+{
+    struct brain_run *run = (struct brain_run *)((char *)timer
+                                                 - offsetof(struct brain_run,
+                                                            retry));
+
+    brain_run_load(run);
+}
+
+static void
+load_failed(struct brain_run *run, const struct ag_err *err)
+{
+    if (run->is_dropped || err->kind != AG_ERR_UNAVAILABLE) {
+        ag_log(AG_ERROR, "run.load_failed", AG_S("session", run->session),
+               AG_E(err));
+        run->is_dropped = true;
+        (void)brain_run_dropped(run);
+        return;
+    }
+    run->retry.fn = load_again;
+    ag_timer_start(run->brain->loop, &run->retry, RETRY_MS);
+}
+
+static void
+log_loaded(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+{
+    struct brain_run *run = arg;
+    struct ag_err bad;
+
+    if (err != NULL) {
+        load_failed(run, err);
+        return;
+    }
+    for (int i = 0; i < ag_db_rows(res); i++) {
+        AG_AUTO(ag_json_decref) json_t *body = NULL;
+
+        body = ag_json_parse(ag_db_get(res, i, 1), &bad);
+        if (body == NULL) {
+            ag_err_wrap(&bad, "event %lld",
+                        (long long)ag_db_get_int(res, i, 0));
+            bad.kind = AG_ERR_CORRUPT;
+            load_failed(run, &bad);
+            return;
+        }
+        brain_log_put(&run->log, ag_db_get_int(res, i, 0), body);
+    }
+    if (brain_run_dropped(run))
+        return;
+    if (ag_db_rows(res) == READ_ROWS) {
+        brain_run_load(run);
+        return;
+    }
+    brain_run_find_turn(run);
+    brain_run_next(run);
+}
+
+/* Read what the log in memory does not have. */
+void
+brain_run_load(struct brain_run *run)
+{
+    if (run->state != BRAIN_RUN_LOADING)
+        brain_run_enter(run, BRAIN_RUN_LOADING);
+    brain_store_read(run->brain, run->tenant, ag_str(run->session),
+                     brain_log_last(&run->log), READ_ROWS, log_loaded, run);
+}
+
+static void
+agent_load_again(struct ag_timer *timer)
+{
+    brain_run_load_agent((struct brain_run *)((char *)timer
+                                    - offsetof(struct brain_run, retry)));
+}
+
+static void
+agent_loaded(void *arg, const struct ag_db_result *res,
+             const struct ag_err *err)
+{
+    AG_AUTO(ag_json_decref) json_t *model = NULL;
+    struct brain_run *run = arg;
+    struct ag_err bad;
+
+    if (err != NULL && err->kind == AG_ERR_UNAVAILABLE && !run->is_dropped) {
+        run->retry.fn = agent_load_again;
+        ag_timer_start(run->brain->loop, &run->retry, RETRY_MS);
+        return;
+    }
+    if (err != NULL || ag_db_rows(res) == 0) {
+        ag_err_set(&bad, AG_ERR_NOT_FOUND, "the session is gone");
+        load_failed(run, err != NULL ? err : &bad);
+        return;
+    }
+    run->harness = brain_harness_find(ag_db_get(res, 0, 0));
+    model = ag_json_parse(ag_db_get(res, 0, 1), &bad);
+    run->model = ag_arena_copy(
+        run->arena, ag_json_str(json_object_get(model, "id")));
+    run->system = ag_arena_copy(run->arena, ag_db_get(res, 0, 2));
+    run->max_steps = (int)ag_db_get_int(res, 0, 3);
+    run->turn_ms = ag_db_get_int(res, 0, 4) * 1000;
+    run->environment_id = ag_arena_copy(run->arena, ag_db_get(res, 0, 5));
+    if (run->harness == NULL) {
+        ag_err_set(&bad, AG_ERR_CORRUPT, "unknown harness in the database");
+        load_failed(run, &bad);
+        return;
+    }
+    brain_run_set_turn_timer(run);
+    brain_run_load(run);
+}
+
+void
+brain_run_load_agent(struct brain_run *run)
+{
+    ag_db_query(run->brain->db, run->tenant,
+                "SELECT v.harness, v.model, v.system, v.max_steps, "
+                "v.max_turn_seconds, s.environment_id FROM brain.session s "
+                "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
+                "AND v.version = s.agent_version WHERE s.id = $1",
+                (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,
+                agent_loaded, run);
+}

@@ -1,0 +1,113 @@
+/*
+ * All runs of this brain: starting, telling, dropping and stopping them.
+ * Called by the services and by brain_lease.c on the loop's thread.
+ */
+#include "brain_svc/brain_run_internal.h"
+
+#include <stdlib.h>
+
+void
+brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
+                int64_t fence, int64_t turn_started_us)
+{
+    struct brain_run *run = brain_run_find(brain, session);
+
+    if (run != NULL) {
+        /* Claimed anew while what was dropped is still under way: it comes
+         * back by the next claim. */
+        brain_run_lose(run, "claimed again");
+        return;
+    }
+    run = ag_xcalloc(1, sizeof(*run));
+    ag_assert(session.n < sizeof(run->session));
+    run->brain = brain;
+    memcpy(run->session, session.p, session.n);
+    run->arena = ag_arena_new();
+    run->tenant = ag_arena_copy(run->arena, tenant);
+    run->fence = fence;
+    run->turn_started_us = turn_started_us;
+    HASH_ADD(hh, brain->runs->all, session, session.n, run);
+    brain_run_load_agent(run);
+}
+
+void
+brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
+               json_t *const *events, size_t n)
+{
+    struct brain_run *run = brain_run_find(brain, session);
+    bool is_interrupt = false;
+
+    if (run == NULL) {
+        if (!brain->runs->is_stopping)
+            brain_lease_claim(brain->runs, session);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        is_interrupt |= strcmp(brain_event_type(events[i]),
+                               "user.interrupt") == 0;
+        /* A gap (another event under way) is filled by a read. */
+        if (first + (int64_t)i == brain_log_last(&run->log) + 1)
+            brain_log_put(&run->log, first + (int64_t)i, events[i]);
+        else
+            run->wants_reload = true;
+    }
+    if (!is_interrupt || !brain_run_has_message(run))
+        return;
+    run->is_interrupted = true;
+    if (run->state == BRAIN_RUN_TOOL) {
+        brain_tool_cancel(run);
+    } else if (run->state == BRAIN_RUN_THINKING) {
+        run->harness->cancel(run);
+        brain_run_next(run);
+    }
+}
+
+void
+brain_run_drop(struct brain *brain, ag_str_t session)
+{
+    struct brain_run *run = brain_run_find(brain, session);
+
+    if (run != NULL)
+        brain_run_lose(run, "the session has ended");
+}
+
+struct brain_runs *
+brain_runs_new(struct brain *brain)
+{
+    struct brain_runs *runs = ag_xcalloc(1, sizeof(*runs));
+
+    runs->brain = brain;
+    brain_lease_begin(runs);
+    return runs;
+}
+
+void
+brain_runs_stop(struct brain_runs *runs, void (*done)(void *arg), void *arg)
+{
+    struct brain_run *run, *next;
+
+    runs->is_stopping = true;
+    runs->stopped = done;
+    runs->stopped_arg = arg;
+    ag_timer_stop(runs->brain->loop, &runs->renew);
+    ag_timer_stop(runs->brain->loop, &runs->reap);
+    HASH_ITER(hh, runs->all, run, next)
+    {
+        brain_lease_release(run);
+        brain_run_lose(run, "the service is stopping");
+    }
+    if (runs->n_releases == 0)
+        done(arg);
+}
+
+void
+brain_runs_free(struct brain_runs *runs)
+{
+    struct brain_run *run, *next;
+
+    if (runs == NULL)
+        return;
+    HASH_ITER(hh, runs->all, run, next)
+        brain_run_free(run);
+    free(runs);
+}
