@@ -214,6 +214,7 @@ finish(struct server *s)
     ag_db_free(svc->db);
     ag_loop_free(svc->loop);
     ag_closep(&svc->output_dir);
+    ag_freep(&svc->ca_pem);
 }
 
 int

@@ -9,6 +9,8 @@
 #include "sandbox_svc/init_proto.h"
 #include "sandbox_svc/launcher_msg.h"
 
+struct sandbox_pool;
+
 struct sandbox_box {
     struct sandbox_box *next; /* for the owner's list */
     char id[LAUNCHER_ID_MAX];
@@ -21,6 +23,10 @@ struct sandbox_box {
     void (*on_event)(void *arg, const struct init_head *event);
     void (*on_dead)(void *arg);
     void *arg;
+    /* The root certificate it has got, 0 for none: see sandbox_ca.h. */
+    int64_t ca_version, ca_putting;
+    uint32_t ca_put_id;
+    struct sandbox_pool *pool; /* while it is kept there */
 
     struct ag_loop *loop; /* the rest is private */
     struct ag_io init;

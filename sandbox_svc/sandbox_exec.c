@@ -236,6 +236,8 @@ on_started(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         sandbox_job_fail(job, err);
         return;
     }
+    if (job->session != NULL)
+        job->session->is_recorded = true;
     if (ag_db_rows(res) == 0) {
         job_look_up(job);
         return;
@@ -324,6 +326,13 @@ sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
     job = job_new(s, req);
     job_add_watcher(job, call);
     struct sandbox_call_key key = sandbox_job_key(job);
-    sandbox_store_start(svc->db, &key, s->box->id, strlen(req->command),
-                        on_started, job);
+    if (s->is_recorded)
+        sandbox_store_start(svc->db, &key, s->box->id, strlen(req->command),
+                            on_started, job);
+    else
+        sandbox_store_start_first(svc->db, &key, s->box->id,
+                                  strlen(req->command),
+                                  ag_str(s->environment_id),
+                                  ag_str(s->task_description), on_started,
+                                  job);
 }

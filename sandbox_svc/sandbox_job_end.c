@@ -1,6 +1,6 @@
 /*
  * The end of a command: what is left in its pipes, what the kernel did to it,
- * the result, its record, and the answer to whoever waits.
+ * the result, the answer to whoever waits, and the record.
  */
 #include "sandbox_svc/sandbox_job.h"
 
@@ -42,10 +42,18 @@ sandbox_job_oom_kills(const struct sandbox_job *job)
 /* ---- the end --------------------------------------------------------- */
 
 static void
+answer(struct sandbox_job *job)
+{
+    struct ag_rpc_call *call;
+
+    while ((call = sandbox_job_take_watcher(job)) != NULL)
+        sandbox_reply_result(call, &job->result);
+}
+
+static void
 on_saved(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct sandbox_job *job = arg;
-    struct ag_rpc_call *call;
 
     (void)res;
     if (err != NULL) {
@@ -57,8 +65,9 @@ on_saved(void *arg, const struct ag_db_result *res, const struct ag_err *err)
             ag_timer_start(job->svc->loop, &job->timer, SAVE_RETRY_MS);
         return;
     }
-    while ((call = sandbox_job_take_watcher(job)) != NULL)
-        sandbox_reply_result(call, &job->result);
+    /* Who asked again meanwhile. */
+    job->result.is_recorded = true;
+    answer(job);
     sandbox_job_free(job);
 }
 
@@ -168,6 +177,9 @@ sandbox_job_finish(struct sandbox_job *job)
            AG_I("signal", job->result.signal),
            AG_V("limit", job->result.limit),
            AG_I("wall_ms", job->result.wall_ms));
+    /* The caller need not wait for the record: a call whose end was not
+     * recorded is UNKNOWN when it is repeated, and is not run again. */
+    answer(job);
     job_save(job);
 }
 

@@ -8,12 +8,16 @@
 
 #include "lib/id.h"
 #include "lib/log.h"
+#include "sandbox_svc/sandbox_ca.h"
 #include "sandbox_svc/sandbox_link.h"
 
 #define RETRY_MS 1000
-/* The launcher does one thing at a time and building takes it some 20 ms: what
- * was just claimed is attached first. */
-#define REFILL_MS 40
+/* Building takes the processor for milliseconds: what was just claimed runs
+ * its first command before, unless more are claimed than are ready. */
+#define REFILL_MS 60
+
+/* Built at a time: they wait for the kernel mostly, but not only. */
+#define MAKING_MAX 8
 
 struct waiter {
     struct waiter *next;
@@ -87,17 +91,41 @@ on_ready_dead(void *arg)
 {
     /* Found and thrown away by the next claim or tick: the box does not know
      * its list. */
-    struct sandbox_pool *pool = arg;
+    struct sandbox_pool *pool = ((struct sandbox_box *)arg)->pool;
 
     ag_timer_start(pool->svc->loop, &pool->retry, 0);
+}
+
+static void
+on_ready_event(void *arg, const struct init_head *event)
+{
+    struct sandbox_box *box = arg;
+
+    if (event->type == INIT_PUT_DONE && event->run_id == box->ca_put_id
+        && event->a == 0)
+        box->ca_version = box->ca_putting;
+}
+
+/* What cannot be put now is put, and missed, when it is claimed. */
+static void
+put_ca(struct sandbox_pool *pool, struct sandbox_box *box)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    if (pool->svc->ca_pem == NULL)
+        return;
+    box->ca_putting = pool->svc->ca_version;
+    (void)sandbox_ca_put(pool->svc, box, &err);
 }
 
 static void
 keep(struct sandbox_pool *pool, struct sandbox_box *box)
 {
     box->on_dead = on_ready_dead;
-    box->on_event = NULL;
-    box->arg = pool;
+    box->on_event = on_ready_event;
+    box->arg = box;
+    box->pool = pool;
+    put_ca(pool, box);
     box->next = pool->ready;
     pool->ready = box;
     pool->n_ready++;
@@ -107,6 +135,7 @@ static void
 hand_over(struct sandbox_box *box, sandbox_pool_done *done, void *arg)
 {
     box->on_dead = NULL;
+    box->on_event = NULL;
     box->arg = NULL;
     box->next = NULL;
     done(arg, box, NULL);
@@ -146,8 +175,9 @@ sandbox_pool_claim(struct sandbox_pool *pool, sandbox_pool_done *done,
     if (box != NULL) {
         pool->ready = box->next;
         pool->n_ready--;
-        if (pool->retry.slot == 0)
-            ag_timer_start(pool->svc->loop, &pool->retry, REFILL_MS);
+        if (pool->retry.slot == 0 || pool->ready == NULL)
+            ag_timer_start(pool->svc->loop, &pool->retry,
+                           pool->ready == NULL ? REFILL_MS / 6 : REFILL_MS);
         hand_over(box, done, arg);
     } else {
         struct waiter *w = ag_xcalloc(1, sizeof(*w));
@@ -184,10 +214,14 @@ on_made(void *arg, const struct launcher_reply *reply, const int *fds,
     struct waiter *w = take_waiter(pool);
     if (w == NULL) {
         keep(pool, box);
-        return;
+    } else {
+        hand_over(box, w->done, w->arg);
+        ag_freep(&w);
     }
-    hand_over(box, w->done, w->arg);
-    ag_freep(&w);
+    if (pool->n_waiters > pool->n_making)
+        fill(pool);
+    else if (pool->retry.slot == 0)
+        ag_timer_start(pool->svc->loop, &pool->retry, REFILL_MS);
 }
 
 static int
@@ -212,7 +246,8 @@ fill(struct sandbox_pool *pool)
 
     if (pool->svc->is_stopping || !sandbox_link_is_up(pool->svc->link))
         return;
-    while (pool->n_ready + pool->n_making < want)
+    while (pool->n_ready + pool->n_making < want
+           && pool->n_making < MAKING_MAX)
         if (make_one(pool) < 0)
             return;
 }

@@ -1,7 +1,7 @@
 /*
  * Sessions and their sandboxes. A provision claims a box from the pool, asks
- * the vault what the session may have, and then attaches workspace,
- * certificates and record at once; whoever asks meanwhile waits for the same
+ * the vault what the session may have, and then attaches workspace and
+ * certificates at once; whoever asks meanwhile waits for the same
  * answer. The end of a turn destroys the box and tells the vault.
  *
  * The state decides what may come next; session_enter is the only place that
@@ -16,17 +16,17 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/secret.h"
+#include "sandbox_svc/sandbox_ca.h"
 #include "sandbox_svc/sandbox_env.h"
 #include "sandbox_svc/sandbox_exec.h"
 #include "sandbox_svc/sandbox_link.h"
 #include "sandbox_svc/sandbox_pool.h"
-#include "sandbox_svc/sandbox_store.h"
 #include "sandbox_svc/sandbox_workload.h"
 
 #define VAULT_TIMEOUT_MS 5000
 #define ENV_BYTES (SANDBOX_ENV_MAX + 4096)
-/* Attach, put the root and the bundle, record: see session_prepare. */
-#define PREPARE_STEPS 3
+/* Attach, put the root and the bundle: see session_prepare. */
+#define PREPARE_STEPS 2
 
 struct sandbox_provision {
     struct sandbox_provision *next;
@@ -110,6 +110,7 @@ session_clear(struct sandbox_session *s)
     free_strings(&s->hosts, &s->n_hosts);
     ag_closep(&s->output_dir);
     s->output_dir = -1;
+    s->is_recorded = false;
     sandbox_box_free(ag_take(&s->box));
 }
 
@@ -341,14 +342,6 @@ on_attached(void *arg, const struct launcher_reply *reply, const int *fds,
 }
 
 static void
-on_recorded(void *arg, const struct ag_db_result *res,
-            const struct ag_err *err)
-{
-    (void)res;
-    step_done(arg, err);
-}
-
-static void
 on_box_event(void *arg, const struct init_head *event)
 {
     struct sandbox_session *s = arg;
@@ -401,18 +394,18 @@ send_attach(struct sandbox_session *s)
         step_done(s, &err);
 }
 
-/* Init answers in order, so the second answer stands for both. */
+/* Mostly the pool has done it. */
 static void
 put_certificates(struct sandbox_session *s)
 {
     struct ag_err err = AG_ERR_INIT;
-    ag_str_t pem = ag_str(s->ca_pem);
 
-    if (sandbox_box_put(s->box, SANDBOX_CA_FILE, 0644, false, pem, &err) != 0)
-        s->put_id = sandbox_box_put(s->box, SANDBOX_CA_BUNDLE, 0644, true, pem,
-                                    &err);
-    if (s->put_id == 0)
-        step_done(s, &err);
+    if (s->box->ca_version == sandbox_ca_note(s->svc, s->ca_pem)
+        || sandbox_ca_put(s->svc, s->box, &err) < 0) {
+        step_done(s, err.kind == AG_ERR_NONE ? NULL : &err);
+        return;
+    }
+    s->put_id = s->box->ca_put_id;
 }
 
 static void
@@ -427,9 +420,6 @@ session_prepare(struct sandbox_session *s)
     }
     s->steps_left = PREPARE_STEPS;
     s->step_err = err;
-    sandbox_store_session(s->svc->db, ag_str(s->tenant), ag_str(s->id),
-                          ag_str(s->environment_id),
-                          ag_str(s->task_description), on_recorded, s);
     put_certificates(s);
     send_attach(s);
 }

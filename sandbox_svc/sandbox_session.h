@@ -34,6 +34,8 @@ struct sandbox_session {
     char *ca_pem;
     int64_t created_us, expires_us;
     int output_dir;
+    /* Its row is there, since a command was recorded in this sandbox. */
+    bool is_recorded;
     /* The command that runs. */
     struct sandbox_job *job;
 

@@ -7,6 +7,11 @@
 #define TENANT "current_setting('brainbox.tenant')"
 #define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
 
+#define INSERT_CALL                                                            \
+    "INSERT INTO sandbox.call (tenant, session_id, call_id, sandbox_id,"       \
+    " command_bytes) VALUES (" TENANT ", $1, $2, $3, $4::integer)"             \
+    " ON CONFLICT DO NOTHING RETURNING 1"
+
 void
 sandbox_store_start(struct ag_db *db, const struct sandbox_call_key *key,
                     const char *sandbox_id, size_t command_bytes,
@@ -16,11 +21,29 @@ sandbox_store_start(struct ag_db *db, const struct sandbox_call_key *key,
         ag_db_str(key->session_id), ag_db_str(key->call_id),
         ag_db_str(ag_str(sandbox_id)), ag_db_int((int64_t)command_bytes)};
 
+    ag_db_query(db, key->tenant, INSERT_CALL, params, COUNT(params), done,
+                arg);
+}
+
+void
+sandbox_store_start_first(struct ag_db *db, const struct sandbox_call_key *key,
+                          const char *sandbox_id, size_t command_bytes,
+                          ag_str_t environment_id, ag_str_t task_description,
+                          ag_db_done *done, void *arg)
+{
+    const struct ag_db_param params[] = {
+        ag_db_str(key->session_id),    ag_db_str(key->call_id),
+        ag_db_str(ag_str(sandbox_id)), ag_db_int((int64_t)command_bytes),
+        ag_db_str(environment_id),     ag_db_str(task_description)};
+
     ag_db_query(db, key->tenant,
-                "INSERT INTO sandbox.call (tenant, session_id, call_id,"
-                " sandbox_id, command_bytes) VALUES (" TENANT
-                ", $1, $2, $3, $4::integer)"
-                " ON CONFLICT DO NOTHING RETURNING 1",
+                "WITH session AS (INSERT INTO sandbox.session (tenant,"
+                " session_id, environment_id, task_description)"
+                " VALUES (" TENANT ", $1, $5, $6)"
+                " ON CONFLICT (session_id) DO UPDATE SET"
+                " environment_id = excluded.environment_id,"
+                " task_description = excluded.task_description,"
+                " provisioned_at = now()) " INSERT_CALL,
                 params, COUNT(params), done, arg);
 }
 
@@ -38,12 +61,15 @@ sandbox_store_finish(struct ag_db *db, const struct sandbox_call_key *key,
         ag_db_str(r->limit)};
 
     ag_db_query(db, key->tenant,
-                "UPDATE sandbox.call SET ended_at = now(),"
+                /* The caller has its answer: nobody waits for the disk. */
+                "WITH soon AS (SELECT set_config('synchronous_commit', 'off',"
+                " true) AS is_off)"
+                " UPDATE sandbox.call SET ended_at = now(),"
                 " outcome = $3::integer, exit_code = $4::integer,"
                 " signal = $5::integer, stdout = $6::bytea,"
                 " stderr = $7::bytea, is_truncated = $8::boolean,"
                 " output_file = $9, wall_ms = $10::bigint, limit_name = $11"
-                " WHERE tenant = " TENANT
+                " FROM soon WHERE soon.is_off = 'off' AND tenant = " TENANT
                 " AND session_id = $1 AND call_id = $2 AND ended_at IS NULL",
                 params, COUNT(params), done, arg);
 }
@@ -92,26 +118,6 @@ sandbox_store_tenant(struct ag_db *db, ag_str_t session_id, ag_db_done *done,
 
     ag_db_query(db, ag_str(""), "SELECT sandbox.tenant_of($1)", params,
                 COUNT(params), done, arg);
-}
-
-void
-sandbox_store_session(struct ag_db *db, ag_str_t tenant, ag_str_t session_id,
-                      ag_str_t environment_id, ag_str_t task_description,
-                      ag_db_done *done, void *arg)
-{
-    const struct ag_db_param params[] = {ag_db_str(session_id),
-                                         ag_db_str(environment_id),
-                                         ag_db_str(task_description)};
-
-    ag_db_query(db, tenant,
-                "INSERT INTO sandbox.session (tenant, session_id,"
-                " environment_id, task_description)"
-                " VALUES (" TENANT ", $1, $2, $3)"
-                " ON CONFLICT (session_id) DO UPDATE SET"
-                " environment_id = excluded.environment_id,"
-                " task_description = excluded.task_description,"
-                " provisioned_at = now()",
-                params, COUNT(params), done, arg);
 }
 
 void

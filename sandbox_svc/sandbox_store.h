@@ -22,7 +22,15 @@ struct sandbox_result {
 void sandbox_store_start(struct ag_db *db, const struct sandbox_call_key *key,
                          const char *sandbox_id, size_t command_bytes,
                          ag_db_done *done, void *arg);
-/* Only a call that has not ended is changed. */
+/* The same, and the row of the session, for the first call in a sandbox. */
+void sandbox_store_start_first(struct ag_db *db,
+                               const struct sandbox_call_key *key,
+                               const char *sandbox_id, size_t command_bytes,
+                               ag_str_t environment_id,
+                               ag_str_t task_description, ag_db_done *done,
+                               void *arg);
+/* Only a call that has not ended is changed. Committed without waiting for
+ * the disk: what a crash of the machine takes is UNKNOWN later. */
 void sandbox_store_finish(struct ag_db *db, const struct sandbox_call_key *key,
                           const struct sandbox_result *result,
                           ag_db_done *done, void *arg);
@@ -36,10 +44,6 @@ bool sandbox_store_read(const struct ag_db_result *res, struct ag_arena *arena,
 /* One row, one column: null when the session never had a sandbox. */
 void sandbox_store_tenant(struct ag_db *db, ag_str_t session_id,
                           ag_db_done *done, void *arg);
-void sandbox_store_session(struct ag_db *db, ag_str_t tenant,
-                           ag_str_t session_id, ag_str_t environment_id,
-                           ag_str_t task_description, ag_db_done *done,
-                           void *arg);
 /* Forget the session and all its calls. */
 void sandbox_store_delete(struct ag_db *db, ag_str_t tenant,
                           ag_str_t session_id, ag_db_done *done, void *arg);

@@ -30,6 +30,10 @@ struct sandbox_svc {
     struct sandbox_job *jobs;
     /* Holds a folder of whole outputs for each session. */
     int output_dir;
+    /* The root certificate that the vault named last: it is put into sandboxes
+     * while they are made. */
+    char *ca_pem;
+    int64_t ca_version;
     /* Calls to the vault that are under way. */
     int n_vault_calls;
     bool is_stopping;
