@@ -254,22 +254,32 @@ up brain_svc
 up ingress
 wait_for ingress curl -sf "http://$LISTEN/healthz"
 
-key=$("$BIN/vault_svc" key create --name="first key" \
-    --listen-admin="$RUN/vault-admin/vault-admin.sock")
-export BRAINBOX_URL=http://$LISTEN BRAINBOX_KEY=$key
-export BRAINBOX_STATE=$STATE BRAINBOX_RUN=$RUN BRAINBOX_BIN=$BIN
-export BRAINBOX_SHARE=$SHARE
+new_key="$BIN/vault_svc key create \
+    --listen-admin=$RUN/vault-admin/vault-admin.sock"
+export BRAINBOX_URL=http://$LISTEN BRAINBOX_STATE=$STATE BRAINBOX_RUN=$RUN
+export BRAINBOX_BIN=$BIN BRAINBOX_SHARE=$SHARE
 
 if [ -n "$command_to_run" ]; then
+    BRAINBOX_KEY=$($new_key --name="of --exec")
+    export BRAINBOX_KEY
     status=0
     bash -c "$command_to_run" 8>&- || status=$?
     stop
     exit "$status"
 fi
-cat <<EOF
 
-Brainbox runs.  Dashboard and API: $BRAINBOX_URL/
-API key (shown once; keep it):     $key
+echo
+echo "Brainbox runs.  Dashboard and API: $BRAINBOX_URL/"
+key='$KEY'
+if [ ! -e "$STATE/first-key-made" ]; then
+    key=$($new_key --name="first key")
+    touch "$STATE/first-key-made"
+    echo "API key (shown once; keep it):     $key"
+else
+    echo "Keys made before still work; another one:"
+    echo "    $new_key"
+fi
+cat <<EOF
 
     curl -s $BRAINBOX_URL/v1/agents -H "x-api-key: $key" \\
         -H 'content-type: application/json' -d '{"name": "first agent"}'

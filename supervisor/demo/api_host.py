@@ -43,6 +43,7 @@ def make_certificates(folder, names):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     folder = "."
     name = ""
 

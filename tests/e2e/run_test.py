@@ -30,7 +30,9 @@ ENV = dict(os.environ, BRAINBOX_STATE=TMP + "/state", BRAINBOX_RUN=TMP + "/run",
 
 
 class Run:
-    """An instance in the foreground, as `make run` starts it."""
+    """An instance in the foreground, as `make run` starts it. The key is
+    shown at the first start only, and goes on working."""
+    key = None
 
     def __enter__(self):
         self.p = subprocess.Popen(
@@ -42,7 +44,9 @@ class Run:
             if "Ctrl-C" in line:
                 break
         assert "Ctrl-C" in self.said, self.said
-        self.key = re.search(r"bbx_\w+", self.said).group()
+        shown = re.search(r"bbx_\w+", self.said)
+        if shown:
+            Run.key = shown.group()
         return self
 
     def __exit__(self, *exc):
