@@ -305,6 +305,36 @@ ngx_agent_filter_unary(ngx_http_request_t *r, ngx_agent_ctx_t *ctx)
 
 /* ---- filters ------------------------------------------------------------ */
 
+/*
+ * A stream may be silent for long, and its caller waits for the headers: they
+ * go with a FLUSH, since a chain of nothing stops at the postpone filter.
+ */
+static ngx_int_t
+ngx_agent_send_headers_now(ngx_http_request_t *r)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    rc = ngx_http_next_header_filter(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->flush = 1;
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_agent_pass_body(r, &out);
+}
+
+
 static ngx_int_t
 ngx_agent_header_filter(ngx_http_request_t *r)
 {
@@ -362,7 +392,7 @@ ngx_agent_header_filter(ngx_http_request_t *r)
             return NGX_ERROR;
         }
 
-        return ngx_http_next_header_filter(r);
+        return ngx_agent_send_headers_now(r);
     }
 
     /* the status line waits for grpc-status */

@@ -136,7 +136,7 @@ ngx_agent_filter_events(ngx_http_request_t *r, ngx_agent_ctx_t *ctx)
         }
 
         if (ctx->out.n == 0) {
-            /* FLUSH of the upstream, or nothing: let headers go out */
+            /* FLUSH of the upstream, or nothing */
             return ngx_agent_pass_body(r, NULL);
         }
 
