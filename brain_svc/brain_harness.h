@@ -13,6 +13,8 @@ struct brain_run;
 
 struct brain_harness {
     const char *name;
+    /* It looks at turns before this one: their events are read, too. */
+    bool needs_history;
     /*
      * Nothing is under way and every tool call in the log has its result: take
      * the next step, by brain_run_append or brain_run_end_turn, now or later.

@@ -410,6 +410,7 @@ cancel(struct brain_run *run)
 
 const struct brain_harness brain_harness_native = {
     .name = "native",
+    .needs_history = true,
     .advance = advance,
     .cancel = cancel,
 };

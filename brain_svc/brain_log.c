@@ -57,7 +57,7 @@ brain_log_release(struct brain_log *log)
     for (size_t i = 0; i < log->n; i++)
         json_decref(log->at[i].body);
     free(log->at);
-    *log = (struct brain_log){NULL, 0, 0};
+    *log = (struct brain_log){.base = log->base};
 }
 
 void
@@ -87,7 +87,7 @@ brain_log_put(struct brain_log *log, int64_t seq, json_t *body)
 int64_t
 brain_log_last(const struct brain_log *log)
 {
-    return log->n == 0 ? 0 : log->at[log->n - 1].seq;
+    return log->n == 0 ? log->base : log->at[log->n - 1].seq;
 }
 
 int

@@ -19,6 +19,7 @@ struct brain_event {
 struct brain_log {
     struct brain_event *at;
     size_t n, cap;
+    int64_t base; /* seq behind which it begins: what is before was not read */
 };
 
 /* A new event with a new id and the time of now. Never NULL. */
@@ -33,7 +34,7 @@ void brain_log_release(struct brain_log *log);
 /* Put `body` (a reference is taken) in its place; a seq that is there already
  * stays as it is. */
 void brain_log_put(struct brain_log *log, int64_t seq, json_t *body);
-/* Highest seq; 0 when empty. */
+/* Highest seq; `base` when empty. */
 int64_t brain_log_last(const struct brain_log *log);
 
 /* All text of an event's `content` blocks, joined by newlines. */

@@ -114,6 +114,8 @@ agent_loaded(void *arg, const struct ag_db_result *res,
         load_failed(run, &bad);
         return;
     }
+    if (!run->harness->needs_history)
+        run->log.base = ag_db_get_int(res, 0, 6);
     brain_run_set_turn_timer(run);
     brain_run_load(run);
 }
@@ -123,7 +125,11 @@ brain_run_load_agent(struct brain_run *run)
 {
     ag_db_query(run->brain->db, run->tenant,
                 "SELECT v.harness, v.model, v.system, v.max_steps, "
-                "v.max_turn_seconds, s.environment_id FROM brain.session s "
+                "v.max_turn_seconds, s.environment_id, "
+                /* where this turn begins: behind the last idle event */
+                "coalesce((SELECT e.seq FROM brain.event e "
+                "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
+                "ORDER BY e.seq DESC LIMIT 1), 0) FROM brain.session s "
                 "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
                 "AND v.version = s.agent_version WHERE s.id = $1",
                 (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,

@@ -87,7 +87,7 @@ static void
 log_keeps_the_order_of_seq_and_takes_each_once(void **state)
 {
     static const int order[] = {5, 1, 3, 3, 2, 4, 1};
-    struct brain_log log = {NULL, 0, 0};
+    struct brain_log log = {.base = 0};
 
     (void)state;
     for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
@@ -101,6 +101,8 @@ log_keeps_the_order_of_seq_and_takes_each_once(void **state)
         assert_int_equal(log.at[i].seq, i + 1);
     assert_int_equal(brain_log_last(&log), 5);
     brain_log_release(&log);
+    log.base = 7;
+    assert_int_equal(brain_log_last(&log), 7);
 }
 
 int

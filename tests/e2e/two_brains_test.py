@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Two brains over one database: when one dies in the middle of a turn, the other
+goes on with it; and when one is drained, too."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import bb  # noqa: E402
+
+p = bb.enter(os.path.abspath(__file__), model=False,
+             env={"BRAINBOX_BRAIN_OPTIONS": "--lease-ms=1500"})
+STEP = ("```sh\ncurl -sS --fail -X POST https://api.demo.test/v1/count/%s-%d"
+        " && sleep 0.3\n```\n")
+
+
+class Brain:
+    """A second brain, on a socket of its own."""
+
+    def __enter__(self):
+        folder = p.run + "/brain2"
+        os.makedirs(folder, exist_ok=True)
+        subprocess.run(["chown", "brainbox-brain", folder], check=True)
+        self.p = subprocess.Popen(
+            ["unshare", "--net", "--", p.bin + "/brain_svc",
+             "--user=brainbox-brain", "--instance=brain-2", "--lease-ms=1500",
+             f"--listen-ingress={folder}/brain.sock",
+             f"--vault=unix:{p.run}/vault-brain/vault-brain.sock",
+             f"--sandbox=unix:{p.run}/sandbox-brain/sandbox-brain.sock",
+             f"--database=host={p.run}/pg dbname=brainbox user=brain_run",
+             f"--assertion-key={p.run}/public/assertion.pub",
+             f"--ca-file={p.run}/public/ca.pem"],
+            stderr=open(p.state + "/log/brain-2.log", "a"))
+        return self
+
+    def __exit__(self, *exc):
+        self.p.send_signal(signal.SIGTERM)
+        assert self.p.wait(20) == 0
+
+
+def sql(text):
+    return subprocess.run(["psql", "-qXAt", "-h", p.run + "/pg", "-U",
+                           "postgres", "-d", "brainbox", "-c", text],
+                          capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+def owner(session):
+    return sql(f"SELECT owner FROM brain.run WHERE session_id = '{session}'")
+
+
+def last_event(session):
+    return sql("SELECT type FROM brain.event WHERE session_id = "
+               f"'{session}' ORDER BY seq DESC LIMIT 1")
+
+
+def begin():
+    s = p.session(AGENT, ENVIRONMENT)
+    p.send(s, "".join(STEP % (s, k) for k in range(4)))
+    bb.wait_for("the turn", lambda: owner(s) == "brain-1")
+    time.sleep(0.5)
+    return s
+
+
+def ended_by_the_other(s):
+    with open(p.state + "/log/brain-2.log") as f:
+        return any('"turn.ended"' in line and s in line for line in f)
+
+
+def finished_elsewhere(s):
+    bb.wait_for("the other brain", lambda: ended_by_the_other(s), 20)
+    bb.wait_for("the end", lambda: last_event(s) == "session.status_idle", 30)
+    counts = [sum(r["path"] == f"/v1/count/{s}-{k}" for r in p.requests())
+              for k in range(4)]
+    assert max(counts) <= 1, counts
+    n, ids, top = sql("SELECT count(*), count(DISTINCT id), max(seq) FROM "
+                      f"brain.event WHERE session_id = '{s}'").split("|")
+    assert n == ids == top, (n, ids, top)
+
+
+@p.test
+def brain_that_is_killed_is_replaced_by_the_other():
+    scan = p.run + "/services/brain_svc"
+    s = begin()
+    with Brain():
+        pid = int(subprocess.check_output(["s6-svstat", "-o", "pid", scan]))
+        subprocess.run(["s6-svc", "-O", scan], check=True)
+        os.kill(pid, signal.SIGKILL)
+        finished_elsewhere(s)
+    subprocess.run(["s6-svc", "-uwU", "-T", "20000", scan], check=True)
+
+
+@p.test
+def brain_that_is_drained_hands_over_in_a_second():
+    scan = p.run + "/services/brain_svc"
+    s = begin()
+    with Brain():
+        start = time.monotonic()
+        subprocess.run(["s6-svc", "-wD", "-T", "20000", "-d", scan],
+                       check=True)
+        assert time.monotonic() - start < 4
+        finished_elsewhere(s)
+    subprocess.run(["s6-svc", "-uwU", "-T", "20000", scan], check=True)
+
+
+AGENT, ENVIRONMENT = p.agent(), p.environment()
+p.main()
