@@ -1,0 +1,32 @@
+#!/bin/bash
+# Measures, prints one line `figure NAME VALUE UNIT` a figure, and writes the
+# tables of docs/benchmarks. Needs root, and a machine that does nothing else.
+#
+#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform (both)
+#   OUT=FOLDER run.sh …            tables go there, not to docs/benchmarks
+#
+# Each part runs on an instance of its own under /tmp that ends with it.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+build=${1:-build/release}
+shift || true
+out=${OUT:-docs/benchmarks}
+export BRAINBOX_BUILD=$PWD/$build PATH=/usr/sbin:/sbin:$PATH
+figures=$(mktemp /tmp/brainbox-bench.XXXXXX)
+trap 'rm -f "$figures"' EXIT
+
+make --no-print-directory -s -j2 "$build/tools/sandbox_bench" \
+    "$build/tools/sandbox_call" "$build/tools/fake_vault"
+mkdir -p "$out"
+for part in "${@:-sandbox platform}"; do
+    for p in $part; do
+        : >"$figures"
+        case $p in
+        sandbox) python3 tests/bench/sandbox_bench.py ${ROUNDS:-200} ;;
+        platform) python3 tests/bench/platform_bench.py ;;
+        *) echo "run.sh: no part \"$p\"" >&2; exit 2 ;;
+        esac | tee "$figures"
+        python3 tests/bench/table.py "$p" <"$figures" >"$out/$p.md.new"
+        mv "$out/$p.md.new" "$out/$p.md"
+    done
+done

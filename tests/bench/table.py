@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+"""Turns lines "figure NAME VALUE UNIT" into a page for people.
+
+    table.py PART <figures >docs/benchmarks/PART.md
+
+Fails when there is no figure, so that no empty page is written.
+"""
+import os
+import platform
+import re
+import sys
+import time
+
+# What each figure says; a figure without an entry stands in the table as it is.
+MEANING = {
+    "sandbox.provision": "`Provision` from a warm pool, over gRPC",
+    "sandbox.execute_first": "`Execute` of a first `true` in a new sandbox",
+    "sandbox.execute": "`Execute` of a second `true`",
+    "sandbox.end_turn": "`EndTurn`: the sandbox is destroyed",
+    "sandbox.warm": "`Provision` and first `true` together",
+    "brain.rss_start_mb": "RSS of brain_svc after start",
+    "brain.rss_1000_mb": "RSS of brain_svc after 1,000 finished sessions, "
+                         "each with one `true` in a sandbox",
+    "brain.sessions_per_s": "such sessions a second, four at a time",
+    "brain.turn_wall": "a runbook turn with one `true`: from before the POST "
+                       "to `session.status_idle` on the event stream",
+    "brain.turn": "the same less the command's own `wall_ms`",
+    "api.get_rps": "`GET /v1/agents/{id}`: key checked, transcoded, read "
+                   "from PostgreSQL",
+    "api.proxy_pass_rps": "`proxy_pass` to a unix socket whose nginx answers "
+                          "the same bytes",
+    "api.get_vs_proxy_pass": "the first by the second; each is the median of "
+                             "interleaved rounds",
+    "api.health_rps": "`GET /healthz`: nginx alone",
+    "egress.swap_rps": "requests through egress with authorisation, audit "
+                       "row, swap and scrub, 32 connections with TLS",
+    "egress.plain_rps": "the same through a plain nginx TLS proxy",
+    "egress.swap_vs_nginx": "the first by the second",
+}
+TITLE = {"sandbox": "Sandboxes", "platform": "The whole platform"}
+RUN = "sudo tests/bench/run.sh build/release"
+
+
+def machine():
+    model = "unknown"
+    with open("/proc/cpuinfo") as f:
+        m = re.search(r"model name\s*:\s*(.*)", f.read())
+        if m:
+            model = m.group(1)
+    with open("/proc/meminfo") as f:
+        kib = int(re.search(r"MemTotal:\s*(\d+)", f.read()).group(1))
+    return (f"{os.cpu_count()} × {model}, {kib / 2**20:.0f} GiB, "
+            f"Linux {platform.release().split('-')[0]}")
+
+
+def meaning(name):
+    if name in MEANING:
+        return MEANING[name]
+    m = re.match(r"(.*)_(p50|p99)_ms$", name)
+    if m and m.group(1) in MEANING:
+        return f"{MEANING[m.group(1)]}, {m.group(2)}"
+    return ""
+
+
+def main():
+    part = sys.argv[1]
+    rows = [line.split() for line in sys.stdin if line.startswith("figure ")]
+    if not rows:
+        sys.exit(f"table.py: {part} printed no figure")
+    print(f"# {TITLE[part]}: measured\n")
+    print(f"Repeat with `{RUN} {part}`.\n")
+    print(f"{time.strftime('%Y-%m-%d', time.gmtime())}, {machine()}.\n")
+    print("| Figure | Value | What |\n|---|---|---|")
+    for _, name, value, unit in rows:
+        print(f"| `{name}` | {value} {'' if unit == 'ratio' else unit} "
+              f"| {meaning(name)} |".replace("  |", " |"))
+
+
+main()
