@@ -11,11 +11,13 @@
 #define SYSTEM_MAX (100 * 1024)
 #define DESCRIPTION_MAX 2048
 
+/* clang-format off */
 #define AGENT_COLS                                                             \
     " a.id, v.name, v.description, v.model, v.system, v.tools, "               \
-    "v.mcp_servers, v.skills, v.metadata, v.harness, v.version, " BRAIN_TIME(  \
-        "a.created_at") ", " BRAIN_TIME("v.created_at") ", " BRAIN_TIME(       \
-        "a.archived_at") ", v.max_steps, v.max_turn_seconds "
+    "v.mcp_servers, v.skills, v.metadata, v.harness, v.version, "              \
+    BRAIN_TIME("a.created_at") ", " BRAIN_TIME("v.created_at") ", "            \
+    BRAIN_TIME("a.archived_at") ", v.max_steps, v.max_turn_seconds "
+/* clang-format on */
 
 typedef Agent__Brain__V1__Agent agent_msg;
 
@@ -30,7 +32,8 @@ fill_agent(void *message, const struct ag_db_result *res, int row,
     m->type = ag_arena_cstr(arena, AG_STR("agent"));
     m->name = brain_cell(res, row, 1, arena);
     if (!ag_db_is_null(res, row, 2)) {
-        m->_description_case = AGENT__BRAIN__V1__AGENT___DESCRIPTION_DESCRIPTION;
+        m->_description_case =
+            AGENT__BRAIN__V1__AGENT___DESCRIPTION_DESCRIPTION;
         m->description = brain_cell(res, row, 2, arena);
     }
     m->model_json = brain_cell_json(res, row, 3, arena);
@@ -47,8 +50,8 @@ fill_agent(void *message, const struct ag_db_result *res, int row,
     m->created_at = brain_cell(res, row, 11, arena);
     m->updated_at = brain_cell(res, row, 12, arena);
     if (!ag_db_is_null(res, row, 13)) {
-        m->_archived_at_case
-            = AGENT__BRAIN__V1__AGENT___ARCHIVED_AT_ARCHIVED_AT;
+        m->_archived_at_case =
+            AGENT__BRAIN__V1__AGENT___ARCHIVED_AT_ARCHIVED_AT;
         m->archived_at = brain_cell(res, row, 13, arena);
     }
     m->max_steps = (int32_t)ag_db_get_int(res, row, 14);
@@ -57,8 +60,7 @@ fill_agent(void *message, const struct ag_db_result *res, int row,
 
 /* One agent, or NOT_FOUND for no row. */
 static void
-reply_agent(void *arg, const struct ag_db_result *res,
-            const struct ag_err *err)
+reply_agent(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct brain_req *req = arg;
     struct ag_err none;
@@ -158,25 +160,29 @@ check_create(struct brain_req *req,
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
 
     if (brain_check_name("name", m->name, err) < 0
-        || brain_check_text("description", m->description, DESCRIPTION_MAX,
-                            err) < 0
+        || brain_check_text("description", m->description, DESCRIPTION_MAX, err)
+               < 0
         || brain_check_text("system", m->system, SYSTEM_MAX, err) < 0
         || check_model(req->brain, m->model_json, req->arena, &in->model, err)
                < 0
         || brain_check_array("tools", m->tools_json, "[]", req->arena,
-                             &in->tools, err) < 0
+                             &in->tools, err)
+               < 0
         || brain_check_array("mcp_servers", m->mcp_servers_json, "[]",
-                             req->arena, &in->mcp_servers, err) < 0
+                             req->arena, &in->mcp_servers, err)
+               < 0
         || brain_check_array("skills", m->skills_json, "[]", req->arena,
-                             &in->skills, err) < 0
+                             &in->skills, err)
+               < 0
         || brain_check_metadata(m->metadata_json, req->arena, &in->metadata,
-                                &metadata, err) < 0
+                                &metadata, err)
+               < 0
         || check_harness(m->harness, metadata,
                          brain_harness_default(req->brain), req->arena,
-                         &in->harness, err) < 0
+                         &in->harness, err)
+               < 0
         || check_range("max_steps", m->max_steps, 1000, err) < 0
-        || check_range("max_turn_seconds", m->max_turn_seconds, 86400, err)
-               < 0)
+        || check_range("max_turn_seconds", m->max_turn_seconds, 86400, err) < 0)
         return -1;
     return 0;
 }
@@ -193,8 +199,8 @@ static void
 create_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
              void *arg)
 {
-    const Agent__Brain__V1__CreateAgentRequest *m
-        = (const Agent__Brain__V1__CreateAgentRequest *)request;
+    const Agent__Brain__V1__CreateAgentRequest *m =
+        (const Agent__Brain__V1__CreateAgentRequest *)request;
     struct brain *brain = arg;
     struct brain_req *req = brain_enter(brain, call, BRAIN_WRITE, false);
     struct agent_input in = {0};
@@ -236,8 +242,8 @@ create_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
 static void
 get_agent(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    const Agent__Brain__V1__GetAgentRequest *m
-        = (const Agent__Brain__V1__GetAgentRequest *)request;
+    const Agent__Brain__V1__GetAgentRequest *m =
+        (const Agent__Brain__V1__GetAgentRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
 
     if (req == NULL)
@@ -280,22 +286,28 @@ check_update(struct brain_req *req,
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
 
     if ((m->_name_case != 0 && brain_check_name("name", m->name, err) < 0)
-        || brain_check_text("description", m->description, DESCRIPTION_MAX,
-                            err) < 0
+        || brain_check_text("description", m->description, DESCRIPTION_MAX, err)
+               < 0
         || brain_check_text("system", m->system, SYSTEM_MAX, err) < 0
         || (m->model_json.len > 0
             && check_model(req->brain, m->model_json, req->arena, &in->model,
-                           err) < 0)
-        || brain_check_array("tools", m->tools_json, "", req->arena,
-                             &in->tools, err) < 0
-        || brain_check_array("mcp_servers", m->mcp_servers_json, "",
-                             req->arena, &in->mcp_servers, err) < 0
+                           err)
+                   < 0)
+        || brain_check_array("tools", m->tools_json, "", req->arena, &in->tools,
+                             err)
+               < 0
+        || brain_check_array("mcp_servers", m->mcp_servers_json, "", req->arena,
+                             &in->mcp_servers, err)
+               < 0
         || brain_check_array("skills", m->skills_json, "", req->arena,
-                             &in->skills, err) < 0
+                             &in->skills, err)
+               < 0
         || brain_check_metadata(m->metadata_json, req->arena, &in->metadata,
-                                &metadata, err) < 0
+                                &metadata, err)
+               < 0
         || check_harness(m->harness, metadata, "", req->arena, &in->harness,
-                         err) < 0)
+                         err)
+               < 0)
         return -1;
     if (m->metadata_json.len == 0)
         in->metadata = (ag_str_t){NULL, 0};
@@ -312,8 +324,8 @@ static void
 update_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
              void *arg)
 {
-    const Agent__Brain__V1__UpdateAgentRequest *m
-        = (const Agent__Brain__V1__UpdateAgentRequest *)request;
+    const Agent__Brain__V1__UpdateAgentRequest *m =
+        (const Agent__Brain__V1__UpdateAgentRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
     struct agent_input in = {0};
     struct ag_err err;
@@ -364,8 +376,8 @@ listed_agents(void *arg, const struct ag_db_result *res,
 {
     struct brain_req *req = arg;
     struct list_state *state = req->state;
-    Agent__Brain__V1__ListAgentsResponse reply
-        = AGENT__BRAIN__V1__LIST_AGENTS_RESPONSE__INIT;
+    Agent__Brain__V1__ListAgentsResponse reply =
+        AGENT__BRAIN__V1__LIST_AGENTS_RESPONSE__INIT;
     char *next;
 
     if (err != NULL) {
@@ -375,8 +387,8 @@ listed_agents(void *arg, const struct ag_db_result *res,
     reply.data = brain_rows(res, state->limit, sizeof(agent_msg), fill_agent,
                             req->arena, &reply.n_data, &next);
     if (next != NULL) {
-        reply._next_page_case
-            = AGENT__BRAIN__V1__LIST_AGENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
+        reply._next_page_case =
+            AGENT__BRAIN__V1__LIST_AGENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
         reply.next_page = next;
     }
     ag_rpc_reply(req->call, &reply.base);
@@ -386,8 +398,8 @@ static void
 list_agents(struct ag_rpc_call *call, const ProtobufCMessage *request,
             void *arg)
 {
-    const Agent__Brain__V1__ListAgentsRequest *m
-        = (const Agent__Brain__V1__ListAgentsRequest *)request;
+    const Agent__Brain__V1__ListAgentsRequest *m =
+        (const Agent__Brain__V1__ListAgentsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
     struct list_state *state;
     struct ag_err err;
@@ -416,8 +428,8 @@ static void
 archive_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
               void *arg)
 {
-    const Agent__Brain__V1__ArchiveAgentRequest *m
-        = (const Agent__Brain__V1__ArchiveAgentRequest *)request;
+    const Agent__Brain__V1__ArchiveAgentRequest *m =
+        (const Agent__Brain__V1__ArchiveAgentRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
 
     if (req == NULL)
@@ -437,8 +449,8 @@ list_models(struct ag_rpc_call *call, const ProtobufCMessage *request,
             void *arg)
 {
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
-    Agent__Brain__V1__ListModelsResponse reply
-        = AGENT__BRAIN__V1__LIST_MODELS_RESPONSE__INIT;
+    Agent__Brain__V1__ListModelsResponse reply =
+        AGENT__BRAIN__V1__LIST_MODELS_RESPONSE__INIT;
     Agent__Brain__V1__Model model = AGENT__BRAIN__V1__MODEL__INIT;
     Agent__Brain__V1__Model *list = &model;
 
@@ -449,8 +461,8 @@ list_models(struct ag_rpc_call *call, const ProtobufCMessage *request,
         model.id = req->brain->conf.model_default;
         model.display_name = model.id;
         model.type = ag_arena_cstr(req->arena, AG_STR("model"));
-        model.created_at
-            = ag_arena_cstr(req->arena, AG_STR("1970-01-01T00:00:00.000000Z"));
+        model.created_at =
+            ag_arena_cstr(req->arena, AG_STR("1970-01-01T00:00:00.000000Z"));
         reply.data = &list;
         reply.n_data = 1;
     }
@@ -460,9 +472,9 @@ list_models(struct ag_rpc_call *call, const ProtobufCMessage *request,
 void
 brain_agent_register(struct brain *brain)
 {
-#define ADD(name)                                                              \
-    ag_rpc_server_add(brain->server,                                           \
-                      &agent__brain__v1__agent_service__##name##__rpc, name,   \
+#define ADD(name)                                                            \
+    ag_rpc_server_add(brain->server,                                         \
+                      &agent__brain__v1__agent_service__##name##__rpc, name, \
                       brain)
     ADD(create_agent);
     ADD(get_agent);

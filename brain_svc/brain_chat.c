@@ -81,7 +81,7 @@ take_choice(struct brain_chat *chat, const json_t *choice, struct ag_err *err)
 
     if (append_member(delta, "content", &chat->text, err) < 0)
         return -1;
-    json_array_foreach(json_object_get(delta, "tool_calls"), i, piece)
+    json_array_foreach (json_object_get(delta, "tool_calls"), i, piece)
         if (take_call(chat, piece, err) < 0)
             return -1;
     ag_buf_clear(&chat->finish);
@@ -151,8 +151,7 @@ brain_chat_feed(struct brain_chat *chat, ag_str_t bytes, struct ag_err *err)
     ptrdiff_t at;
 
     while ((at = ag_str_chr(bytes, '\n')) >= 0) {
-        if (ag_buf_append(&chat->line, ag_str_n(bytes.p, (size_t)at), err)
-            < 0)
+        if (ag_buf_append(&chat->line, ag_str_n(bytes.p, (size_t)at), err) < 0)
             return ag_err_wrap(err, "model stream: a line");
         if (take_line(chat, ag_buf_str(&chat->line), err) < 0)
             return -1;

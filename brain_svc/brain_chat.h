@@ -18,13 +18,13 @@ struct brain_chat_call {
 };
 
 struct brain_chat {
-    struct ag_buf line;   /* an incomplete line */
-    struct ag_buf text;   /* content so far */
+    struct ag_buf line; /* an incomplete line */
+    struct ag_buf text; /* content so far */
     struct brain_chat_call calls[BRAIN_CHAT_CALLS_MAX];
     size_t n_calls;
     struct ag_buf finish; /* finish_reason, empty until it came */
     size_t max;
-    bool is_done;         /* [DONE] came */
+    bool is_done; /* [DONE] came */
     int64_t input_tokens, output_tokens, cached_tokens;
 };
 
@@ -37,7 +37,7 @@ void brain_chat_release(struct brain_chat *chat);
  * AG_ERR_CORRUPT (not the wire), AG_ERR_UNAVAILABLE (an error in the stream).
  * New text is what is behind the old length of `text`.
  */
-int brain_chat_feed(struct brain_chat *chat, ag_str_t bytes,
-                    struct ag_err *err);
+int
+brain_chat_feed(struct brain_chat *chat, ag_str_t bytes, struct ag_err *err);
 
 #endif

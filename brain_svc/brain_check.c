@@ -68,9 +68,8 @@ brain_check_object(const char *field, ProtobufCBinaryData bytes,
 }
 
 int
-brain_check_array(const char *field, ProtobufCBinaryData bytes,
-                  const char *def, struct ag_arena *arena, ag_str_t *out,
-                  struct ag_err *err)
+brain_check_array(const char *field, ProtobufCBinaryData bytes, const char *def,
+                  struct ag_arena *arena, ag_str_t *out, struct ag_err *err)
 {
     return check_json(field, bytes, def, true, arena, out, err);
 }
@@ -83,8 +82,8 @@ check_pair(const char *key, json_t *value, struct ag_err *err)
                           "metadata: a key has more than %d bytes",
                           METADATA_KEY_BYTES);
     if (!json_is_string(value))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "metadata.%s: must be a string", key);
+        return ag_err_set(err, AG_ERR_INVALID, "metadata.%s: must be a string",
+                          key);
     if (json_string_length(value) > METADATA_VALUE_BYTES)
         return ag_err_set(err, AG_ERR_INVALID,
                           "metadata.%s: has more than %d bytes", key,
@@ -107,7 +106,7 @@ brain_check_metadata(ProtobufCBinaryData bytes, struct ag_arena *arena,
     if (json_object_size(j) > METADATA_PAIRS)
         return ag_err_set(err, AG_ERR_INVALID,
                           "metadata: has more than %d pairs", METADATA_PAIRS);
-    json_object_foreach(j, key, value)
+    json_object_foreach (j, key, value)
         if (check_pair(key, value, err) < 0)
             return -1;
     *parsed = ag_take(&j);

@@ -17,9 +17,9 @@ int brain_check_text(const char *field, const char *value, size_t max,
 int brain_check_object(const char *field, ProtobufCBinaryData bytes,
                        const char *def, struct ag_arena *arena, ag_str_t *out,
                        struct ag_err *err);
-int brain_check_array(const char *field, ProtobufCBinaryData bytes,
-                      const char *def, struct ag_arena *arena, ag_str_t *out,
-                      struct ag_err *err);
+int
+brain_check_array(const char *field, ProtobufCBinaryData bytes, const char *def,
+                  struct ag_arena *arena, ag_str_t *out, struct ag_err *err);
 /*
  * `metadata`: at most 16 pairs, keys up to 64 and string values up to 512
  * bytes. `*parsed` gets the object (the caller releases it).
@@ -67,9 +67,8 @@ void *brain_rows(const struct ag_db_result *res, int limit, size_t size,
                  char **next_page);
 
 /* An SQL expression: timestamptz column as RFC 3339 text. */
-#define BRAIN_TIME(col)                                                        \
-    "to_char(" col                                                             \
-    " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+#define BRAIN_TIME(col) \
+    "to_char(" col " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 /* A parameter of type text[] as a JSON array text, for
  * `ARRAY(SELECT json_array_elements_text($n::json))`. */

@@ -5,10 +5,14 @@
 #include "brain_svc/brain_conf.h"
 
 #define O(field) offsetof(struct brain_conf, field)
-#define STR(n, u, d, env, help)                                                \
-    {#n, AG_CONF_STR, u, d, 0, 4096, env, O(n), help}
-#define INT(n, u, d, lo, hi, help)                                             \
-    {#n, AG_CONF_INT, u, d, lo, hi, NULL, O(n), help}
+#define STR(n, u, d, env, help)                         \
+    {                                                   \
+#n, AG_CONF_STR, u, d, 0, 4096, env, O(n), help \
+    }
+#define INT(n, u, d, lo, hi, help)                      \
+    {                                                   \
+#n, AG_CONF_INT, u, d, lo, hi, NULL, O(n), help \
+    }
 
 static const struct ag_conf_option options[] = {
     STR(user, "", "", NULL, "user to become when started as root"),
@@ -16,8 +20,9 @@ static const struct ag_conf_option options[] = {
         "least level that is logged: debug, info, warn, error"),
     STR(instance, "", "brain-1", NULL,
         "name of this brain among those that share the database"),
-    STR(listen_ingress, "path", "/run/brainbox/brain-ingress/brain-ingress.sock",
-        NULL, "unix socket for the ingress gateway"),
+    STR(listen_ingress, "path",
+        "/run/brainbox/brain-ingress/brain-ingress.sock", NULL,
+        "unix socket for the ingress gateway"),
     STR(vault, "target", "unix:/run/brainbox/vault-brain/vault-brain.sock",
         NULL, "vault_svc, as gRPC names it"),
     STR(sandbox, "target",
@@ -65,8 +70,7 @@ static const struct ag_conf_option options[] = {
         "longest model answer"),
     INT(execute_timeout_seconds, "s", "120", 1, 3600,
         "time limit of a command that names none"),
-    INT(grace_ms, "ms", "3000", 0, 600000,
-        "time for calls to end at shutdown"),
+    INT(grace_ms, "ms", "3000", 0, 600000, "time for calls to end at shutdown"),
     INT(notify_fd, "", "-1", -1, 1024,
         "descriptor that gets a newline once the service answers"),
     {"migrate", AG_CONF_BOOL, "", "false", 0, 1, NULL, O(migrate),

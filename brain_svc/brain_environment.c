@@ -10,15 +10,17 @@
 #include "vault.pb-c.h"
 
 #define DESCRIPTION_MAX 2048
-#define CONFIG_DEFAULT                                                         \
-    "{\"type\":\"cloud\",\"networking\":{\"type\":\"limited\","                \
-    "\"allowed_hosts\":[],\"allow_mcp_servers\":false,"                        \
+#define CONFIG_DEFAULT                                          \
+    "{\"type\":\"cloud\",\"networking\":{\"type\":\"limited\"," \
+    "\"allowed_hosts\":[],\"allow_mcp_servers\":false,"         \
     "\"allow_package_managers\":false}}"
 
+/* clang-format off */
 #define ENV_COLS                                                               \
-    " e.id, e.name, e.description, e.config, e.metadata, " BRAIN_TIME(         \
-        "e.created_at") ", " BRAIN_TIME("e.updated_at") ", " BRAIN_TIME(       \
-        "e.archived_at") ", e.version, e.policy_digest "
+    " e.id, e.name, e.description, e.config, e.metadata, "                     \
+    BRAIN_TIME("e.created_at") ", " BRAIN_TIME("e.updated_at") ", "            \
+    BRAIN_TIME("e.archived_at") ", e.version, e.policy_digest "
+/* clang-format on */
 
 typedef Agent__Brain__V1__Environment environment_msg;
 
@@ -27,7 +29,7 @@ struct put {
     const char *id, *name, *description; /* NULL: keep */
     ag_str_t config, metadata;           /* empty: keep */
     int32_t version;
-    int limit;                           /* of a list */
+    int limit; /* of a list */
 };
 
 static void
@@ -41,8 +43,8 @@ fill_environment(void *message, const struct ag_db_result *res, int row,
     m->type = ag_arena_cstr(arena, AG_STR("environment"));
     m->name = brain_cell(res, row, 1, arena);
     if (!ag_db_is_null(res, row, 2)) {
-        m->_description_case
-            = AGENT__BRAIN__V1__ENVIRONMENT___DESCRIPTION_DESCRIPTION;
+        m->_description_case =
+            AGENT__BRAIN__V1__ENVIRONMENT___DESCRIPTION_DESCRIPTION;
         m->description = brain_cell(res, row, 2, arena);
     }
     m->config_json = brain_cell_json(res, row, 3, arena);
@@ -50,8 +52,8 @@ fill_environment(void *message, const struct ag_db_result *res, int row,
     m->created_at = brain_cell(res, row, 5, arena);
     m->updated_at = brain_cell(res, row, 6, arena);
     if (!ag_db_is_null(res, row, 7)) {
-        m->_archived_at_case
-            = AGENT__BRAIN__V1__ENVIRONMENT___ARCHIVED_AT_ARCHIVED_AT;
+        m->_archived_at_case =
+            AGENT__BRAIN__V1__ENVIRONMENT___ARCHIVED_AT_ARCHIVED_AT;
         m->archived_at = brain_cell(res, row, 7, arena);
     }
     m->version = (int32_t)ag_db_get_int(res, row, 8);
@@ -104,10 +106,10 @@ static void
 store(struct brain_req *req, const struct put *put, const char *digest)
 {
     const struct ag_db_param params[] = {
-        ag_db_str(req->who.tenant),   ag_db_str(ag_str(put->id)),
-        ag_db_int(put->version),      keep_or(put->name),
-        keep_or(put->description),    keep_or_json(put->config),
-        keep_or_json(put->metadata),  keep_or(digest),
+        ag_db_str(req->who.tenant),  ag_db_str(ag_str(put->id)),
+        ag_db_int(put->version),     keep_or(put->name),
+        keep_or(put->description),   keep_or_json(put->config),
+        keep_or_json(put->metadata), keep_or(digest),
     };
 
     req->state = (void *)(uintptr_t)put->id;
@@ -147,8 +149,8 @@ policy_stored(void *arg, const ProtobufCMessage *reply,
 static void
 put_policy(struct brain_req *req, struct put *put)
 {
-    Agent__Vault__V1__PutPolicyRequest policy
-        = AGENT__VAULT__V1__PUT_POLICY_REQUEST__INIT;
+    Agent__Vault__V1__PutPolicyRequest policy =
+        AGENT__VAULT__V1__PUT_POLICY_REQUEST__INIT;
     struct ag_rpc_metadata md = {AG_ASSERTION_METADATA, req->assertion};
     struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, &md, 1};
 
@@ -164,8 +166,8 @@ put_policy(struct brain_req *req, struct put *put)
 /* `networking` "unrestricted" and hosts that are none are the vault's to
  * refuse; here only the shape is checked. */
 static int
-check_config(ProtobufCBinaryData bytes, const char *def,
-             struct ag_arena *arena, ag_str_t *out, struct ag_err *err)
+check_config(ProtobufCBinaryData bytes, const char *def, struct ag_arena *arena,
+             ag_str_t *out, struct ag_err *err)
 {
     AG_AUTO(ag_json_decref) json_t *j = NULL;
     ag_str_t type = AG_STR("cloud");
@@ -189,8 +191,8 @@ static void
 create_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
                    void *arg)
 {
-    const Agent__Brain__V1__CreateEnvironmentRequest *m
-        = (const Agent__Brain__V1__CreateEnvironmentRequest *)request;
+    const Agent__Brain__V1__CreateEnvironmentRequest *m =
+        (const Agent__Brain__V1__CreateEnvironmentRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, true);
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
     char id[AG_ID_TEXT];
@@ -202,11 +204,14 @@ create_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
     put = ag_arena_alloc(req->arena, sizeof(*put));
     if (brain_check_name("name", m->name, &err) < 0
         || brain_check_text("description", m->description, DESCRIPTION_MAX,
-                            &err) < 0
+                            &err)
+               < 0
         || check_config(m->config_json, CONFIG_DEFAULT, req->arena,
-                        &put->config, &err) < 0
+                        &put->config, &err)
+               < 0
         || brain_check_metadata(m->metadata_json, req->arena, &put->metadata,
-                                &metadata, &err) < 0) {
+                                &metadata, &err)
+               < 0) {
         ag_rpc_fail(call, &err);
         return;
     }
@@ -243,8 +248,8 @@ static void
 update_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
                    void *arg)
 {
-    const Agent__Brain__V1__UpdateEnvironmentRequest *m
-        = (const Agent__Brain__V1__UpdateEnvironmentRequest *)request;
+    const Agent__Brain__V1__UpdateEnvironmentRequest *m =
+        (const Agent__Brain__V1__UpdateEnvironmentRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, true);
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
     struct ag_err err;
@@ -255,11 +260,12 @@ update_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
     put = ag_arena_alloc(req->arena, sizeof(*put));
     if ((m->_name_case != 0 && brain_check_name("name", m->name, &err) < 0)
         || brain_check_text("description", m->description, DESCRIPTION_MAX,
-                            &err) < 0
-        || check_config(m->config_json, "", req->arena, &put->config, &err)
+                            &err)
                < 0
+        || check_config(m->config_json, "", req->arena, &put->config, &err) < 0
         || brain_check_metadata(m->metadata_json, req->arena, &put->metadata,
-                                &metadata, &err) < 0) {
+                                &metadata, &err)
+               < 0) {
         ag_rpc_fail(call, &err);
         return;
     }
@@ -280,8 +286,8 @@ static void
 archive_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
                     void *arg)
 {
-    const Agent__Brain__V1__ArchiveEnvironmentRequest *m
-        = (const Agent__Brain__V1__ArchiveEnvironmentRequest *)request;
+    const Agent__Brain__V1__ArchiveEnvironmentRequest *m =
+        (const Agent__Brain__V1__ArchiveEnvironmentRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
 
     if (req == NULL)
@@ -291,8 +297,8 @@ archive_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
                 "UPDATE brain.environment e SET archived_at = "
                 "coalesce(archived_at, now()) WHERE id = $1 "
                 "RETURNING" ENV_COLS,
-                (struct ag_db_param[]){ag_db_str(ag_str(m->environment_id))},
-                1, reply_environment, req);
+                (struct ag_db_param[]){ag_db_str(ag_str(m->environment_id))}, 1,
+                reply_environment, req);
 }
 
 static void
@@ -324,17 +330,16 @@ static void
 delete_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
                    void *arg)
 {
-    const Agent__Brain__V1__DeleteEnvironmentRequest *m
-        = (const Agent__Brain__V1__DeleteEnvironmentRequest *)request;
+    const Agent__Brain__V1__DeleteEnvironmentRequest *m =
+        (const Agent__Brain__V1__DeleteEnvironmentRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
 
     if (req == NULL)
         return;
     req->state = m->environment_id;
-    brain_query(req,
-                "DELETE FROM brain.environment WHERE id = $1 RETURNING id",
-                (struct ag_db_param[]){ag_db_str(ag_str(m->environment_id))},
-                1, deleted_environment, req);
+    brain_query(req, "DELETE FROM brain.environment WHERE id = $1 RETURNING id",
+                (struct ag_db_param[]){ag_db_str(ag_str(m->environment_id))}, 1,
+                deleted_environment, req);
 }
 
 /* ---- reads ------------------------------------------------------------- */
@@ -343,16 +348,16 @@ static void
 get_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
                 void *arg)
 {
-    const Agent__Brain__V1__GetEnvironmentRequest *m
-        = (const Agent__Brain__V1__GetEnvironmentRequest *)request;
+    const Agent__Brain__V1__GetEnvironmentRequest *m =
+        (const Agent__Brain__V1__GetEnvironmentRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
 
     if (req == NULL)
         return;
     req->state = m->environment_id;
     brain_query(req, "SELECT" ENV_COLS "FROM brain.environment e WHERE id = $1",
-                (struct ag_db_param[]){ag_db_str(ag_str(m->environment_id))},
-                1, reply_environment, req);
+                (struct ag_db_param[]){ag_db_str(ag_str(m->environment_id))}, 1,
+                reply_environment, req);
 }
 
 static void
@@ -361,19 +366,19 @@ listed_environments(void *arg, const struct ag_db_result *res,
 {
     struct brain_req *req = arg;
     struct put *state = req->state;
-    Agent__Brain__V1__ListEnvironmentsResponse reply
-        = AGENT__BRAIN__V1__LIST_ENVIRONMENTS_RESPONSE__INIT;
+    Agent__Brain__V1__ListEnvironmentsResponse reply =
+        AGENT__BRAIN__V1__LIST_ENVIRONMENTS_RESPONSE__INIT;
     char *next;
 
     if (err != NULL) {
         ag_rpc_fail(req->call, err);
         return;
     }
-    reply.data = brain_rows(res, state->limit, sizeof(environment_msg), fill_environment,
-                            req->arena, &reply.n_data, &next);
+    reply.data = brain_rows(res, state->limit, sizeof(environment_msg),
+                            fill_environment, req->arena, &reply.n_data, &next);
     if (next != NULL) {
-        reply._next_page_case
-            = AGENT__BRAIN__V1__LIST_ENVIRONMENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
+        reply._next_page_case =
+            AGENT__BRAIN__V1__LIST_ENVIRONMENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
         reply.next_page = next;
     }
     ag_rpc_reply(req->call, &reply.base);
@@ -383,8 +388,8 @@ static void
 list_environments(struct ag_rpc_call *call, const ProtobufCMessage *request,
                   void *arg)
 {
-    const Agent__Brain__V1__ListEnvironmentsRequest *m
-        = (const Agent__Brain__V1__ListEnvironmentsRequest *)request;
+    const Agent__Brain__V1__ListEnvironmentsRequest *m =
+        (const Agent__Brain__V1__ListEnvironmentsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
     struct put *state;
     struct ag_err err;
@@ -411,10 +416,10 @@ list_environments(struct ag_rpc_call *call, const ProtobufCMessage *request,
 void
 brain_environment_register(struct brain *brain)
 {
-#define ADD(name)                                                              \
-    ag_rpc_server_add(                                                         \
-        brain->server,                                                         \
-        &agent__brain__v1__environment_service__##name##__rpc, name, brain)
+#define ADD(name)                                                            \
+    ag_rpc_server_add(brain->server,                                         \
+                      &agent__brain__v1__environment_service__##name##__rpc, \
+                      name, brain)
     ADD(create_environment);
     ADD(get_environment);
     ADD(update_environment);

@@ -34,8 +34,8 @@ posted(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct brain_req *req = arg;
     struct post *post = req->state;
-    Agent__Brain__V1__SendEventsResponse reply
-        = AGENT__BRAIN__V1__SEND_EVENTS_RESPONSE__INIT;
+    Agent__Brain__V1__SendEventsResponse reply =
+        AGENT__BRAIN__V1__SEND_EVENTS_RESPONSE__INIT;
     int64_t first;
 
     if (err != NULL) {
@@ -45,15 +45,15 @@ posted(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     }
     first = ag_db_get_int(res, 0, 0);
     reply.n_data_json = post->n;
-    reply.data_json = ag_arena_alloc(req->arena,
-                                     post->n * sizeof(*reply.data_json));
+    reply.data_json =
+        ag_arena_alloc(req->arena, post->n * sizeof(*reply.data_json));
     for (size_t i = 0; i < post->n; i++) {
         AG_AUTO(ag_buf_release) struct ag_buf b = AG_BUF_INIT(SIZE_MAX / 4);
         struct ag_err bug;
 
         ag_assert(ag_json_dump(post->events[i], &b, &bug) == 0);
-        reply.data_json[i]
-            = brain_data(ag_arena_copy(req->arena, ag_buf_str(&b)));
+        reply.data_json[i] =
+            brain_data(ag_arena_copy(req->arena, ag_buf_str(&b)));
     }
     brain_hub_publish(req->brain->hub, ag_str(post->session_id), first,
                       post->events, post->n);
@@ -73,8 +73,7 @@ check_content(const json_t *content, struct ag_err *err)
     if (!json_is_array(content) || json_array_size(content) == 0)
         return ag_err_set(err, AG_ERR_INVALID,
                           "content: must be an array of one block or more");
-    json_array_foreach(content, i, block)
-    {
+    json_array_foreach (content, i, block) {
         ag_str_t type = ag_json_str(json_object_get(block, "type"));
 
         if (!ag_str_is(type, "text"))
@@ -106,7 +105,7 @@ check_event(const json_t *in, json_t **out, struct ag_err *err)
                           "user.interrupt",
                           AG_FMT(type));
     }
-    json_object_foreach((json_t *)(uintptr_t)in, key, value)
+    json_object_foreach ((json_t *)(uintptr_t)in, key, value)
         if (strcmp(key, "type") != 0 && strcmp(key, "content") != 0
             && strcmp(key, "session_thread_id") != 0)
             return ag_err_set(err, AG_ERR_INVALID, "unknown field \"%.64s\"",
@@ -140,8 +139,8 @@ static void
 send_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
             void *arg)
 {
-    const Agent__Brain__V1__SendEventsRequest *m
-        = (const Agent__Brain__V1__SendEventsRequest *)request;
+    const Agent__Brain__V1__SendEventsRequest *m =
+        (const Agent__Brain__V1__SendEventsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
     struct brain_append append = {.how = BRAIN_WRITE_POST};
     struct post *post;
@@ -151,8 +150,8 @@ send_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
         return;
     post = ag_arena_alloc(req->arena, sizeof(*post));
     post->session_id = m->session_id;
-    post->events = ag_arena_alloc(req->arena,
-                                  EVENTS_MAX * sizeof(*post->events));
+    post->events =
+        ag_arena_alloc(req->arena, EVENTS_MAX * sizeof(*post->events));
     req->state = post;
     if (check_events(m, post, &err) < 0) {
         post_release(post);
@@ -173,8 +172,8 @@ listed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct brain_req *req = arg;
     int limit = *(int *)req->state, n;
-    Agent__Brain__V1__ListEventsResponse reply
-        = AGENT__BRAIN__V1__LIST_EVENTS_RESPONSE__INIT;
+    Agent__Brain__V1__ListEventsResponse reply =
+        AGENT__BRAIN__V1__LIST_EVENTS_RESPONSE__INIT;
     struct ag_err missing;
 
     if (err != NULL) {
@@ -190,33 +189,33 @@ listed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     n = ag_db_is_null(res, 0, 0) ? 0 : ag_db_rows(res);
     if (n > limit) {
         n = limit;
-        reply._next_page_case
-            = AGENT__BRAIN__V1__LIST_EVENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
+        reply._next_page_case =
+            AGENT__BRAIN__V1__LIST_EVENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
         reply.next_page = brain_cell(res, n - 1, 0, req->arena);
     }
     reply.n_data_json = (size_t)n;
-    reply.data_json = ag_arena_alloc(
-        req->arena, (size_t)(n + 1) * sizeof(*reply.data_json));
+    reply.data_json =
+        ag_arena_alloc(req->arena, (size_t)(n + 1) * sizeof(*reply.data_json));
     for (int i = 0; i < n; i++)
         reply.data_json[i] = brain_cell_json(res, i, 1, req->arena);
     ag_rpc_reply(req->call, &reply.base);
 }
 
-#define EVENTS_SQL(compare, order)                                             \
-    "SELECT e.seq, e.body FROM brain.session s LEFT JOIN LATERAL ("            \
-    "SELECT seq, body FROM brain.event WHERE session_id = s.id "               \
-    "AND ($2::bigint = 0 OR seq " compare " $2::bigint) "                      \
-    "AND ($3::json IS NULL OR type IN "                                        \
-    "(SELECT json_array_elements_text($3::json))) "                            \
-    "ORDER BY seq " order " LIMIT $4::int) e ON true WHERE s.id = $1 "         \
+#define EVENTS_SQL(compare, order)                                     \
+    "SELECT e.seq, e.body FROM brain.session s LEFT JOIN LATERAL ("    \
+    "SELECT seq, body FROM brain.event WHERE session_id = s.id "       \
+    "AND ($2::bigint = 0 OR seq " compare " $2::bigint) "              \
+    "AND ($3::json IS NULL OR type IN "                                \
+    "(SELECT json_array_elements_text($3::json))) "                    \
+    "ORDER BY seq " order " LIMIT $4::int) e ON true WHERE s.id = $1 " \
     "ORDER BY e.seq " order
 
 static void
 list_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
             void *arg)
 {
-    const Agent__Brain__V1__ListEventsRequest *m
-        = (const Agent__Brain__V1__ListEventsRequest *)request;
+    const Agent__Brain__V1__ListEventsRequest *m =
+        (const Agent__Brain__V1__ListEventsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
     bool is_desc = strcmp(m->order, "desc") == 0;
     struct ag_err err = AG_ERR_INIT;
@@ -241,15 +240,14 @@ list_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
         ag_rpc_fail(call, &err);
         return;
     }
-    brain_query(
-        req, is_desc ? EVENTS_SQL("<", "DESC") : EVENTS_SQL(">", "ASC"),
-        (struct ag_db_param[]){
-            ag_db_str(ag_str(m->session_id)), ag_db_int(page),
-            m->n_types > 0 ? ag_db_str(brain_json_list(m->types, m->n_types,
-                                                       req->arena))
-                           : ag_db_null(),
-            ag_db_int(*limit + 1)},
-        4, listed, req);
+    brain_query(req, is_desc ? EVENTS_SQL("<", "DESC") : EVENTS_SQL(">", "ASC"),
+                (struct ag_db_param[]){
+                    ag_db_str(ag_str(m->session_id)), ag_db_int(page),
+                    m->n_types > 0 ? ag_db_str(
+                        brain_json_list(m->types, m->n_types, req->arena))
+                                   : ag_db_null(),
+                    ag_db_int(*limit + 1)},
+                4, listed, req);
 }
 
 /* ---- stream ------------------------------------------------------------ */
@@ -267,9 +265,9 @@ stream_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
 void
 brain_event_register(struct brain *brain)
 {
-#define ADD(name)                                                              \
-    ag_rpc_server_add(brain->server,                                           \
-                      &agent__brain__v1__event_service__##name##__rpc, name,   \
+#define ADD(name)                                                            \
+    ag_rpc_server_add(brain->server,                                         \
+                      &agent__brain__v1__event_service__##name##__rpc, name, \
                       brain)
     ADD(send_events);
     ADD(list_events);

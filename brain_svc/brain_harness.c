@@ -87,8 +87,8 @@ brain_run_count_tokens(struct brain_run *run, int64_t input, int64_t output)
 const struct brain_harness *
 brain_harness_find(ag_str_t name)
 {
-    static const struct brain_harness *const all[]
-        = {&brain_harness_native, &brain_harness_runbook};
+    static const struct brain_harness *const all[] = {&brain_harness_native,
+                                                      &brain_harness_runbook};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         if (ag_str_is(name, all[i]->name))

@@ -29,25 +29,25 @@ is_type(const struct brain_event *e, const char *type)
 /* ---- the request ------------------------------------------------------- */
 
 /* Fixed text: a prompt's prefix must be the same byte for byte. */
-static const char tools_json[]
-    = "[{\"type\":\"function\",\"function\":{\"name\":\"sandbox_provision\","
-      "\"description\":\"Get a Linux sandbox for this turn. Files in "
-      "/workspace stay for later turns; all else is gone at the end of the "
-      "turn. Call it before sandbox_execute.\",\"parameters\":{\"type\":"
-      "\"object\",\"properties\":{\"task_description\":{\"type\":\"string\","
-      "\"description\":\"What the sandbox is for.\"},\"environment\":{"
-      "\"type\":\"string\",\"description\":\"Another environment of the "
-      "session; usually left out.\"}},\"required\":[\"task_description\"],"
-      "\"additionalProperties\":false}}},{\"type\":\"function\",\"function\":{"
-      "\"name\":\"sandbox_execute\",\"description\":\"Run a shell command in "
-      "the sandbox, in /workspace. Returns exit_code, stdout and stderr. "
-      "Environment variables with credentials work only towards the hosts "
-      "they are bound to.\",\"parameters\":{\"type\":\"object\","
-      "\"properties\":{\"command\":{\"type\":\"string\",\"description\":"
-      "\"Run by /bin/sh.\"},\"timeout_seconds\":{\"type\":\"integer\","
-      "\"minimum\":1,\"maximum\":3600},\"stdin\":{\"type\":\"string\"},"
-      "\"sandbox_id\":{\"type\":\"string\"}},\"required\":[\"command\"],"
-      "\"additionalProperties\":false}}}]";
+static const char tools_json[] =
+    "[{\"type\":\"function\",\"function\":{\"name\":\"sandbox_provision\","
+    "\"description\":\"Get a Linux sandbox for this turn. Files in "
+    "/workspace stay for later turns; all else is gone at the end of the "
+    "turn. Call it before sandbox_execute.\",\"parameters\":{\"type\":"
+    "\"object\",\"properties\":{\"task_description\":{\"type\":\"string\","
+    "\"description\":\"What the sandbox is for.\"},\"environment\":{"
+    "\"type\":\"string\",\"description\":\"Another environment of the "
+    "session; usually left out.\"}},\"required\":[\"task_description\"],"
+    "\"additionalProperties\":false}}},{\"type\":\"function\",\"function\":{"
+    "\"name\":\"sandbox_execute\",\"description\":\"Run a shell command in "
+    "the sandbox, in /workspace. Returns exit_code, stdout and stderr. "
+    "Environment variables with credentials work only towards the hosts "
+    "they are bound to.\",\"parameters\":{\"type\":\"object\","
+    "\"properties\":{\"command\":{\"type\":\"string\",\"description\":"
+    "\"Run by /bin/sh.\"},\"timeout_seconds\":{\"type\":\"integer\","
+    "\"minimum\":1,\"maximum\":3600},\"stdin\":{\"type\":\"string\"},"
+    "\"sandbox_id\":{\"type\":\"string\"}},\"required\":[\"command\"],"
+    "\"additionalProperties\":false}}}]";
 
 static json_t *
 message(const char *role, ag_str_t content)
@@ -185,8 +185,8 @@ got_text(void *arg, ag_str_t text)
     if (!brain_hub_wants_deltas(hub, session))
         return;
     if (is_first) {
-        delta = json_pack("{s:s, s:{s:s, s:s}}", "type", "event_start",
-                          "event", "type", "agent.message", "id",
+        delta = json_pack("{s:s, s:{s:s, s:s}}", "type", "event_start", "event",
+                          "type", "agent.message", "id",
                           brain_event_id(n->message));
         brain_hub_delta(hub, session, delta);
         json_decref(delta);
@@ -207,16 +207,15 @@ span_end(const struct native *n, const struct brain_chat *answer)
     int64_t output = answer == NULL ? 0 : answer->output_tokens;
 
     json_object_set_new(e, "is_error", json_boolean(answer == NULL));
-    json_object_set_new(e, "model_request_start_id",
-                        json_string(n->start_id));
+    json_object_set_new(e, "model_request_start_id", json_string(n->start_id));
     /* OpenAI's count of prompt tokens includes the cached ones. */
-    json_object_set_new(
-        e, "model_usage",
-        json_pack("{s:I, s:I, s:I, s:I}", "input_tokens",
-                  (json_int_t)(input - cached), "output_tokens",
-                  (json_int_t)output, "cache_read_input_tokens",
-                  (json_int_t)cached, "cache_creation_input_tokens",
-                  (json_int_t)0));
+    json_object_set_new(e, "model_usage",
+                        json_pack("{s:I, s:I, s:I, s:I}", "input_tokens",
+                                  (json_int_t)(input - cached), "output_tokens",
+                                  (json_int_t)output, "cache_read_input_tokens",
+                                  (json_int_t)cached,
+                                  "cache_creation_input_tokens",
+                                  (json_int_t)0));
     return e;
 }
 
@@ -258,8 +257,8 @@ failed(struct native *n, const struct ag_err *err)
     json_t *events[2];
 
     events[0] = span_end(n, NULL);
-    events[1] = brain_error_event(error_type(err->kind), "exhausted", "%s",
-                                  err->msg);
+    events[1] =
+        brain_error_event(error_type(err->kind), "exhausted", "%s", err->msg);
     native_free(n);
     brain_run_end_turn(run, events, 2, "retries_exhausted");
 }
@@ -298,9 +297,9 @@ answered(void *arg, const struct brain_chat *answer, const struct ag_err *err)
             "model_request_failed_error", "terminal",
             "the model's answer was stopped by a content filter");
     else if (k == 1)
-        events[k++] = brain_error_event("model_request_failed_error",
-                                        "terminal",
-                                        "the model's answer was empty");
+        events[k++] =
+            brain_error_event("model_request_failed_error", "terminal",
+                              "the model's answer was empty");
     native_free(n);
     brain_run_append(run, events, k);
 }
@@ -320,8 +319,8 @@ is_answered(const struct brain_run *run)
     for (size_t i = log->n; i > brain_run_turn(run); i--) {
         const struct brain_event *e = &log->at[i - 1];
 
-        has_answer |= is_type(e, "agent.message")
-                      || is_type(e, "session.error");
+        has_answer |=
+            is_type(e, "agent.message") || is_type(e, "session.error");
         if (is_type(e, "span.model_request_start"))
             return has_answer;
         if (is_type(e, "user.message") || is_type(e, "agent.tool_result")

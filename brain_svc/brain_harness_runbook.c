@@ -104,9 +104,9 @@ describe(const json_t *result, struct ag_buf *out)
     outcome = ag_json_str(json_object_get(j, "outcome"));
     limit = ag_json_str(json_object_get(j, "limit"));
     if (outcome.n == 0)
-        ag_buf_addf(out, "exit code %lld",
-                    (long long)json_integer_value(
-                        json_object_get(j, "exit_code")));
+        ag_buf_addf(
+            out, "exit code %lld",
+            (long long)json_integer_value(json_object_get(j, "exit_code")));
     else if (ag_str_is(outcome, "unknown"))
         ag_buf_add(out, AG_STR("its outcome is unknown: it was started before "
                                "a crash and is not run again"));
@@ -145,8 +145,9 @@ say_done(struct brain_run *run, size_t n_steps)
         ag_buf_add(&text, AG_STR("There is nothing to run: a runbook is "
                                  "Markdown with fenced blocks marked sh."));
     else
-        ag_buf_addf(&text, n_steps == 1 ? "The step succeeded."
-                                        : "All %zu steps succeeded.",
+        ag_buf_addf(&text,
+                    n_steps == 1 ? "The step succeeded."
+                                 : "All %zu steps succeeded.",
                     n_steps);
     say(run, ag_buf_str(&text));
 }
@@ -164,8 +165,9 @@ step(struct brain_run *run, const struct position *pos, ag_str_t text)
     } else if (book.n > max) {
         AG_AUTO(ag_buf_release) struct ag_buf b = AG_BUF_INIT(256);
 
-        ag_buf_addf(&b, "The runbook has %zu steps; at most %zu are allowed "
-                        "(max_steps).",
+        ag_buf_addf(&b,
+                    "The runbook has %zu steps; at most %zu are allowed "
+                    "(max_steps).",
                     book.n, max);
         say(run, ag_buf_str(&b));
     } else if (pos->n_executed == book.n) {

@@ -51,8 +51,8 @@ static void
 set_error(const struct brain_http_request *req, CURLcode code,
           struct ag_err *err)
 {
-    const char *why = req->reason[0] != '\0' ? req->reason
-                                             : curl_easy_strerror(code);
+    const char *why =
+        req->reason[0] != '\0' ? req->reason : curl_easy_strerror(code);
 
     if (req->is_refused)
         ag_err_set(err, AG_ERR_LIMIT, "the answer is too long");
@@ -103,8 +103,7 @@ report_now(struct ag_timer *timer)
 static void
 socket_ready(struct ag_io *io, uint32_t events)
 {
-    struct watch *w = (struct watch *)((char *)io - offsetof(struct watch,
-                                                             io));
+    struct watch *w = (struct watch *)((char *)io - offsetof(struct watch, io));
     struct brain_http *http = w->http;
     int flags = (events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0)
                 | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0)
@@ -146,9 +145,9 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socketp)
 static void
 timer_due(struct ag_timer *timer)
 {
-    struct brain_http *http
-        = (struct brain_http *)((char *)timer
-                                - offsetof(struct brain_http, timer));
+    struct brain_http *http =
+        (struct brain_http *)((char *)timer
+                              - offsetof(struct brain_http, timer));
     int running;
 
     (void)curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0,
@@ -271,8 +270,7 @@ brain_http_new(struct ag_loop *loop, struct ag_err *err)
         free(http);
         return NULL;
     }
-    (void)curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION,
-                            watch_socket);
+    (void)curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
     (void)curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
     (void)curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, set_timer);
     (void)curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);

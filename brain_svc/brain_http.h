@@ -18,9 +18,9 @@ void brain_http_free(struct brain_http *http);
 struct brain_http_post {
     const char *url;
     const char *socket_path;
-    const char *ca_file;            /* for https */
-    const char *const *headers;     /* "Name: value", NULL-terminated */
-    ag_str_t body;                  /* copied */
+    const char *ca_file;        /* for https */
+    const char *const *headers; /* "Name: value", NULL-terminated */
+    ag_str_t body;              /* copied */
     int64_t timeout_ms;
 };
 

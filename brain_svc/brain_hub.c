@@ -11,7 +11,8 @@
 #include "brain_svc/brain_store.h"
 
 #define READ_ROWS 100
-#define QUEUE_BYTES (256 * 1024) /* a stream reads no further ahead than this */
+#define QUEUE_BYTES (256 * 1024) /* a stream reads no further ahead than this \
+                                  */
 
 struct stream {
     struct stream *next, **prev; /* of its topic */
@@ -20,12 +21,12 @@ struct stream {
     struct ag_rpc_call *call;
     char *tenant;
     int64_t next_seq;
-    bool is_reading;   /* a query is under way */
-    bool is_behind;    /* something was published that it could not take */
-    bool is_waiting;   /* for the caller to read */
+    bool is_reading; /* a query is under way */
+    bool is_behind;  /* something was published that it could not take */
+    bool is_waiting; /* for the caller to read */
     bool wants_deltas;
-    bool is_last;      /* the session has ended: the stream ends when read */
-    bool is_gone;      /* the caller left while a query is under way */
+    bool is_last; /* the session has ended: the stream ends when read */
+    bool is_gone; /* the caller left while a query is under way */
 };
 
 struct topic {
@@ -107,8 +108,8 @@ stream_leave(struct brain_hub *hub, struct stream *s)
 static size_t
 send_body(struct stream *s, const char *id, const char *type, ag_str_t body)
 {
-    Agent__Brain__V1__StreamEventsResponse m
-        = AGENT__BRAIN__V1__STREAM_EVENTS_RESPONSE__INIT;
+    Agent__Brain__V1__StreamEventsResponse m =
+        AGENT__BRAIN__V1__STREAM_EVENTS_RESPONSE__INIT;
 
     m.event_id = (char *)(uintptr_t)id;
     m.event_type = (char *)(uintptr_t)type;
@@ -206,8 +207,8 @@ offer(struct stream *s, int64_t seq, const json_t *event, ag_str_t body)
         return;
     }
     s->next_seq++;
-    maybe_wait(s, send_body(s, brain_event_id(event), brain_event_type(event),
-                            body));
+    maybe_wait(
+        s, send_body(s, brain_event_id(event), brain_event_type(event), body));
 }
 
 void
@@ -272,12 +273,12 @@ brain_hub_close(struct brain_hub *hub, ag_str_t session)
 static void
 beat(struct ag_timer *timer)
 {
-    struct brain_hub *hub = (struct brain_hub *)((char *)timer
-                                                 - offsetof(struct brain_hub,
-                                                            heartbeat));
+    struct brain_hub *hub =
+        (struct brain_hub *)((char *)timer
+                             - offsetof(struct brain_hub, heartbeat));
     struct topic *t, *next;
 
-    HASH_ITER(hh, hub->topics, t, next)
+    HASH_ITER (hh, hub->topics, t, next)
         for (struct stream *s = t->streams; s != NULL; s = s->next)
             if (!s->is_waiting)
                 (void)send_body(s, "", "ping", AG_STR("{\"type\":\"ping\"}"));
@@ -348,8 +349,8 @@ session_found(void *arg, const struct ag_db_result *res,
 void
 brain_hub_stream(struct brain_req *req, const ProtobufCMessage *request)
 {
-    const Agent__Brain__V1__StreamEventsRequest *m
-        = (const Agent__Brain__V1__StreamEventsRequest *)request;
+    const Agent__Brain__V1__StreamEventsRequest *m =
+        (const Agent__Brain__V1__StreamEventsRequest *)request;
 
     req->state = (void *)(uintptr_t)request;
     brain_query(req,

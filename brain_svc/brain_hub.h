@@ -20,8 +20,8 @@ void brain_hub_free(struct brain_hub *hub);
 void brain_hub_publish(struct brain_hub *hub, ag_str_t session, int64_t first,
                        json_t *const *events, size_t n);
 /* Something of passing interest (a delta): to those who asked for it. */
-void brain_hub_delta(struct brain_hub *hub, ag_str_t session,
-                     const json_t *event);
+void
+brain_hub_delta(struct brain_hub *hub, ag_str_t session, const json_t *event);
 /* True when somebody would get a delta. */
 bool brain_hub_wants_deltas(struct brain_hub *hub, ag_str_t session);
 /* The session has ended: end its streams. */

@@ -19,9 +19,8 @@ claimed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     }
     runs->has_claimed = true;
     for (int i = 0; i < ag_db_rows(res) && !runs->is_stopping; i++)
-        brain_run_start(runs->brain, ag_db_get(res, i, 0),
-                        ag_db_get(res, i, 1), ag_db_get_int(res, i, 2),
-                        ag_db_get_int(res, i, 3));
+        brain_run_start(runs->brain, ag_db_get(res, i, 0), ag_db_get(res, i, 1),
+                        ag_db_get_int(res, i, 2), ag_db_get_int(res, i, 3));
 }
 
 void
@@ -43,10 +42,9 @@ brain_lease_claim(struct brain_runs *runs, ag_str_t session)
 static void
 reap(struct ag_timer *timer)
 {
-    struct brain_runs *runs = (struct brain_runs *)((char *)timer
-                                                    - offsetof(
-                                                        struct brain_runs,
-                                                        reap));
+    struct brain_runs *runs =
+        (struct brain_runs *)((char *)timer
+                              - offsetof(struct brain_runs, reap));
 
     if (ag_db_is_up(runs->brain->db))
         brain_lease_claim(runs, AG_STR(""));
@@ -64,8 +62,7 @@ renewed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         ag_log(AG_WARN, "lease.renew_failed", AG_E(err));
         return;
     }
-    HASH_ITER(hh, runs->all, run, next)
-    {
+    HASH_ITER (hh, runs->all, run, next) {
         bool is_ours = !run->was_renewed;
 
         for (int i = 0; i < ag_db_rows(res) && !is_ours; i++)
@@ -79,10 +76,9 @@ renewed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 static void
 renew(struct ag_timer *timer)
 {
-    struct brain_runs *runs = (struct brain_runs *)((char *)timer
-                                                    - offsetof(
-                                                        struct brain_runs,
-                                                        renew));
+    struct brain_runs *runs =
+        (struct brain_runs *)((char *)timer
+                              - offsetof(struct brain_runs, renew));
     AG_AUTO(ag_buf_release) struct ag_buf ids = AG_BUF_INIT(1 << 24);
     AG_AUTO(ag_buf_release) struct ag_buf fences = AG_BUF_INIT(1 << 24);
     const struct brain_conf *conf = &runs->brain->conf;
@@ -91,8 +87,7 @@ renew(struct ag_timer *timer)
     ag_timer_start(runs->brain->loop, timer, conf->lease_ms / 3);
     if (runs->all == NULL || !ag_db_is_up(runs->brain->db))
         return;
-    HASH_ITER(hh, runs->all, run, next)
-    {
+    HASH_ITER (hh, runs->all, run, next) {
         ag_buf_addf(&ids, "%c%s", ids.n == 0 ? '{' : ',', run->session);
         ag_buf_addf(&fences, "%c%lld", fences.n == 0 ? '{' : ',',
                     (long long)run->fence);

@@ -96,8 +96,7 @@ brain_event_text(const json_t *event, struct ag_buf *out, struct ag_err *err)
     size_t i, start = out->n;
     json_t *block;
 
-    json_array_foreach(json_object_get(event, "content"), i, block)
-    {
+    json_array_foreach (json_object_get(event, "content"), i, block) {
         ag_str_t text = ag_json_str(json_object_get(block, "text"));
 
         if (text.p == NULL)

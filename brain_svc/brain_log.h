@@ -38,7 +38,7 @@ void brain_log_put(struct brain_log *log, int64_t seq, json_t *body);
 int64_t brain_log_last(const struct brain_log *log);
 
 /* All text of an event's `content` blocks, joined by newlines. */
-int brain_event_text(const json_t *event, struct ag_buf *out,
-                     struct ag_err *err);
+int
+brain_event_text(const json_t *event, struct ag_buf *out, struct ag_err *err);
 
 #endif

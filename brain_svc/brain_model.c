@@ -78,9 +78,9 @@ on_data(void *arg, int status, ag_str_t bytes)
     if (status != 200) {
         size_t room = c->error_body.max - c->error_body.n;
 
-        return ag_buf_append(
-            &c->error_body,
-            ag_str_n(bytes.p, bytes.n < room ? bytes.n : room), &ignored);
+        return ag_buf_append(&c->error_body,
+                             ag_str_n(bytes.p, bytes.n < room ? bytes.n : room),
+                             &ignored);
     }
     if (brain_chat_feed(&c->chat, bytes, &c->parse_err) < 0)
         return -1;
@@ -121,9 +121,9 @@ status_error(const struct brain_model_call *c, int status, struct ag_err *err)
 static void
 retry_now(struct ag_timer *timer)
 {
-    model_send((struct brain_model_call *)((char *)timer
-                                           - offsetof(struct brain_model_call,
-                                                      retry)));
+    model_send((
+        struct brain_model_call *)((char *)timer
+                                   - offsetof(struct brain_model_call, retry)));
 }
 
 /* Only before the first token, and only for what may pass. */
@@ -216,8 +216,8 @@ model_send(struct brain_model_call *c)
     c->parse_err.kind = AG_ERR_NONE;
     c->retry_after_ms = 0;
     c->attempt++;
-    c->http = brain_http_post(c->brain->http, &post, on_header, on_data,
-                              on_done, c);
+    c->http =
+        brain_http_post(c->brain->http, &post, on_header, on_data, on_done, c);
 }
 
 static void
@@ -244,8 +244,8 @@ brain_model_start(struct brain *brain, ag_str_t session, ag_str_t body,
                   brain_model_text *text, brain_model_done *done, void *arg)
 {
     struct brain_model_call *c = ag_xcalloc(1, sizeof(*c));
-    Agent__Vault__V1__OpenWorkloadRequest m
-        = AGENT__VAULT__V1__OPEN_WORKLOAD_REQUEST__INIT;
+    Agent__Vault__V1__OpenWorkloadRequest m =
+        AGENT__VAULT__V1__OPEN_WORKLOAD_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, NULL, 0};
 
     ag_assert(session.n < sizeof(c->session));

@@ -25,10 +25,9 @@ static const struct {
 } states[] = {
     [BRAIN_RUN_LOADING] = {"loading", S(DECIDING) | S(GONE)},
     [BRAIN_RUN_DECIDING] = {"deciding", S(THINKING) | S(TOOL) | S(RECORDING)
-                                            | S(ENDING) | S(LOADING)
-                                            | S(GONE)},
-    [BRAIN_RUN_THINKING] = {"thinking", S(RECORDING) | S(ENDING) | S(DECIDING)
-                                            | S(GONE)},
+                                            | S(ENDING) | S(LOADING) | S(GONE)},
+    [BRAIN_RUN_THINKING] = {"thinking",
+                            S(RECORDING) | S(ENDING) | S(DECIDING) | S(GONE)},
     [BRAIN_RUN_TOOL] = {"tool", S(RECORDING) | S(GONE)},
     [BRAIN_RUN_RECORDING] = {"recording", S(DECIDING) | S(GONE)},
     [BRAIN_RUN_ENDING] = {"ending", S(LOADING) | S(DECIDING) | S(GONE)},
@@ -185,9 +184,9 @@ open_tool_call(const struct brain_run *run)
 static void
 turn_over_time(struct ag_timer *timer)
 {
-    struct brain_run *run
-        = (struct brain_run *)((char *)timer
-                               - offsetof(struct brain_run, turn_timer));
+    struct brain_run *run =
+        (struct brain_run *)((char *)timer
+                             - offsetof(struct brain_run, turn_timer));
 
     run->is_over_time = true;
     if (run->state == BRAIN_RUN_TOOL) {
@@ -220,9 +219,9 @@ static void
 turn_ended(struct brain_run *run, int64_t first)
 {
     struct brain_runs *runs = run->brain->runs;
-    bool has_more = run->wants_reload
-                    || brain_log_last(&run->log)
-                           >= first + (int64_t)run->n_ended;
+    bool has_more =
+        run->wants_reload
+        || brain_log_last(&run->log) >= first + (int64_t)run->n_ended;
     char session[AG_ID_TEXT];
 
     ag_log(AG_INFO, "turn.ended", AG_S("session", run->session),
@@ -378,11 +377,10 @@ brain_error_event(const char *type, const char *retry_status, const char *fmt,
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    json_object_set_new(
-        e, "error",
-        json_pack("{s:s, s:o, s:{s:s}}", "type", type, "message",
-                  ag_json_from_str(ag_str(text)), "retry_status", "type",
-                  retry_status));
+    json_object_set_new(e, "error",
+                        json_pack("{s:s, s:o, s:{s:s}}", "type", type,
+                                  "message", ag_json_from_str(ag_str(text)),
+                                  "retry_status", "type", retry_status));
     return e;
 }
 

@@ -26,8 +26,8 @@ enum brain_run_state {
 
 struct brain_runs *brain_runs_new(struct brain *brain);
 /* Gives every lease back; `done(arg)` when the database has answered. */
-void brain_runs_stop(struct brain_runs *runs, void (*done)(void *arg),
-                     void *arg);
+void
+brain_runs_stop(struct brain_runs *runs, void (*done)(void *arg), void *arg);
 void brain_runs_free(struct brain_runs *runs);
 
 /* User events were stored: the session's run goes on, or is claimed. */
@@ -65,12 +65,12 @@ void brain_run_end_turn(struct brain_run *run, json_t **events, size_t n,
                         const char *stop_reason);
 
 /* A session.error event of the contract. */
-json_t *brain_error_event(const char *type, const char *retry_status,
-                          const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+json_t *
+brain_error_event(const char *type, const char *retry_status, const char *fmt,
+                  ...) __attribute__((format(printf, 3, 4)));
 
 /* Add to the session's usage. */
-void brain_run_count_tokens(struct brain_run *run, int64_t input,
-                            int64_t output);
+void
+brain_run_count_tokens(struct brain_run *run, int64_t input, int64_t output);
 
 #endif

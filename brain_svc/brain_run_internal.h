@@ -30,14 +30,14 @@ struct brain_run {
     int64_t turn_ms;
 
     struct brain_log log;
-    size_t turn;            /* index of the first event of this turn */
+    size_t turn; /* index of the first event of this turn */
     int64_t turn_started_us;
-    bool has_begun;         /* session.status_running is in the log */
-    bool has_sandbox;       /* a tool ran in this turn: destroy at the end */
+    bool has_begun;   /* session.status_running is in the log */
+    bool has_sandbox; /* a tool ran in this turn: destroy at the end */
     bool is_interrupted, is_over_time;
-    bool is_dropped;        /* free as soon as nothing is under way */
-    bool was_renewed;       /* a renewal that covers it is under way */
-    bool wants_reload;      /* the log in the database has more than ours */
+    bool is_dropped;   /* free as soon as nothing is under way */
+    bool was_renewed;  /* a renewal that covers it is under way */
+    bool wants_reload; /* the log in the database has more than ours */
 
     /* the write that is under way, kept until it is known to have happened */
     enum brain_write write;
@@ -54,7 +54,7 @@ struct brain_runs {
     struct brain *brain;
     struct brain_run *all; /* hash by session */
     struct ag_timer renew, reap;
-    bool has_claimed;      /* the first claim also takes back what was ours */
+    bool has_claimed; /* the first claim also takes back what was ours */
     bool is_stopping;
     int n_releases;
     void (*stopped)(void *arg);
@@ -101,7 +101,7 @@ void brain_tool_start(struct brain_run *run, const struct brain_event *event);
 void brain_tool_cancel(struct brain_run *run);
 void brain_tool_free(struct brain_run *run);
 /* Destroy the session's sandbox, then call `done(run)`. */
-void brain_tool_end_turn(struct brain_run *run,
-                         void (*done)(struct brain_run *run));
+void
+brain_tool_end_turn(struct brain_run *run, void (*done)(struct brain_run *run));
 
 #endif

@@ -12,9 +12,8 @@
 static void
 load_again(struct ag_timer *timer)
 {
-    struct brain_run *run = (struct brain_run *)((char *)timer
-                                                 - offsetof(struct brain_run,
-                                                            retry));
+    struct brain_run *run =
+        (struct brain_run *)((char *)timer - offsetof(struct brain_run, retry));
 
     brain_run_load(run);
 }
@@ -79,8 +78,8 @@ brain_run_load(struct brain_run *run)
 static void
 agent_load_again(struct ag_timer *timer)
 {
-    brain_run_load_agent((struct brain_run *)((char *)timer
-                                    - offsetof(struct brain_run, retry)));
+    brain_run_load_agent((
+        struct brain_run *)((char *)timer - offsetof(struct brain_run, retry)));
 }
 
 static void
@@ -103,8 +102,8 @@ agent_loaded(void *arg, const struct ag_db_result *res,
     }
     run->harness = brain_harness_find(ag_db_get(res, 0, 0));
     model = ag_json_parse(ag_db_get(res, 0, 1), &bad);
-    run->model = ag_arena_copy(
-        run->arena, ag_json_str(json_object_get(model, "id")));
+    run->model =
+        ag_arena_copy(run->arena, ag_json_str(json_object_get(model, "id")));
     run->system = ag_arena_copy(run->arena, ag_db_get(res, 0, 2));
     run->max_steps = (int)ag_db_get_int(res, 0, 3);
     run->turn_ms = ag_db_get_int(res, 0, 4) * 1000;

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 struct fence {
-    char mark;       /* '`' or '~' */
-    size_t length;   /* of the opening run */
+    char mark;     /* '`' or '~' */
+    size_t length; /* of the opening run */
     ag_str_t info;
 };
 
@@ -29,8 +29,8 @@ read_fence(ag_str_t line, struct fence *out)
         out->length++;
     if (out->length < 3)
         return false;
-    out->info = ag_str_trim(
-        ag_str_n(line.p + out->length, line.n - out->length));
+    out->info =
+        ag_str_trim(ag_str_n(line.p + out->length, line.n - out->length));
     if (out->info.n > 0 && out->info.p[out->info.n - 1] == '\r')
         out->info = ag_str_trim(ag_str_n(out->info.p, out->info.n - 1));
     /* An info string behind backticks has none itself. */

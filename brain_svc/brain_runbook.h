@@ -12,7 +12,8 @@ struct brain_runbook {
     size_t n;
 };
 
-/* Steps in order. Never fails: a fence that is not closed ends with the text. */
+/* Steps in order. Never fails: a fence that is not closed ends with the text.
+ */
 void brain_runbook_parse(ag_str_t text, struct brain_runbook *out);
 void brain_runbook_release(struct brain_runbook *book);
 

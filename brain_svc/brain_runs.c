@@ -43,8 +43,8 @@ brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        is_interrupt |= strcmp(brain_event_type(events[i]),
-                               "user.interrupt") == 0;
+        is_interrupt |=
+            strcmp(brain_event_type(events[i]), "user.interrupt") == 0;
         /* A gap (another event under way) is filled by a read. */
         if (first + (int64_t)i == brain_log_last(&run->log) + 1)
             brain_log_put(&run->log, first + (int64_t)i, events[i]);
@@ -91,8 +91,7 @@ brain_runs_stop(struct brain_runs *runs, void (*done)(void *arg), void *arg)
     runs->stopped_arg = arg;
     ag_timer_stop(runs->brain->loop, &runs->renew);
     ag_timer_stop(runs->brain->loop, &runs->reap);
-    HASH_ITER(hh, runs->all, run, next)
-    {
+    HASH_ITER (hh, runs->all, run, next) {
         brain_lease_release(run);
         brain_run_lose(run, "the service is stopping");
     }
@@ -107,7 +106,7 @@ brain_runs_free(struct brain_runs *runs)
 
     if (runs == NULL)
         return;
-    HASH_ITER(hh, runs->all, run, next)
+    HASH_ITER (hh, runs->all, run, next)
         brain_run_free(run);
     free(runs);
 }

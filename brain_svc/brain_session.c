@@ -14,6 +14,7 @@
 
 #define REFERENCES_MAX 16
 
+/* clang-format off */
 #define SESSION_COLS                                                           \
     " s.id, json_build_object('id', s.agent_id, 'type', 'agent', 'version', "  \
     "s.agent_version, 'name', v.name, 'description', v.description, "          \
@@ -22,12 +23,13 @@
     "v.harness), s.environment_id, s.title, s.metadata, s.status, "            \
     "array_to_json(s.vault_ids), json_build_object('input_tokens', "           \
     "s.input_tokens, 'output_tokens', s.output_tokens), "                      \
-    "json_build_object('active_seconds', (s.active_us / 1000000.0)::float8, "            \
-    "'duration_seconds', extract(epoch FROM now() - s.created_at)::float8), "          \
+    "json_build_object('active_seconds', (s.active_us / 1000000.0)::float8, "  \
+    "'duration_seconds', extract(epoch FROM now() - s.created_at)::float8), "  \
     BRAIN_TIME("s.created_at") ", " BRAIN_TIME("s.updated_at") ", "            \
     BRAIN_TIME("s.archived_at") ", array_to_json(s.environment_ids) "
-#define SESSION_JOIN                                                           \
-    " JOIN brain.agent_version v ON v.agent_id = s.agent_id "                  \
+/* clang-format on */
+#define SESSION_JOIN                                          \
+    " JOIN brain.agent_version v ON v.agent_id = s.agent_id " \
     "AND v.version = s.agent_version "
 
 typedef Agent__Brain__V1__Session session_msg;
@@ -65,12 +67,12 @@ fill_session(void *message, const struct ag_db_result *res, int row,
     m->created_at = brain_cell(res, row, 9, arena);
     m->updated_at = brain_cell(res, row, 10, arena);
     if (!ag_db_is_null(res, row, 11)) {
-        m->_archived_at_case
-            = AGENT__BRAIN__V1__SESSION___ARCHIVED_AT_ARCHIVED_AT;
+        m->_archived_at_case =
+            AGENT__BRAIN__V1__SESSION___ARCHIVED_AT_ARCHIVED_AT;
         m->archived_at = brain_cell(res, row, 11, arena);
     }
-    m->environment_ids
-        = brain_cell_list(res, row, 12, arena, &m->n_environment_ids);
+    m->environment_ids =
+        brain_cell_list(res, row, 12, arena, &m->n_environment_ids);
 }
 
 static void
@@ -124,18 +126,18 @@ ended(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 static void
 end_everything(struct brain_req *req, const char *id, bool is_deleted)
 {
-    Agent__Vault__V1__EndGrantRequest grant
-        = AGENT__VAULT__V1__END_GRANT_REQUEST__INIT;
-    Agent__Sandbox__V1__EndTurnRequest turn
-        = AGENT__SANDBOX__V1__END_TURN_REQUEST__INIT;
-    Agent__Sandbox__V1__DeleteWorkspaceRequest work
-        = AGENT__SANDBOX__V1__DELETE_WORKSPACE_REQUEST__INIT;
+    Agent__Vault__V1__EndGrantRequest grant =
+        AGENT__VAULT__V1__END_GRANT_REQUEST__INIT;
+    Agent__Sandbox__V1__EndTurnRequest turn =
+        AGENT__SANDBOX__V1__END_TURN_REQUEST__INIT;
+    Agent__Sandbox__V1__DeleteWorkspaceRequest work =
+        AGENT__SANDBOX__V1__DELETE_WORKSPACE_REQUEST__INIT;
     struct ag_rpc_metadata md = {AG_ASSERTION_METADATA, req->assertion};
     struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, &md, 1};
 
     brain_run_drop(req->brain, ag_str(id));
-    grant.session_id = turn.session_id = work.session_id
-        = (char *)(uintptr_t)id;
+    grant.session_id = turn.session_id = work.session_id =
+        (char *)(uintptr_t)id;
     ag_rpc_unary(req->brain->vault,
                  &agent__vault__v1__grant_service__end_grant__rpc, &grant.base,
                  &opts, ended, (void *)(uintptr_t) "end_grant");
@@ -180,13 +182,12 @@ insert_session(struct brain_req *req)
         "SELECT" SESSION_COLS "FROM s" SESSION_JOIN,
         (struct ag_db_param[]){
             ag_db_str(req->who.tenant), ag_db_str(ag_str(state->id)),
-            ag_db_str(ag_str(state->agent_id)),
-            ag_db_int(state->agent_version),
+            ag_db_str(ag_str(state->agent_id)), ag_db_int(state->agent_version),
             ag_db_str(ag_str(m->environment_id)),
-            ag_db_str(brain_json_list(m->environment_ids,
-                                      m->n_environment_ids, req->arena)),
-            ag_db_str(brain_json_list(m->vault_ids, m->n_vault_ids,
+            ag_db_str(brain_json_list(m->environment_ids, m->n_environment_ids,
                                       req->arena)),
+            ag_db_str(
+                brain_json_list(m->vault_ids, m->n_vault_ids, req->arena)),
             m->_title_case != 0 ? ag_db_str(ag_str(m->title)) : ag_db_null(),
             ag_db_str(state->metadata)},
         9, created, req);
@@ -211,8 +212,8 @@ references_checked(void *arg, const struct ag_db_result *res,
 {
     struct brain_req *req = arg;
     struct session_state *state = req->state;
-    Agent__Vault__V1__PutGrantRequest grant
-        = AGENT__VAULT__V1__PUT_GRANT_REQUEST__INIT;
+    Agent__Vault__V1__PutGrantRequest grant =
+        AGENT__VAULT__V1__PUT_GRANT_REQUEST__INIT;
     struct ag_rpc_metadata md = {AG_ASSERTION_METADATA, req->assertion};
     struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, &md, 1};
     struct ag_err missing = AG_ERR_INIT;
@@ -297,10 +298,12 @@ check_create(struct brain_req *req,
         || brain_check_id("environment_id", m->environment_id, "env", err) < 0
         || check_ids("vault_ids", m->vault_ids, m->n_vault_ids, "vlt", err) < 0
         || check_ids("environment_ids", m->environment_ids,
-                     m->n_environment_ids, "env", err) < 0
+                     m->n_environment_ids, "env", err)
+               < 0
         || brain_check_text("title", m->title, 512, err) < 0
-        || brain_check_metadata(m->metadata_json, req->arena,
-                                &state->metadata, &metadata, err) < 0)
+        || brain_check_metadata(m->metadata_json, req->arena, &state->metadata,
+                                &metadata, err)
+               < 0)
         return -1;
     return 0;
 }
@@ -323,19 +326,18 @@ create_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
         ag_rpc_fail(call, &err);
         return;
     }
-    brain_query(
-        req,
-        "SELECT (SELECT v.version FROM brain.agent a "
-        "JOIN brain.agent_version v ON v.agent_id = a.id "
-        "WHERE a.id = $1 AND a.archived_at IS NULL AND v.version = "
-        "CASE WHEN $2::int = 0 THEN a.version ELSE $2::int END), "
-        "(SELECT count(*) = 1 FROM brain.environment WHERE id = $3 "
-        "AND archived_at IS NULL)",
-        (struct ag_db_param[]){
-            ag_db_str(ag_str(state->agent_id)),
-            ag_db_int(state->agent_version),
-            ag_db_str(ag_str(state->create->environment_id))},
-        3, references_checked, req);
+    brain_query(req,
+                "SELECT (SELECT v.version FROM brain.agent a "
+                "JOIN brain.agent_version v ON v.agent_id = a.id "
+                "WHERE a.id = $1 AND a.archived_at IS NULL AND v.version = "
+                "CASE WHEN $2::int = 0 THEN a.version ELSE $2::int END), "
+                "(SELECT count(*) = 1 FROM brain.environment WHERE id = $3 "
+                "AND archived_at IS NULL)",
+                (struct ag_db_param[]){
+                    ag_db_str(ag_str(state->agent_id)),
+                    ag_db_int(state->agent_version),
+                    ag_db_str(ag_str(state->create->environment_id))},
+                3, references_checked, req);
 }
 
 /* ---- read, update ------------------------------------------------------ */
@@ -344,8 +346,8 @@ static void
 get_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
             void *arg)
 {
-    const Agent__Brain__V1__GetSessionRequest *m
-        = (const Agent__Brain__V1__GetSessionRequest *)request;
+    const Agent__Brain__V1__GetSessionRequest *m =
+        (const Agent__Brain__V1__GetSessionRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
 
     if (req == NULL)
@@ -362,8 +364,8 @@ static void
 update_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
                void *arg)
 {
-    const Agent__Brain__V1__UpdateSessionRequest *m
-        = (const Agent__Brain__V1__UpdateSessionRequest *)request;
+    const Agent__Brain__V1__UpdateSessionRequest *m =
+        (const Agent__Brain__V1__UpdateSessionRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
     struct session_state *state;
@@ -373,24 +375,25 @@ update_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
         return;
     state = state_new(req, m->session_id);
     if (brain_check_text("title", m->title, 512, &err) < 0
-        || brain_check_metadata(m->metadata_json, req->arena,
-                                &state->metadata, &metadata, &err) < 0) {
+        || brain_check_metadata(m->metadata_json, req->arena, &state->metadata,
+                                &metadata, &err)
+               < 0) {
         ag_rpc_fail(call, &err);
         return;
     }
-    brain_query(req,
-                "WITH s AS (UPDATE brain.session SET "
-                "title = coalesce($2, title), "
-                "metadata = coalesce($3::json, metadata), updated_at = now() "
-                "WHERE id = $1 RETURNING *) "
-                "SELECT" SESSION_COLS "FROM s" SESSION_JOIN,
-                (struct ag_db_param[]){
-                    ag_db_str(ag_str(m->session_id)),
-                    m->_title_case != 0 ? ag_db_str(ag_str(m->title))
-                                        : ag_db_null(),
-                    m->metadata_json.len > 0 ? ag_db_str(state->metadata)
-                                             : ag_db_null()},
-                3, reply_session, req);
+    brain_query(
+        req,
+        "WITH s AS (UPDATE brain.session SET "
+        "title = coalesce($2, title), "
+        "metadata = coalesce($3::json, metadata), updated_at = now() "
+        "WHERE id = $1 RETURNING *) "
+        "SELECT" SESSION_COLS "FROM s" SESSION_JOIN,
+        (struct ag_db_param[]){
+            ag_db_str(ag_str(m->session_id)),
+            m->_title_case != 0 ? ag_db_str(ag_str(m->title)) : ag_db_null(),
+            m->metadata_json.len > 0 ? ag_db_str(state->metadata)
+                                     : ag_db_null()},
+        3, reply_session, req);
 }
 
 static void
@@ -399,36 +402,36 @@ listed_sessions(void *arg, const struct ag_db_result *res,
 {
     struct brain_req *req = arg;
     struct session_state *state = req->state;
-    Agent__Brain__V1__ListSessionsResponse reply
-        = AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE__INIT;
+    Agent__Brain__V1__ListSessionsResponse reply =
+        AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE__INIT;
     char *next;
 
     if (err != NULL) {
         ag_rpc_fail(req->call, err);
         return;
     }
-    reply.data = brain_rows(res, state->limit, sizeof(session_msg), fill_session,
-                            req->arena, &reply.n_data, &next);
+    reply.data = brain_rows(res, state->limit, sizeof(session_msg),
+                            fill_session, req->arena, &reply.n_data, &next);
     if (next != NULL) {
-        reply._next_page_case
-            = AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
+        reply._next_page_case =
+            AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
         reply.next_page = next;
     }
     ag_rpc_reply(req->call, &reply.base);
 }
 
-#define LIST_SQL(compare, order)                                               \
-    "SELECT" SESSION_COLS "FROM brain.session s" SESSION_JOIN                  \
-    "WHERE ($1 = '' OR s.id " compare " $1) "                                  \
-    "AND ($2::bool OR s.archived_at IS NULL) "                                 \
+#define LIST_SQL(compare, order)                              \
+    "SELECT" SESSION_COLS "FROM brain.session s" SESSION_JOIN \
+    "WHERE ($1 = '' OR s.id " compare " $1) "                 \
+    "AND ($2::bool OR s.archived_at IS NULL) "                \
     "AND ($3 = '' OR s.agent_id = $3) ORDER BY s.id " order " LIMIT $4::int"
 
 static void
 list_sessions(struct ag_rpc_call *call, const ProtobufCMessage *request,
               void *arg)
 {
-    const Agent__Brain__V1__ListSessionsRequest *m
-        = (const Agent__Brain__V1__ListSessionsRequest *)request;
+    const Agent__Brain__V1__ListSessionsRequest *m =
+        (const Agent__Brain__V1__ListSessionsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
     bool is_asc = strcmp(m->order, "asc") == 0;
     struct session_state *state;
@@ -472,8 +475,8 @@ static void
 archive_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
                 void *arg)
 {
-    const Agent__Brain__V1__ArchiveSessionRequest *m
-        = (const Agent__Brain__V1__ArchiveSessionRequest *)request;
+    const Agent__Brain__V1__ArchiveSessionRequest *m =
+        (const Agent__Brain__V1__ArchiveSessionRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
 
     if (req == NULL)
@@ -516,8 +519,8 @@ static void
 delete_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
                void *arg)
 {
-    const Agent__Brain__V1__DeleteSessionRequest *m
-        = (const Agent__Brain__V1__DeleteSessionRequest *)request;
+    const Agent__Brain__V1__DeleteSessionRequest *m =
+        (const Agent__Brain__V1__DeleteSessionRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
 
     if (req == NULL)

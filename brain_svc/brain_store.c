@@ -32,18 +32,18 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
                    ag_db_done *done, void *arg)
 {
     static const char *const sql[] = {
-        [BRAIN_WRITE_POST]
-        = "SELECT brain.event_post($1, $2, $5::text[], $6::text[], "
-          "$7::text[]), $3::text, $4::text",
-        [BRAIN_WRITE_APPEND]
-        = "SELECT brain.event_append($1, $2, $3::bigint, $5::text[], "
-          "$6::text[], $7::text[]), $4::text",
-        [BRAIN_WRITE_BEGIN]
-        = "SELECT brain.turn_begin($1, $2, $3::bigint, $5::text[], "
-          "$6::text[], $7::text[]), $4::text",
-        [BRAIN_WRITE_END]
-        = "SELECT brain.turn_end($1, $2, $3::bigint, $4::bigint, "
-          "$5::text[], $6::text[], $7::text[])",
+        [BRAIN_WRITE_POST] =
+            "SELECT brain.event_post($1, $2, $5::text[], $6::text[], "
+            "$7::text[]), $3::text, $4::text",
+        [BRAIN_WRITE_APPEND] =
+            "SELECT brain.event_append($1, $2, $3::bigint, $5::text[], "
+            "$6::text[], $7::text[]), $4::text",
+        [BRAIN_WRITE_BEGIN] =
+            "SELECT brain.turn_begin($1, $2, $3::bigint, $5::text[], "
+            "$6::text[], $7::text[]), $4::text",
+        [BRAIN_WRITE_END] =
+            "SELECT brain.turn_end($1, $2, $3::bigint, $4::bigint, "
+            "$5::text[], $6::text[], $7::text[])",
     };
     AG_AUTO(ag_buf_release) struct ag_buf ids = AG_BUF_INIT(SIZE_MAX / 4);
     AG_AUTO(ag_buf_release) struct ag_buf types = AG_BUF_INIT(SIZE_MAX / 4);
@@ -57,8 +57,7 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
         AG_AUTO(ag_buf_release) struct ag_buf one = AG_BUF_INIT(SIZE_MAX / 4);
 
         ag_assert(ag_json_dump(append->events[i], &one, &err) == 0);
-        add_array_item(&ids, ag_str(brain_event_id(append->events[i])),
-                       i == 0);
+        add_array_item(&ids, ag_str(brain_event_id(append->events[i])), i == 0);
         add_array_item(&types, ag_str(brain_event_type(append->events[i])),
                        i == 0);
         add_array_item(&bodies, ag_buf_str(&one), i == 0);
@@ -70,8 +69,7 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
                 (struct ag_db_param[]){
                     ag_db_str(append->tenant), ag_db_str(append->session),
                     ag_db_int(append->fence), ag_db_int(append->seen),
-                    ag_db_str(ag_buf_str(&ids)),
-                    ag_db_str(ag_buf_str(&types)),
+                    ag_db_str(ag_buf_str(&ids)), ag_db_str(ag_buf_str(&types)),
                     ag_db_str(ag_buf_str(&bodies))},
                 7, done, arg);
 }

@@ -84,9 +84,9 @@ tool_finish_json(struct brain_tool *t, const json_t *result, bool is_error)
 static void
 retry_now(struct ag_timer *timer)
 {
-    struct brain_tool *t
-        = (struct brain_tool *)((char *)timer
-                                - offsetof(struct brain_tool, retry));
+    struct brain_tool *t =
+        (struct brain_tool *)((char *)timer
+                              - offsetof(struct brain_tool, retry));
 
     tool_send(t);
 }
@@ -131,8 +131,8 @@ string_list(char **items, size_t n)
 static void
 provisioned(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 {
-    const Agent__Sandbox__V1__ProvisionResponse *m
-        = (const Agent__Sandbox__V1__ProvisionResponse *)reply;
+    const Agent__Sandbox__V1__ProvisionResponse *m =
+        (const Agent__Sandbox__V1__ProvisionResponse *)reply;
     AG_AUTO(ag_json_decref) json_t *result = NULL;
     struct brain_tool *t = arg;
     const Agent__Sandbox__V1__Limits *l;
@@ -152,12 +152,12 @@ provisioned(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
         return;
     }
     l = m->limits;
-    result = json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:s}", "sandbox_id", m->sandbox_id, "image",
-        m->image, "workdir", m->workdir, "env_names",
-        string_list(m->env_names, m->n_env_names), "allowed_hosts",
-        string_list(m->allowed_hosts, m->n_allowed_hosts), "expires_at",
-        m->expires_at);
+    result =
+        json_pack("{s:s, s:s, s:s, s:o, s:o, s:s}", "sandbox_id", m->sandbox_id,
+                  "image", m->image, "workdir", m->workdir, "env_names",
+                  string_list(m->env_names, m->n_env_names), "allowed_hosts",
+                  string_list(m->allowed_hosts, m->n_allowed_hosts),
+                  "expires_at", m->expires_at);
     if (l != NULL)
         json_object_set_new(
             result, "limits",
@@ -172,8 +172,8 @@ provisioned(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 static void
 send_provision(struct brain_tool *t)
 {
-    Agent__Sandbox__V1__ProvisionRequest m
-        = AGENT__SANDBOX__V1__PROVISION_REQUEST__INIT;
+    Agent__Sandbox__V1__ProvisionRequest m =
+        AGENT__SANDBOX__V1__PROVISION_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS * 3, NULL, 0};
     char id[AG_ID_TEXT + 16];
 
@@ -182,16 +182,15 @@ send_provision(struct brain_tool *t)
     if (t->is_execute) {
         (void)snprintf(id, sizeof(id), "%s.%d", t->id, t->retries);
         m.call_id = id;
-        m.task_description
-            = (char *)(uintptr_t) "replaces a sandbox that was lost";
+        m.task_description =
+            (char *)(uintptr_t) "replaces a sandbox that was lost";
     } else {
         m.task_description = t->task;
         m.environment_id = t->environment_id;
     }
-    t->call = ag_rpc_unary(
-        t->brain->sandbox,
-        &agent__sandbox__v1__sandbox_service__provision__rpc, &m.base, &opts,
-        provisioned, t);
+    t->call = ag_rpc_unary(t->brain->sandbox,
+                           &agent__sandbox__v1__sandbox_service__provision__rpc,
+                           &m.base, &opts, provisioned, t);
 }
 
 /* ---- execute ----------------------------------------------------------- */
@@ -205,9 +204,9 @@ set_bytes(json_t *obj, const char *key, ProtobufCBinaryData b)
 static const char *
 outcome_name(int outcome)
 {
-    static const char *const names[] = {"unspecified", "exited", "timed_out",
-                                        "limit_reached", "unknown",
-                                        "cancelled"};
+    static const char *const names[] = {"unspecified", "exited",
+                                        "timed_out",   "limit_reached",
+                                        "unknown",     "cancelled"};
 
     return (size_t)outcome < sizeof(names) / sizeof(names[0]) ? names[outcome]
                                                               : "unspecified";
@@ -252,16 +251,16 @@ result_json(const struct brain_tool *t,
 static void
 execute_item(void *arg, const ProtobufCMessage *item)
 {
-    const Agent__Sandbox__V1__ExecuteResponse *m
-        = (const Agent__Sandbox__V1__ExecuteResponse *)item;
+    const Agent__Sandbox__V1__ExecuteResponse *m =
+        (const Agent__Sandbox__V1__ExecuteResponse *)item;
     struct brain_tool *t = arg;
 
     if (m->item_case != AGENT__SANDBOX__V1__EXECUTE_RESPONSE__ITEM_RESULT
         || t->result != NULL)
         return;
     t->result = result_json(t, m->result);
-    t->is_error = m->result->outcome != OUTCOME(EXITED)
-                  || m->result->exit_code != 0;
+    t->is_error =
+        m->result->outcome != OUTCOME(EXITED) || m->result->exit_code != 0;
 }
 
 /* A provision is among the calls of this turn, so the sandbox was lost. */
@@ -304,8 +303,8 @@ executed(void *arg, const struct ag_err *err)
 static void
 send_execute(struct brain_tool *t)
 {
-    Agent__Sandbox__V1__ExecuteRequest m
-        = AGENT__SANDBOX__V1__EXECUTE_REQUEST__INIT;
+    Agent__Sandbox__V1__ExecuteRequest m =
+        AGENT__SANDBOX__V1__EXECUTE_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {
         (int64_t)t->timeout_seconds * 1000 + EXECUTE_SLACK_MS, NULL, 0};
 
@@ -356,8 +355,7 @@ check_keys(const json_t *input, const char *const *known, struct ag_err *err)
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)input, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)input, key, value) {
         size_t i = 0;
 
         while (known[i] != NULL && strcmp(known[i], key) != 0)
@@ -372,8 +370,8 @@ check_keys(const json_t *input, const char *const *known, struct ag_err *err)
 static int
 read_execute(struct brain_tool *t, const json_t *input, struct ag_err *err)
 {
-    static const char *const known[]
-        = {"command", "sandbox_id", "timeout_seconds", "stdin", NULL};
+    static const char *const known[] = {"command", "sandbox_id",
+                                        "timeout_seconds", "stdin", NULL};
     int64_t timeout = t->brain->conf.execute_timeout_seconds;
 
     if (check_keys(input, known, err) < 0
@@ -392,8 +390,8 @@ read_execute(struct brain_tool *t, const json_t *input, struct ag_err *err)
 static int
 read_provision(struct brain_tool *t, const json_t *input, struct ag_err *err)
 {
-    static const char *const known[]
-        = {"task_description", "environment", NULL};
+    static const char *const known[] = {"task_description", "environment",
+                                        NULL};
 
     if (check_keys(input, known, err) < 0
         || get_text(input, "task_description", false, &t->task, err) < 0
@@ -412,8 +410,8 @@ read_call(struct brain_tool *t, const struct brain_event *event,
 {
     ag_str_t name = ag_json_str(json_object_get(event->body, "name"));
     const json_t *input = json_object_get(event->body, "input");
-    ag_str_t broken = ag_json_str(
-        json_object_get(event->body, "brainbox.input_error"));
+    ag_str_t broken =
+        ag_json_str(json_object_get(event->body, "brainbox.input_error"));
 
     if (broken.n > 0)
         return ag_err_set(err, AG_ERR_INVALID, "%.*s", AG_FMT(broken));
@@ -496,7 +494,7 @@ turn_ended(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 {
     struct brain_tool *t = arg;
     struct brain_run *run = t->run;
-    void (*done)(struct brain_run *run) = t->turn_ended;
+    void (*done)(struct brain_run * run) = t->turn_ended;
 
     (void)reply;
     /* The sandbox then dies at its time limit, or with sandbox_svc. */
@@ -508,11 +506,10 @@ turn_ended(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 }
 
 void
-brain_tool_end_turn(struct brain_run *run,
-                    void (*done)(struct brain_run *run))
+brain_tool_end_turn(struct brain_run *run, void (*done)(struct brain_run *run))
 {
-    Agent__Sandbox__V1__EndTurnRequest m
-        = AGENT__SANDBOX__V1__END_TURN_REQUEST__INIT;
+    Agent__Sandbox__V1__EndTurnRequest m =
+        AGENT__SANDBOX__V1__END_TURN_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, NULL, 0};
     struct brain_tool *t = tool_new(run, "");
 

@@ -80,8 +80,7 @@ start(struct brain *brain, struct ag_err *err)
     brain_environment_register(brain);
     brain_session_register(brain);
     brain_event_register(brain);
-    if (ag_rpc_server_listen_unix(brain->server, conf->listen_ingress, err)
-            < 0
+    if (ag_rpc_server_listen_unix(brain->server, conf->listen_ingress, err) < 0
         || ag_rpc_server_start(brain->server, err) < 0)
         return -1;
     return 0;
@@ -106,8 +105,7 @@ stop(struct brain *brain)
 static int
 serve(struct brain *brain, struct ag_err *err)
 {
-    if (ag_daemon_confine(brain->conf.user, err) < 0
-        || start(brain, err) < 0)
+    if (ag_daemon_confine(brain->conf.user, err) < 0 || start(brain, err) < 0)
         return -1;
     ag_log(AG_INFO, "service.started",
            AG_S("listen", brain->conf.listen_ingress),
@@ -115,8 +113,7 @@ serve(struct brain *brain, struct ag_err *err)
     ag_daemon_ready((int)brain->conf.notify_fd);
     ag_loop_run(brain->loop);
     stop(brain);
-    ag_log(AG_INFO, "service.stopped",
-           AG_S("instance", brain->conf.instance));
+    ag_log(AG_INFO, "service.stopped", AG_S("instance", brain->conf.instance));
     return 0;
 }
 
@@ -126,8 +123,8 @@ configure(struct brain *brain, int argc, char **argv, struct ag_err *err)
     enum ag_log_level level;
     int n_words;
 
-    if (ag_conf_load(&brain_conf_table, argc, argv, &brain->conf, &n_words,
-                     err) < 0
+    if (ag_conf_load(&brain_conf_table, argc, argv, &brain->conf, &n_words, err)
+            < 0
         || brain_conf_check(&brain->conf, err) < 0)
         return -1;
     if (n_words > 0)

@@ -32,19 +32,19 @@ pb_freep(Agent__Vault__V1__Assertion **msg)
 }
 
 static bool
-signature_holds(const struct ag_assertion_key *key, ag_str_t body,
-                ag_str_t sig)
+signature_holds(const struct ag_assertion_key *key, ag_str_t body, ag_str_t sig)
 {
     AG_AUTO(ag_buf_release) struct ag_buf msg = AG_BUF_INIT(TEXT_MAX * 2);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     ag_assert(ctx != NULL);
-    ag_buf_add(&msg, ag_str_n(AG_ASSERTION_CONTEXT,
-                              sizeof(AG_ASSERTION_CONTEXT)));
+    ag_buf_add(&msg,
+               ag_str_n(AG_ASSERTION_CONTEXT, sizeof(AG_ASSERTION_CONTEXT)));
     ag_buf_add(&msg, body);
     bool ok = sig.n == 64
               && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key->pkey) == 1
               && EVP_DigestVerify(ctx, (const unsigned char *)sig.p, sig.n,
-                                  (const unsigned char *)msg.p, msg.n) == 1;
+                                  (const unsigned char *)msg.p, msg.n)
+                     == 1;
     EVP_MD_CTX_free(ctx);
     return ok;
 }
@@ -138,8 +138,7 @@ ag_assertion_key_load(const char *path, struct ag_err *err)
     while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r'))
         n--;
     if (n != 64 || ag_buf_append_hex(&raw, ag_str_n(text, n), err) < 0) {
-        ag_err_set(err, AG_ERR_INVALID, "%s: not a key of 64 hex digits",
-                   path);
+        ag_err_set(err, AG_ERR_INVALID, "%s: not a key of 64 hex digits", path);
         return NULL;
     }
     return ag_assertion_key_new((const unsigned char *)raw.p);
@@ -156,9 +155,8 @@ ag_assertion_key_free(struct ag_assertion_key *key)
 
 int
 ag_assertion_check(struct ag_assertion_key *key, ag_str_t text,
-                   ag_str_t request, bool must_be_bound,
-                   struct ag_arena *arena, struct ag_principal *out,
-                   struct ag_err *err)
+                   ag_str_t request, bool must_be_bound, struct ag_arena *arena,
+                   struct ag_principal *out, struct ag_err *err)
 {
     AG_AUTO(ag_buf_release) struct ag_buf body = AG_BUF_INIT(TEXT_MAX);
     AG_AUTO(pb_freep) Agent__Vault__V1__Assertion *msg = NULL;

@@ -16,7 +16,7 @@ struct ag_assertion_key; /* the public key, and a cache of checked texts */
 struct ag_principal {
     ag_str_t tenant, subject;
     bool can_read, can_write, can_admin;
-    bool is_bound;                    /* request_sha256 is meaningful */
+    bool is_bound; /* request_sha256 is meaningful */
     unsigned char request_sha256[32];
     int64_t expires_us;
 };
@@ -24,8 +24,8 @@ struct ag_principal {
 /* Ed25519 public key, 32 bytes. */
 struct ag_assertion_key *ag_assertion_key_new(const unsigned char pub[32]);
 /* From a file that holds 64 hex digits. */
-struct ag_assertion_key *ag_assertion_key_load(const char *path,
-                                               struct ag_err *err);
+struct ag_assertion_key *
+ag_assertion_key_load(const char *path, struct ag_err *err);
 void ag_assertion_key_free(struct ag_assertion_key *key);
 
 /*
@@ -35,9 +35,9 @@ void ag_assertion_key_free(struct ag_assertion_key *key);
  * Returns 0, or -1 with AG_ERR_UNAUTHENTICATED (missing, malformed, bad
  * signature, expired) or AG_ERR_DENIED (bound to another request).
  */
-int ag_assertion_check(struct ag_assertion_key *key, ag_str_t text,
-                       ag_str_t request, bool must_be_bound,
-                       struct ag_arena *arena, struct ag_principal *out,
-                       struct ag_err *err);
+int
+ag_assertion_check(struct ag_assertion_key *key, ag_str_t text,
+                   ag_str_t request, bool must_be_bound, struct ag_arena *arena,
+                   struct ag_principal *out, struct ag_err *err);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * A byte buffer that owns its memory and cannot grow beyond `max`.
  *
- * Invariants: n <= cap <= max + 1; when p is not NULL, p[n] is NUL (so ag_buf_cstr works),
- * and the NUL does not count. After a failed append the content is unchanged.
+ * Invariants: n <= cap <= max + 1; when p is not NULL, p[n] is NUL (so
+ * ag_buf_cstr works), and the NUL does not count. After a failed append the
+ * content is unchanged.
  */
 #ifndef LIB_BUF_H
 #define LIB_BUF_H
@@ -15,7 +16,10 @@ struct ag_buf {
     size_t n, cap, max;
 };
 
-#define AG_BUF_INIT(limit) {NULL, 0, 0, (limit)}
+#define AG_BUF_INIT(limit)  \
+    {                       \
+        NULL, 0, 0, (limit) \
+    }
 
 void ag_buf_init(struct ag_buf *b, size_t max);
 void ag_buf_release(struct ag_buf *b);

@@ -34,9 +34,8 @@ put_int(void *out, const struct ag_conf_option *o, ag_str_t v,
     int64_t n;
 
     if (ag_str_i64(v, &n) < 0)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "%s: \"%.*s\" is not an integer", o->name,
-                          AG_FMT(v));
+        return ag_err_set(err, AG_ERR_INVALID, "%s: \"%.*s\" is not an integer",
+                          o->name, AG_FMT(v));
     if (n < o->min || n > o->max)
         return ag_err_set(err, AG_ERR_INVALID,
                           "%s: %lld is not between %lld and %lld", o->name,
@@ -263,8 +262,8 @@ check_required(const struct ag_conf *conf, void *out, struct ag_err *err)
 
         if (o->def == NULL && o->type == AG_CONF_STR
             && (*(char **)(void *)slot_of(out, o))[0] == '\0')
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "--%s is required: %s", o->name, o->help);
+            return ag_err_set(err, AG_ERR_INVALID, "--%s is required: %s",
+                              o->name, o->help);
     }
     return 0;
 }

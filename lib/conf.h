@@ -17,18 +17,18 @@ enum ag_conf_type { AG_CONF_STR, AG_CONF_INT, AG_CONF_BOOL };
 struct ag_conf_option {
     const char *name;
     enum ag_conf_type type;
-    const char *unit;     /* "ms", "bytes", "path", …; "" when none */
-    const char *def;      /* default in text; NULL makes it required */
-    int64_t min, max;     /* for AG_CONF_INT; for AG_CONF_STR the length */
-    const char *env;      /* environment variable, or NULL */
-    size_t offset;        /* of a `char *`, `int64_t` or `bool` in the struct */
+    const char *unit; /* "ms", "bytes", "path", …; "" when none */
+    const char *def;  /* default in text; NULL makes it required */
+    int64_t min, max; /* for AG_CONF_INT; for AG_CONF_STR the length */
+    const char *env;  /* environment variable, or NULL */
+    size_t offset;    /* of a `char *`, `int64_t` or `bool` in the struct */
     const char *help;
 };
 
 struct ag_conf {
-    const char *program;  /* "brain_svc" */
-    const char *summary;  /* one line */
-    const char *usage;    /* after the program's name: "[options] [command]" */
+    const char *program; /* "brain_svc" */
+    const char *summary; /* one line */
+    const char *usage;   /* after the program's name: "[options] [command]" */
     const struct ag_conf_option *options;
     size_t n_options;
 };

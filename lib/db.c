@@ -22,8 +22,8 @@
 #define TICK_MS 250
 #define RETRY_MS 500
 
-static const char tenant_sql[]
-    = "SELECT set_config('brainbox.tenant', $1, true)";
+static const char tenant_sql[] =
+    "SELECT set_config('brainbox.tenant', $1, true)";
 
 struct query {
     struct query *next;
@@ -36,8 +36,8 @@ struct query {
     ag_db_done *done;
     void *arg;
     int64_t since_ms;
-    int n_skip;       /* results that come before the statement's own */
-    int preparing;    /* statement that this query prepares, or -1 */
+    int n_skip;    /* results that come before the statement's own */
+    int preparing; /* statement that this query prepares, or -1 */
     struct ag_err err;
     PGresult *res;
 };
@@ -135,8 +135,8 @@ query_fail(struct ag_db *db, struct query *x, enum ag_err_kind kind,
 static void
 run_failed(struct ag_timer *timer)
 {
-    struct ag_db *db
-        = (struct ag_db *)((char *)timer - offsetof(struct ag_db, fail_soon));
+    struct ag_db *db =
+        (struct ag_db *)((char *)timer - offsetof(struct ag_db, fail_soon));
     struct queue now = db->failed;
     struct query *x;
 
@@ -390,9 +390,8 @@ send_tenant(struct conn *c, struct query *x)
         return -1;
     x->n_skip += is_new ? 2 : 1;
     (void)snprintf(name, sizeof(name), "s%d", i);
-    return PQsendQueryPrepared(c->pg, name, 1, &value, NULL, NULL, 0) == 1
-               ? 0
-               : -1;
+    return PQsendQueryPrepared(c->pg, name, 1, &value, NULL, NULL, 0) == 1 ? 0
+                                                                           : -1;
 }
 
 static int
@@ -472,8 +471,8 @@ pump(struct ag_db *db)
 static void
 tick(struct ag_timer *timer)
 {
-    struct ag_db *db
-        = (struct ag_db *)((char *)timer - offsetof(struct ag_db, tick));
+    struct ag_db *db =
+        (struct ag_db *)((char *)timer - offsetof(struct ag_db, tick));
     int64_t oldest = ag_mono_ms() - db->timeout_ms;
 
     while (db->waiting.head != NULL && db->waiting.head->since_ms < oldest)

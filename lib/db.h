@@ -50,14 +50,14 @@ struct ag_db_param ag_db_bool(bool v);
  * waits longer than `timeout_ms` for a connection or its result fails with
  * AG_ERR_UNAVAILABLE. Returns at once; the connections come up by themselves.
  */
-struct ag_db *ag_db_new(struct ag_loop *loop, const char *conninfo,
-                        int n_conns, int64_t timeout_ms, struct ag_err *err);
+struct ag_db *ag_db_new(struct ag_loop *loop, const char *conninfo, int n_conns,
+                        int64_t timeout_ms, struct ag_err *err);
 /* Fails what is in flight. */
 void ag_db_free(struct ag_db *db);
 
 /* Exactly one of `res` and `err` is not NULL; both live for the callback. */
-typedef void ag_db_done(void *arg, const struct ag_db_result *res,
-                        const struct ag_err *err);
+typedef void
+ag_db_done(void *arg, const struct ag_db_result *res, const struct ag_err *err);
 
 /*
  * Run `sql` with $1… = params for `tenant` ("" sets none: row security then

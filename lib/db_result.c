@@ -10,16 +10,16 @@ static const struct {
     const char *prefix; /* of the SQLSTATE; the longest first */
     enum ag_err_kind kind;
 } states[] = {
-    {"BB001", AG_ERR_INVALID},      {"BB002", AG_ERR_DENIED},
-    {"BB003", AG_ERR_NOT_FOUND},    {"BB004", AG_ERR_EXISTS},
-    {"BB005", AG_ERR_CONFLICT},     {"BB006", AG_ERR_PRECONDITION},
-    {"BB007", AG_ERR_LIMIT},        {"BB008", AG_ERR_CORRUPT},
-    {"23505", AG_ERR_EXISTS},       {"23503", AG_ERR_NOT_FOUND},
-    {"P0002", AG_ERR_NOT_FOUND},    {"42501", AG_ERR_DENIED},
-    {"40001", AG_ERR_CONFLICT},     {"40P01", AG_ERR_CONFLICT},
-    {"57014", AG_ERR_TIMEOUT},      {"57P", AG_ERR_UNAVAILABLE},
-    {"53", AG_ERR_UNAVAILABLE},     {"08", AG_ERR_UNAVAILABLE},
-    {"58", AG_ERR_UNAVAILABLE},     {"22", AG_ERR_INVALID},
+    {"BB001", AG_ERR_INVALID},   {"BB002", AG_ERR_DENIED},
+    {"BB003", AG_ERR_NOT_FOUND}, {"BB004", AG_ERR_EXISTS},
+    {"BB005", AG_ERR_CONFLICT},  {"BB006", AG_ERR_PRECONDITION},
+    {"BB007", AG_ERR_LIMIT},     {"BB008", AG_ERR_CORRUPT},
+    {"23505", AG_ERR_EXISTS},    {"23503", AG_ERR_NOT_FOUND},
+    {"P0002", AG_ERR_NOT_FOUND}, {"42501", AG_ERR_DENIED},
+    {"40001", AG_ERR_CONFLICT},  {"40P01", AG_ERR_CONFLICT},
+    {"57014", AG_ERR_TIMEOUT},   {"57P", AG_ERR_UNAVAILABLE},
+    {"53", AG_ERR_UNAVAILABLE},  {"08", AG_ERR_UNAVAILABLE},
+    {"58", AG_ERR_UNAVAILABLE},  {"22", AG_ERR_INVALID},
     {"23", AG_ERR_INVALID},
 };
 
@@ -31,8 +31,8 @@ ag_db_set_error(struct ag_err *err, const PGresult *res)
     enum ag_err_kind kind = AG_ERR_INTERNAL;
     bool is_ours = false;
 
-    for (size_t i = 0;
-         state != NULL && i < sizeof(states) / sizeof(states[0]); i++) {
+    for (size_t i = 0; state != NULL && i < sizeof(states) / sizeof(states[0]);
+         i++) {
         if (strncmp(state, states[i].prefix, strlen(states[i].prefix)) == 0) {
             kind = states[i].kind;
             is_ours = states[i].prefix[0] == 'B';
@@ -108,8 +108,8 @@ ag_db_get_bytes(const struct ag_db_result *res, int row, int col,
 
     if (PQgetisnull(res->pg, row, col))
         return (ag_str_t){NULL, 0};
-    raw = PQunescapeBytea(
-        (const unsigned char *)PQgetvalue(res->pg, row, col), &n);
+    raw = PQunescapeBytea((const unsigned char *)PQgetvalue(res->pg, row, col),
+                          &n);
     ag_assert(raw != NULL);
     out = ag_arena_copy(arena, ag_str_n(raw, n));
     PQfreemem(raw);

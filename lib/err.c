@@ -53,8 +53,7 @@ ag_err_wrap(struct ag_err *err, const char *fmt, ...)
     n = vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
     va_end(ap);
     if (n >= 0 && (size_t)n < sizeof(err->msg))
-        (void)snprintf(err->msg + n, sizeof(err->msg) - (size_t)n, ": %s",
-                       old);
+        (void)snprintf(err->msg + n, sizeof(err->msg) - (size_t)n, ": %s", old);
     return -1;
 }
 

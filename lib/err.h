@@ -13,20 +13,20 @@
 
 enum ag_err_kind {
     AG_ERR_NONE,
-    AG_ERR_INVALID,       /* the caller's input; msg names the field */
+    AG_ERR_INVALID, /* the caller's input; msg names the field */
     AG_ERR_UNAUTHENTICATED,
-    AG_ERR_DENIED,        /* known, but not allowed */
+    AG_ERR_DENIED, /* known, but not allowed */
     AG_ERR_NOT_FOUND,
     AG_ERR_EXISTS,
-    AG_ERR_CONFLICT,      /* lost a race: read again, then try again */
-    AG_ERR_PRECONDITION,  /* right request, wrong state */
-    AG_ERR_LIMIT,         /* a named limit is reached */
+    AG_ERR_CONFLICT,     /* lost a race: read again, then try again */
+    AG_ERR_PRECONDITION, /* right request, wrong state */
+    AG_ERR_LIMIT,        /* a named limit is reached */
     AG_ERR_TIMEOUT,
     AG_ERR_CANCELLED,
-    AG_ERR_UNAVAILABLE,   /* try again later */
+    AG_ERR_UNAVAILABLE, /* try again later */
     AG_ERR_UNIMPLEMENTED,
-    AG_ERR_CORRUPT,       /* stored or received data does not check out */
-    AG_ERR_IO,            /* a system call failed; `sys` is its errno */
+    AG_ERR_CORRUPT, /* stored or received data does not check out */
+    AG_ERR_IO,      /* a system call failed; `sys` is its errno */
     AG_ERR_INTERNAL,
 };
 
@@ -36,7 +36,10 @@ struct ag_err {
     char msg[240];
 };
 
-#define AG_ERR_INIT {AG_ERR_NONE, 0, ""}
+#define AG_ERR_INIT        \
+    {                      \
+        AG_ERR_NONE, 0, "" \
+    }
 
 /* Set *err and return -1, so that `return ag_err_set(…)` works. */
 int ag_err_set(struct ag_err *err, enum ag_err_kind kind, const char *fmt, ...)

@@ -26,8 +26,8 @@ json_t *ag_json_parse(ag_str_t text, struct ag_err *err);
 /* Compact, keys in the order of the object. Appends to `out`. */
 int ag_json_dump(const json_t *j, struct ag_buf *out, struct ag_err *err);
 /* The same with keys sorted: equal values give equal bytes. */
-int ag_json_dump_sorted(const json_t *j, struct ag_buf *out,
-                        struct ag_err *err);
+int
+ag_json_dump_sorted(const json_t *j, struct ag_buf *out, struct ag_err *err);
 
 /*
  * Members of an object, by type. `get` forms return the default when the key

@@ -27,7 +27,7 @@ struct ag_log_field {
 #define AG_I(k, v) ((struct ag_log_field){(k), AG_LOG_INT, {0, 0}, (v)})
 #define AG_B(k, v) ((struct ag_log_field){(k), AG_LOG_BOOL, {0, 0}, (v)})
 /* The two fields of an error: its kind and its message. */
-#define AG_E(e)                                                                \
+#define AG_E(e) \
     AG_S("error", ag_err_kind_name((e)->kind)), AG_S("message", (e)->msg)
 
 /* Name in the field "svc", and the least level that is written. Call once. */
@@ -38,10 +38,10 @@ int ag_log_level_parse(ag_str_t text, enum ag_log_level *out);
 void ag_log_fields(enum ag_log_level level, const char *event,
                    const struct ag_log_field *fields, size_t n);
 
-#define ag_log(level, event, ...)                                              \
-    ag_log_fields((level), (event),                                            \
-                  (const struct ag_log_field[]){__VA_ARGS__},                  \
-                  sizeof((const struct ag_log_field[]){__VA_ARGS__})           \
+#define ag_log(level, event, ...)                                    \
+    ag_log_fields((level), (event),                                  \
+                  (const struct ag_log_field[]){__VA_ARGS__},        \
+                  sizeof((const struct ag_log_field[]){__VA_ARGS__}) \
                       / sizeof(struct ag_log_field))
 
 #endif

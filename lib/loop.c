@@ -129,8 +129,8 @@ ag_timer_start(struct ag_loop *loop, struct ag_timer *timer, int64_t delay_ms)
     ag_timer_stop(loop, timer);
     if (loop->n_timers == loop->cap_timers) {
         loop->cap_timers = loop->cap_timers == 0 ? 64 : loop->cap_timers * 2;
-        loop->heap = ag_xrealloc(loop->heap,
-                                 loop->cap_timers * sizeof(*loop->heap));
+        loop->heap =
+            ag_xrealloc(loop->heap, loop->cap_timers * sizeof(*loop->heap));
     }
     timer->due_us = ag_mono_us() + delay_ms * 1000;
     heap_up(loop, loop->n_timers++, timer);
@@ -298,8 +298,8 @@ ag_loop_stop(struct ag_loop *loop)
 static void
 on_signal(struct ag_io *io, uint32_t events)
 {
-    struct ag_loop *loop
-        = (struct ag_loop *)((char *)io - offsetof(struct ag_loop, term));
+    struct ag_loop *loop =
+        (struct ag_loop *)((char *)io - offsetof(struct ag_loop, term));
     struct signalfd_siginfo info;
 
     (void)events;

@@ -44,8 +44,8 @@ void ag_loop_stop(struct ag_loop *loop);
 void ag_loop_post(struct ag_loop *loop, struct ag_task *task);
 
 /* (Re)arm: `fn` is called once, `delay_ms` from now. */
-void ag_timer_start(struct ag_loop *loop, struct ag_timer *timer,
-                    int64_t delay_ms);
+void
+ag_timer_start(struct ag_loop *loop, struct ag_timer *timer, int64_t delay_ms);
 /* No-op when not armed. */
 void ag_timer_stop(struct ag_loop *loop, struct ag_timer *timer);
 

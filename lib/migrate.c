@@ -76,8 +76,8 @@ read_file(const char *path, struct ag_buf *out, struct ag_err *err)
 
 /* 1 when `name` was applied with this digest, 0 when not, -1 with err. */
 static int
-is_applied(PGconn *pg, const char *schema, const char *name,
-           const char *digest, struct ag_err *err)
+is_applied(PGconn *pg, const char *schema, const char *name, const char *digest,
+           struct ag_err *err)
 {
     char sql[160];
     AG_AUTO(pg_clearp) PGresult *res = NULL;
@@ -141,8 +141,7 @@ is_migration(const struct dirent *e)
 {
     ag_str_t name = ag_str(e->d_name);
 
-    return name.n > 9 && name.p[4] == '_'
-           && strspn(name.p, "0123456789") == 4
+    return name.n > 9 && name.p[4] == '_' && strspn(name.p, "0123456789") == 4
            && ag_str_ends(name, AG_STR(".sql"));
 }
 

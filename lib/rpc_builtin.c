@@ -39,10 +39,10 @@ static void
 health_check(struct ag_rpc_call *call, const ProtobufCMessage *request,
              void *arg)
 {
-    const Grpc__Health__V1__HealthCheckRequest *req
-        = (const Grpc__Health__V1__HealthCheckRequest *)request;
-    Grpc__Health__V1__HealthCheckResponse reply
-        = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+    const Grpc__Health__V1__HealthCheckRequest *req =
+        (const Grpc__Health__V1__HealthCheckRequest *)request;
+    Grpc__Health__V1__HealthCheckResponse reply =
+        GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
     const struct ag_rpc_server *srv = arg;
     struct ag_err err;
 
@@ -62,12 +62,12 @@ static void
 list_services(const struct ag_rpc_server *srv, struct ag_arena *arena,
               reflection_reply *reply)
 {
-    Grpc__Reflection__V1__ListServiceResponse *list
-        = ag_arena_alloc(arena, sizeof(*list));
+    Grpc__Reflection__V1__ListServiceResponse *list =
+        ag_arena_alloc(arena, sizeof(*list));
 
     grpc__reflection__v1__list_service_response__init(list);
-    list->service = ag_arena_alloc(arena,
-                                   srv->n_entries * sizeof(*list->service));
+    list->service =
+        ag_arena_alloc(arena, srv->n_entries * sizeof(*list->service));
     for (size_t i = 0; i < srv->n_entries; i++) {
         ag_str_t name = service_of(srv->entries[i].method->path);
         Grpc__Reflection__V1__ServiceResponse *one;
@@ -82,8 +82,8 @@ list_services(const struct ag_rpc_server *srv, struct ag_arena *arena,
         one->name = ag_arena_cstr(arena, name);
         list->service[list->n_service++] = one;
     }
-    reply->message_response_case
-        = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
+    reply->message_response_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
     reply->list_services_response = list;
 }
 
@@ -124,8 +124,8 @@ reply_error(struct ag_arena *arena, reflection_reply *reply, int code,
     grpc__reflection__v1__error_response__init(e);
     e->error_code = code;
     e->error_message = ag_arena_cstr(arena, ag_str(text));
-    reply->message_response_case
-        = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
+    reply->message_response_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
     reply->error_response = e;
 }
 
@@ -141,23 +141,23 @@ reply_file(struct ag_arena *arena, reflection_reply *reply,
     }
     r = ag_arena_alloc(arena, sizeof(*r));
     grpc__reflection__v1__file_descriptor_response__init(r);
-    r->file_descriptor_proto = ag_arena_alloc(arena,
-                                              sizeof(ProtobufCBinaryData));
+    r->file_descriptor_proto =
+        ag_arena_alloc(arena, sizeof(ProtobufCBinaryData));
     r->file_descriptor_proto[0].data = (uint8_t *)(uintptr_t)file->data;
     r->file_descriptor_proto[0].len = file->n;
     r->n_file_descriptor_proto = 1;
-    reply->message_response_case
-        = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
+    reply->message_response_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
     reply->file_descriptor_response = r;
 }
 
 static void
 reflect(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    Grpc__Reflection__V1__ServerReflectionRequest *req
-        = (Grpc__Reflection__V1__ServerReflectionRequest *)(uintptr_t)request;
-    reflection_reply reply
-        = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
+    Grpc__Reflection__V1__ServerReflectionRequest *req =
+        (Grpc__Reflection__V1__ServerReflectionRequest *)(uintptr_t)request;
+    reflection_reply reply =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
     struct ag_arena *arena = ag_rpc_call_arena(call);
 
     reply.valid_host = req->host;
@@ -170,8 +170,7 @@ reflect(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         reply_file(arena, &reply, find_file(req->file_by_filename, NULL));
         break;
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL:
-        reply_file(arena, &reply,
-                   find_file(NULL, req->file_containing_symbol));
+        reply_file(arena, &reply, find_file(NULL, req->file_containing_symbol));
         break;
     default:
         reply_error(arena, &reply, GRPC_STATUS_UNIMPLEMENTED,
@@ -186,11 +185,10 @@ reflect(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 static void
 send_status(struct ag_rpc_call *call, int status)
 {
-    Grpc__Health__V1__HealthCheckResponse reply
-        = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+    Grpc__Health__V1__HealthCheckResponse reply =
+        GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
 
-    reply.status
-        = (Grpc__Health__V1__HealthCheckResponse__ServingStatus)status;
+    reply.status = (Grpc__Health__V1__HealthCheckResponse__ServingStatus)status;
     (void)ag_rpc_send(call, &reply.base);
 }
 
@@ -216,14 +214,13 @@ static void
 health_watch(struct ag_rpc_call *call, const ProtobufCMessage *request,
              void *arg)
 {
-    const Grpc__Health__V1__HealthCheckRequest *req
-        = (const Grpc__Health__V1__HealthCheckRequest *)request;
+    const Grpc__Health__V1__HealthCheckRequest *req =
+        (const Grpc__Health__V1__HealthCheckRequest *)request;
     struct ag_rpc_server *srv = arg;
     struct ag_err err;
 
     if (srv->is_stopping || srv->n_watchers == AG_RPC_WATCHERS_MAX) {
-        ag_err_set(&err,
-                   srv->is_stopping ? AG_ERR_UNAVAILABLE : AG_ERR_LIMIT,
+        ag_err_set(&err, srv->is_stopping ? AG_ERR_UNAVAILABLE : AG_ERR_LIMIT,
                    srv->is_stopping ? "the service is stopping"
                                     : "too many watchers");
         ag_rpc_fail(call, &err);
@@ -257,10 +254,10 @@ ag_rpc_builtin_stop(struct ag_rpc_server *srv)
 void
 ag_rpc_builtin_add(struct ag_rpc_server *srv)
 {
-    ag_rpc_server_add(srv, &grpc__health__v1__health__check__rpc,
-                      health_check, srv);
-    ag_rpc_server_add(srv, &grpc__health__v1__health__watch__rpc,
-                      health_watch, srv);
+    ag_rpc_server_add(srv, &grpc__health__v1__health__check__rpc, health_check,
+                      srv);
+    ag_rpc_server_add(srv, &grpc__health__v1__health__watch__rpc, health_watch,
+                      srv);
     ag_rpc_server_add(
         srv,
         &grpc__reflection__v1__server_reflection__server_reflection_info__rpc,

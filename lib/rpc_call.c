@@ -62,8 +62,8 @@ prepare_request(struct ag_rpc_tag *tag)
     call->bytes = (ag_str_t){NULL, 0};
     if (call->message != NULL
         && ag_rpc_bytes(call->message, call->arena, &call->bytes))
-        call->request = ag_rpc_unpack(call->method->input, call->bytes,
-                                      call->arena);
+        call->request =
+            ag_rpc_unpack(call->method->input, call->bytes, call->arena);
 }
 
 static void
@@ -103,9 +103,8 @@ ag_rpc_call_recv(struct ag_rpc_call *call)
 static void
 closed(struct ag_rpc_tag *tag, bool is_ok)
 {
-    struct ag_rpc_call *call
-        = AG_CONTAINER(tag, struct ag_rpc_call, close_tag);
-    void (*fn)(struct ag_rpc_call *call, void *arg) = call->on_cancel;
+    struct ag_rpc_call *call = AG_CONTAINER(tag, struct ag_rpc_call, close_tag);
+    void (*fn)(struct ag_rpc_call * call, void *arg) = call->on_cancel;
 
     (void)is_ok;
     call->n_pending--;
@@ -200,7 +199,7 @@ static void
 sent(struct ag_rpc_tag *tag, bool is_ok)
 {
     struct ag_rpc_call *call = AG_CONTAINER(tag, struct ag_rpc_call, send_tag);
-    void (*drained)(struct ag_rpc_call *call, void *arg);
+    void (*drained)(struct ag_rpc_call * call, void *arg);
 
     (void)is_ok; /* a peer that is gone is told by close_tag */
     call->is_sending = false;
@@ -225,8 +224,8 @@ add_status_op(struct ag_rpc_call *call, grpc_op *op)
     op->data.send_status_from_server.status_details = &call->status_text;
     if (GRPC_SLICE_LENGTH(call->status_details.value) > 0) {
         op->data.send_status_from_server.trailing_metadata_count = 1;
-        op->data.send_status_from_server.trailing_metadata
-            = &call->status_details;
+        op->data.send_status_from_server.trailing_metadata =
+            &call->status_details;
     }
     call->is_status_sent = true;
 }
@@ -384,8 +383,8 @@ details_slice(int code, const struct ag_err *err)
     reason[i] = '\0';
     info.reason = reason;
     info.domain = (char *)(uintptr_t) "brainbox";
-    any.type_url
-        = (char *)(uintptr_t) "type.googleapis.com/google.rpc.ErrorInfo";
+    any.type_url =
+        (char *)(uintptr_t) "type.googleapis.com/google.rpc.ErrorInfo";
     ag_assert(google__rpc__error_info__get_packed_size(&info)
               <= sizeof(packed));
     any.value.len = google__rpc__error_info__pack(&info, packed);
@@ -406,8 +405,8 @@ ag_rpc_fail(struct ag_rpc_call *call, const struct ag_err *err)
     ag_assert(err->kind != AG_ERR_NONE);
     call->status = (grpc_status_code)ag_rpc_status_of(err->kind);
     call->status_text = grpc_slice_from_copied_string(err->msg);
-    call->status_details.key
-        = grpc_slice_from_static_string("grpc-status-details-bin");
+    call->status_details.key =
+        grpc_slice_from_static_string("grpc-status-details-bin");
     call->status_details.value = details_slice((int)call->status, err);
     finish(call);
 }
@@ -430,8 +429,7 @@ ag_rpc_send(struct ag_rpc_call *call, const ProtobufCMessage *msg)
 
 void
 ag_rpc_call_on_drain(struct ag_rpc_call *call,
-                     void (*fn)(struct ag_rpc_call *call, void *arg),
-                     void *arg)
+                     void (*fn)(struct ag_rpc_call *call, void *arg), void *arg)
 {
     call->on_drain = fn;
     call->on_drain_arg = arg;

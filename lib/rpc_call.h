@@ -39,7 +39,7 @@ struct ag_rpc_call {
     bool is_accepted;     /* initial metadata was sent or is being sent */
     bool is_sending;      /* send_tag is under way */
     bool is_status_sent;
-    bool is_bidi;         /* reflection: more messages may come */
+    bool is_bidi; /* reflection: more messages may come */
 
     struct ag_rpc_out *out, **out_end;
     size_t out_bytes;
@@ -87,8 +87,8 @@ void ag_rpc_call_recv(struct ag_rpc_call *call);
 /* Called by rpc_call.c when a call is gone. */
 void ag_rpc_server_call_gone(struct ag_rpc_server *srv);
 /* The entry for a path, or NULL. */
-const struct ag_rpc_entry *ag_rpc_server_find(const struct ag_rpc_server *srv,
-                                              ag_str_t path);
+const struct ag_rpc_entry *
+ag_rpc_server_find(const struct ag_rpc_server *srv, ag_str_t path);
 /* Health and reflection: add them; tell the watchers of health; end them. */
 void ag_rpc_builtin_add(struct ag_rpc_server *srv);
 void ag_rpc_builtin_changed(struct ag_rpc_server *srv);

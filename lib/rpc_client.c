@@ -45,14 +45,18 @@ struct ag_rpc_client_call {
 
 /* Quick to come back when a service restarts on its unix socket. */
 static grpc_arg channel_args[] = {
-    {GRPC_ARG_INTEGER, (char *)GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+    {GRPC_ARG_INTEGER,
+     (char *)GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
      {.integer = 50}},
-    {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+    {GRPC_ARG_INTEGER,
+     (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
      {.integer = 50}},
-    {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+    {GRPC_ARG_INTEGER,
+     (char *)GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
      {.integer = 500}},
     {GRPC_ARG_INTEGER, (char *)GRPC_ARG_ENABLE_RETRIES, {.integer = 0}},
-    {GRPC_ARG_STRING, (char *)GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,
+    {GRPC_ARG_STRING,
+     (char *)GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,
      {.string = NULL}},
 };
 
@@ -80,9 +84,8 @@ ag_rpc_channel_new(struct ag_rpc *rpc, const char *target)
 }
 
 struct ag_rpc_channel *
-ag_rpc_channel_new_tls(struct ag_rpc *rpc, const char *target,
-                       const char *host, const struct ag_rpc_client_tls *tls,
-                       struct ag_err *err)
+ag_rpc_channel_new_tls(struct ag_rpc *rpc, const char *target, const char *host,
+                       const struct ag_rpc_client_tls *tls, struct ag_err *err)
 {
     AG_AUTO(ag_freep) char *ca = ag_rpc_read_pem(tls->ca_file, err);
     AG_AUTO(ag_freep) char *cert = NULL;
@@ -93,9 +96,8 @@ ag_rpc_channel_new_tls(struct ag_rpc *rpc, const char *target,
         || (key = ag_rpc_read_pem(tls->key_file, err)) == NULL)
         return NULL;
     pair = (grpc_ssl_pem_key_cert_pair){key, cert};
-    return channel_new(rpc, target,
-                       grpc_ssl_credentials_create(ca, &pair, NULL, NULL),
-                       host);
+    return channel_new(
+        rpc, target, grpc_ssl_credentials_create(ca, &pair, NULL, NULL), host);
 }
 
 void
@@ -154,8 +156,8 @@ outcome(const struct ag_rpc_client_call *c, struct ag_err *err)
 static void
 prepare_message(struct ag_rpc_tag *tag)
 {
-    struct ag_rpc_client_call *c
-        = AG_CONTAINER(tag, struct ag_rpc_client_call, recv_tag);
+    struct ag_rpc_client_call *c =
+        AG_CONTAINER(tag, struct ag_rpc_client_call, recv_tag);
     ag_str_t bytes;
 
     if (c->message == NULL)
@@ -171,9 +173,9 @@ call_new(struct ag_rpc_channel *ch, const struct ag_rpc_method *method,
          const struct ag_rpc_call_opts *opts)
 {
     struct ag_rpc_client_call *c = ag_xcalloc(1, sizeof(*c));
-    gpr_timespec deadline = gpr_time_add(
-        gpr_now(GPR_CLOCK_MONOTONIC),
-        gpr_time_from_millis(opts->timeout_ms, GPR_TIMESPAN));
+    gpr_timespec deadline =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                     gpr_time_from_millis(opts->timeout_ms, GPR_TIMESPAN));
 
     ag_assert(opts->timeout_ms > 0 && opts->n_metadata <= METADATA_MAX);
     c->rpc = ch->rpc;
@@ -237,8 +239,8 @@ recv_op(struct ag_rpc_client_call *c)
 static void
 unary_finished(struct ag_rpc_tag *tag, bool is_ok)
 {
-    struct ag_rpc_client_call *c
-        = AG_CONTAINER(tag, struct ag_rpc_client_call, recv_tag);
+    struct ag_rpc_client_call *c =
+        AG_CONTAINER(tag, struct ag_rpc_client_call, recv_tag);
     struct ag_err err = AG_ERR_INIT;
 
     (void)is_ok;
@@ -303,8 +305,8 @@ stream_recv(struct ag_rpc_client_call *c)
 static void
 stream_received(struct ag_rpc_tag *tag, bool is_ok)
 {
-    struct ag_rpc_client_call *c
-        = AG_CONTAINER(tag, struct ag_rpc_client_call, recv_tag);
+    struct ag_rpc_client_call *c =
+        AG_CONTAINER(tag, struct ag_rpc_client_call, recv_tag);
     bool has_more = is_ok && c->message != NULL && !c->is_malformed;
 
     if (has_more) {
@@ -320,8 +322,8 @@ stream_received(struct ag_rpc_tag *tag, bool is_ok)
 static void
 stream_started(struct ag_rpc_tag *tag, bool is_ok)
 {
-    struct ag_rpc_client_call *c
-        = AG_CONTAINER(tag, struct ag_rpc_client_call, start_tag);
+    struct ag_rpc_client_call *c =
+        AG_CONTAINER(tag, struct ag_rpc_client_call, start_tag);
 
     (void)is_ok;
     stream_event_gone(c);
@@ -330,8 +332,8 @@ stream_started(struct ag_rpc_tag *tag, bool is_ok)
 static void
 stream_status(struct ag_rpc_tag *tag, bool is_ok)
 {
-    struct ag_rpc_client_call *c
-        = AG_CONTAINER(tag, struct ag_rpc_client_call, status_tag);
+    struct ag_rpc_client_call *c =
+        AG_CONTAINER(tag, struct ag_rpc_client_call, status_tag);
 
     (void)is_ok;
     stream_event_gone(c);

@@ -28,13 +28,12 @@ struct ag_rpc_client_tls {
 };
 
 /* `target` as gRPC names it: "unix:/path", "host:port". Connects lazily. */
-struct ag_rpc_channel *ag_rpc_channel_new(struct ag_rpc *rpc,
-                                          const char *target);
+struct ag_rpc_channel *
+ag_rpc_channel_new(struct ag_rpc *rpc, const char *target);
 /* The same over mutual TLS, PEM files; `host` is the name to verify. */
 struct ag_rpc_channel *
-ag_rpc_channel_new_tls(struct ag_rpc *rpc, const char *target,
-                       const char *host, const struct ag_rpc_client_tls *tls,
-                       struct ag_err *err);
+ag_rpc_channel_new_tls(struct ag_rpc *rpc, const char *target, const char *host,
+                       const struct ag_rpc_client_tls *tls, struct ag_err *err);
 void ag_rpc_channel_free(struct ag_rpc_channel *ch);
 
 /* Exactly one of `reply` and `err` is not NULL; both live for the callback. */
@@ -42,11 +41,11 @@ typedef void ag_rpc_unary_done(void *arg, const ProtobufCMessage *reply,
                                const struct ag_err *err);
 
 /* The call object is freed after `done`; keep it only for ag_rpc_cancel. */
-struct ag_rpc_client_call *ag_rpc_unary(struct ag_rpc_channel *ch,
-                                        const struct ag_rpc_method *method,
-                                        const ProtobufCMessage *request,
-                                        const struct ag_rpc_call_opts *opts,
-                                        ag_rpc_unary_done *done, void *arg);
+struct ag_rpc_client_call *
+ag_rpc_unary(struct ag_rpc_channel *ch, const struct ag_rpc_method *method,
+             const ProtobufCMessage *request,
+             const struct ag_rpc_call_opts *opts, ag_rpc_unary_done *done,
+             void *arg);
 
 /* One message of a server stream. */
 typedef void ag_rpc_stream_item(void *arg, const ProtobufCMessage *item);

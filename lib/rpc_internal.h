@@ -32,8 +32,8 @@ struct ag_rpc {
     pthread_t thread;
 };
 
-#define AG_CONTAINER(ptr, type, member)                                        \
-    ((type *)((char *)(ptr) - offsetof(type, member)))
+#define AG_CONTAINER(ptr, type, member) \
+    ((type *)((char *)(ptr)-offsetof(type, member)))
 
 static inline ag_str_t
 ag_rpc_slice_str(const grpc_slice *s)

@@ -22,7 +22,8 @@ ag_rpc_server_new(struct ag_rpc *rpc, const char *name)
 {
     struct ag_rpc_server *srv = ag_xcalloc(1, sizeof(*srv));
     grpc_arg list[] = {
-        {GRPC_ARG_INTEGER, (char *)(uintptr_t)GRPC_ARG_ALLOW_REUSEPORT,
+        {GRPC_ARG_INTEGER,
+         (char *)(uintptr_t)GRPC_ARG_ALLOW_REUSEPORT,
          {.integer = 0}},
     };
     grpc_channel_args args = {sizeof(list) / sizeof(list[0]), list};
@@ -36,14 +37,12 @@ ag_rpc_server_new(struct ag_rpc *rpc, const char *name)
 }
 
 void
-ag_rpc_server_add(struct ag_rpc_server *srv,
-                  const struct ag_rpc_method *method, ag_rpc_handler *fn,
-                  void *arg)
+ag_rpc_server_add(struct ag_rpc_server *srv, const struct ag_rpc_method *method,
+                  ag_rpc_handler *fn, void *arg)
 {
-    srv->entries = ag_xrealloc(srv->entries,
-                               (srv->n_entries + 1) * sizeof(*srv->entries));
-    srv->entries[srv->n_entries++]
-        = (struct ag_rpc_entry){method, fn, arg};
+    srv->entries =
+        ag_xrealloc(srv->entries, (srv->n_entries + 1) * sizeof(*srv->entries));
+    srv->entries[srv->n_entries++] = (struct ag_rpc_entry){method, fn, arg};
 }
 
 const struct ag_rpc_entry *
@@ -93,8 +92,8 @@ ag_rpc_server_listen_unix(struct ag_rpc_server *srv, const char *path,
 
     if (strlen(path) > UNIX_PATH_MAX_BYTES)
         return ag_err_set(err, AG_ERR_INVALID,
-                          "%s: a unix socket's path has at most %d bytes",
-                          path, UNIX_PATH_MAX_BYTES);
+                          "%s: a unix socket's path has at most %d bytes", path,
+                          UNIX_PATH_MAX_BYTES);
     if (take_lock(srv, path, err) < 0)
         return -1;
     if (unlink(path) < 0 && errno != ENOENT)
@@ -179,8 +178,8 @@ ag_rpc_server_call_gone(struct ag_rpc_server *srv)
 static void
 shut(struct ag_rpc_tag *tag, bool is_ok)
 {
-    struct ag_rpc_server *srv
-        = AG_CONTAINER(tag, struct ag_rpc_server, shut_tag);
+    struct ag_rpc_server *srv =
+        AG_CONTAINER(tag, struct ag_rpc_server, shut_tag);
 
     (void)is_ok;
     ag_timer_stop(srv->rpc->loop, &srv->grace);
@@ -191,8 +190,8 @@ shut(struct ag_rpc_tag *tag, bool is_ok)
 static void
 grace_over(struct ag_timer *timer)
 {
-    struct ag_rpc_server *srv
-        = AG_CONTAINER(timer, struct ag_rpc_server, grace);
+    struct ag_rpc_server *srv =
+        AG_CONTAINER(timer, struct ag_rpc_server, grace);
 
     grpc_server_cancel_all_calls(srv->server);
 }
@@ -210,8 +209,7 @@ ag_rpc_server_stop(struct ag_rpc_server *srv, int64_t grace_ms,
     srv->shut_tag.done = shut;
     srv->grace.fn = grace_over;
     ag_timer_start(srv->rpc->loop, &srv->grace, grace_ms);
-    grpc_server_shutdown_and_notify(srv->server, srv->rpc->cq,
-                                    &srv->shut_tag);
+    grpc_server_shutdown_and_notify(srv->server, srv->rpc->cq, &srv->shut_tag);
 }
 
 void

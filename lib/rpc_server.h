@@ -32,9 +32,9 @@ struct ag_rpc_tls {
 struct ag_rpc_server *ag_rpc_server_new(struct ag_rpc *rpc, const char *name);
 
 /* Before start. `method` must not stream from the client. */
-void ag_rpc_server_add(struct ag_rpc_server *srv,
-                       const struct ag_rpc_method *method,
-                       ag_rpc_handler *fn, void *arg);
+void
+ag_rpc_server_add(struct ag_rpc_server *srv, const struct ag_rpc_method *method,
+                  ag_rpc_handler *fn, void *arg);
 
 /*
  * Listen on a unix socket: takes an flock on "<path>.lock" (AG_ERR_EXISTS when

@@ -92,7 +92,7 @@ ag_sha256(ag_str_t s, unsigned char out[32])
 {
     unsigned int n = 32;
 
-    ag_assert(EVP_Digest(s.p == NULL ? "" : s.p, s.n, out, &n, EVP_sha256(),
-                         NULL)
-              == 1);
+    ag_assert(
+        EVP_Digest(s.p == NULL ? "" : s.p, s.n, out, &n, EVP_sha256(), NULL)
+        == 1);
 }

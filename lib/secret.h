@@ -12,7 +12,10 @@ typedef struct {
     size_t n;
 } ag_secret_t;
 
-#define AG_SECRET_INIT {NULL, 0}
+#define AG_SECRET_INIT \
+    {                  \
+        NULL, 0        \
+    }
 
 /* A copy of `n` bytes. Aborts without memory. */
 ag_secret_t ag_secret_copy(const void *p, size_t n);

@@ -93,7 +93,7 @@ ag_str_i64(ag_str_t s, int64_t *out)
 static size_t
 utf8_sequence(const unsigned char *p, size_t n)
 {
-    size_t len = p[0] < 0x80                 ? 1
+    size_t len = p[0] < 0x80                   ? 1
                  : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
                  : (p[0] & 0xf0) == 0xe0       ? 3
                  : p[0] >= 0xf0 && p[0] < 0xf5 ? 4

@@ -25,18 +25,18 @@ typedef struct {
 #define AG_AUTO(fn) __attribute__((cleanup(fn)))
 
 /* Hands on the pointer in `*pp` and leaves NULL behind. */
-#define ag_take(pp)                                                            \
-    ({                                                                         \
-        __typeof__(*(pp)) ag_take_v = *(pp);                                   \
-        *(pp) = NULL;                                                          \
-        ag_take_v;                                                             \
+#define ag_take(pp)                          \
+    ({                                       \
+        __typeof__(*(pp)) ag_take_v = *(pp); \
+        *(pp) = NULL;                        \
+        ag_take_v;                           \
     })
 
 /* Aborts in every build: for bugs, never for data from outside. */
-#define ag_assert(x)                                                           \
-    do {                                                                       \
-        if (!(x))                                                              \
-            ag_assert_failed(#x, __FILE__, __LINE__);                          \
+#define ag_assert(x)                                  \
+    do {                                              \
+        if (!(x))                                     \
+            ag_assert_failed(#x, __FILE__, __LINE__); \
     } while (0)
 
 _Noreturn void ag_assert_failed(const char *what, const char *file, int line);
@@ -90,7 +90,8 @@ bool ag_str_is_utf8(ag_str_t s);
 /* Equal, in time that depends on the lengths only. */
 bool ag_str_eq_ct(ag_str_t a, ag_str_t b);
 
-/* A malloc'd NUL-terminated copy; the caller frees it. Aborts without memory. */
+/* A malloc'd NUL-terminated copy; the caller frees it. Aborts without memory.
+ */
 char *ag_str_dup(ag_str_t s);
 
 /* free(*pp), for AG_AUTO on char * and other malloc'd pointers. */

@@ -21,8 +21,8 @@ struct ag_workq {
 static void
 job_done(struct ag_task *task)
 {
-    struct ag_job *job
-        = (struct ag_job *)((char *)task - offsetof(struct ag_job, task));
+    struct ag_job *job =
+        (struct ag_job *)((char *)task - offsetof(struct ag_job, task));
 
     job->done(job);
 }
@@ -116,7 +116,6 @@ ag_workq_submit(struct ag_workq *q, struct ag_job *job, struct ag_err *err)
     }
     (void)pthread_mutex_unlock(&q->lock);
     if (is_full)
-        return ag_err_set(err, AG_ERR_LIMIT, "%zu jobs wait already",
-                          q->limit);
+        return ag_err_set(err, AG_ERR_LIMIT, "%zu jobs wait already", q->limit);
     return 0;
 }

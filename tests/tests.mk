@@ -52,7 +52,7 @@ docs: $(BINS) ## write docs/config.md from the option tables
 	@tests/lint/config_page.sh $(B)/bin > docs/config.md
 format: ## clang-format over services, lib and tests
 	clang-format -i lib/*.[ch] brain_svc/*.[ch] sandbox_svc/*.[ch] \
-	  vault_svc/*.[ch] tests/*/*.c
+	  vault_svc/*.[ch] tests/unit/*.[ch] tests/integration/*.c
 bench: all ## numbers: memory, latencies, requests per second (root)
 	$(need_root)
 	@tests/bench/run.sh $(B)

@@ -54,8 +54,8 @@ static const struct ag_conf_option options[] = {
      "user to become when started as root"},
     {"key_file", AG_CONF_STR, "path", "var/keeper/master.key", 1, 4000, NULL,
      OPT(key_file), "master key, 32 bytes, mode 0600; identity beside it"},
-    {"assertion_pub", AG_CONF_STR, "path",
-     "/run/brainbox/public/assertion.pub", 0, 4000, NULL, OPT(assertion_pub),
+    {"assertion_pub", AG_CONF_STR, "path", "/run/brainbox/public/assertion.pub",
+     0, 4000, NULL, OPT(assertion_pub),
      "where the assertions' public key is published; empty: nowhere"},
     {"ca_pem", AG_CONF_STR, "path", "/run/brainbox/public/ca.pem", 0, 4000,
      NULL, OPT(ca_pem), "where the root certificate is published"},
@@ -68,8 +68,8 @@ static const struct ag_conf_option options[] = {
 };
 
 static const struct ag_conf conf = {
-    "vault_keeper", "holds the master key and signs for vault_svc",
-    "[options]", options, sizeof(options) / sizeof(options[0])};
+    "vault_keeper", "holds the master key and signs for vault_svc", "[options]",
+    options, sizeof(options) / sizeof(options[0])};
 
 static void
 options_release(struct options *o)
@@ -106,8 +106,8 @@ take_lock(const char *path, struct ag_err *err)
         return ag_err_sys(err, "open %s", lock);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         close(fd);
-        return ag_err_set(err, AG_ERR_EXISTS,
-                          "another keeper listens on %s", path);
+        return ag_err_set(err, AG_ERR_EXISTS, "another keeper listens on %s",
+                          path);
     }
     return 0;
 }
@@ -237,7 +237,8 @@ run(int argc, char **argv, struct ag_err *err)
     if (ag_log_level_parse(ag_str(o.log_level), &level) < 0)
         return ag_err_set(err, AG_ERR_INVALID,
                           "log_level: \"%s\" is none of debug, info, warn, "
-                          "error", o.log_level);
+                          "error",
+                          o.log_level);
     ag_log_init("keeper", level);
     if (ag_daemon_confine(o.user, err) < 0)
         return -1;

@@ -49,8 +49,7 @@ beside(const char *key_file, const char *name, char *out, size_t n,
     int dir = slash == NULL ? 0 : (int)(slash - key_file + 1);
     int len = snprintf(out, n, "%.*s%s", dir, key_file, name);
     if (len < 0 || (size_t)len >= n)
-        return ag_err_set(err, AG_ERR_INVALID, "path %s is too long",
-                          key_file);
+        return ag_err_set(err, AG_ERR_INVALID, "path %s is too long", key_file);
     return 0;
 }
 
@@ -72,10 +71,11 @@ add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
     return ok;
 }
 
-/* A CA certificate for `pub`, signed by `key` of `issuer` (itself when NULL). */
+/* A CA certificate for `pub`, signed by `key` of `issuer` (itself when NULL).
+ */
 static X509 *
-make_ca(EVP_PKEY *pub, const char *cn, long seconds, int path_len,
-        X509 *issuer, EVP_PKEY *key)
+make_ca(EVP_PKEY *pub, const char *cn, long seconds, int path_len, X509 *issuer,
+        EVP_PKEY *key)
 {
     AG_AUTO(x509_freep) X509 *cert = X509_new();
     unsigned char serial[16];
@@ -99,9 +99,8 @@ make_ca(EVP_PKEY *pub, const char *cn, long seconds, int path_len,
                                        -1, 0)
          && X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
                                        (const unsigned char *)cn, -1, -1, 0)
-         && X509_set_issuer_name(cert, issuer == NULL
-                                           ? name
-                                           : X509_get_subject_name(issuer))
+         && X509_set_issuer_name(
+             cert, issuer == NULL ? name : X509_get_subject_name(issuer))
          && X509_set_pubkey(cert, pub)
          && add_extension(cert, issuer == NULL ? cert : issuer,
                           NID_basic_constraints, basic)
@@ -126,8 +125,8 @@ seal_identity(const unsigned char wrap[VAULT_KEY_BYTES], EVP_PKEY *root,
 
     if (n <= 0 || n > KEY_DER_MAX)
         return failed(err, "encode the root key");
-    AG_AUTO(ag_secret_release) ag_secret_t plain =
-        ag_secret_new((size_t)n + 34);
+    AG_AUTO(ag_secret_release)
+    ag_secret_t plain = ag_secret_new((size_t)n + 34);
     plain.p[0] = (unsigned char)(n >> 8);
     plain.p[1] = (unsigned char)n;
     memcpy(plain.p + 2, der, (size_t)n);
@@ -144,7 +143,8 @@ open_identity(const unsigned char wrap[VAULT_KEY_BYTES], ag_str_t sealed,
     AG_AUTO(ag_secret_release) ag_secret_t plain = AG_SECRET_INIT;
 
     if (vault_aead_open(wrap, AG_STR("brainbox-identity-v1"), sealed, &plain,
-                        err) < 0)
+                        err)
+        < 0)
         return -1;
     size_t n = plain.n < 34 ? 0 : (size_t)plain.p[0] << 8 | plain.p[1];
     if (n == 0 || plain.n != n + 34)
@@ -155,8 +155,9 @@ open_identity(const unsigned char wrap[VAULT_KEY_BYTES], ag_str_t sealed,
     keys->assertion_key =
         EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, 32);
     if (keys->root_key == NULL || keys->assertion_key == NULL
-        || EVP_PKEY_get_raw_public_key(keys->assertion_key,
-                                       keys->assertion_pub, &pub_len) != 1)
+        || EVP_PKEY_get_raw_public_key(keys->assertion_key, keys->assertion_pub,
+                                       &pub_len)
+               != 1)
         return ag_err_set(err, AG_ERR_CORRUPT, "the identity is malformed");
     return 0;
 }
@@ -192,8 +193,7 @@ keeper_keys_create(const char *key_file, struct ag_err *err)
     AG_AUTO(x509_freep) X509 *cert = NULL;
     char identity[4096], root_pem[4096];
 
-    if (beside(key_file, "identity.sealed", identity, sizeof(identity), err)
-            < 0
+    if (beside(key_file, "identity.sealed", identity, sizeof(identity), err) < 0
         || beside(key_file, "root.pem", root_pem, sizeof(root_pem), err) < 0)
         return -1;
     ag_random(master.p, 32);
@@ -214,8 +214,7 @@ keeper_keys_create(const char *key_file, struct ag_err *err)
     if (vault_file_write(identity, ag_buf_str(&sealed), 0600, false, err) < 0
         || vault_file_write(root_pem, ag_buf_str(&pem), 0600, false, err) < 0)
         return -1;
-    return vault_file_write(key_file, ag_secret_view(&master), 0600, true,
-                            err);
+    return vault_file_write(key_file, ag_secret_view(&master), 0600, true, err);
 }
 
 static int
@@ -265,8 +264,7 @@ keeper_keys_load(const char *key_file, struct keeper_keys *out,
     AG_AUTO(ag_buf_release) struct ag_buf sealed = AG_BUF_INIT(2048);
     char identity[4096], root_pem[4096];
 
-    if (beside(key_file, "identity.sealed", identity, sizeof(identity), err)
-            < 0
+    if (beside(key_file, "identity.sealed", identity, sizeof(identity), err) < 0
         || beside(key_file, "root.pem", root_pem, sizeof(root_pem), err) < 0
         || read_master(key_file, &master, err) < 0)
         return -1;
@@ -293,8 +291,7 @@ keeper_keys_issue(const struct keeper_keys *keys, ag_str_t spki_der,
                   struct ag_buf *out, struct ag_err *err)
 {
     const unsigned char *p = (const unsigned char *)spki_der.p;
-    AG_AUTO(pkey_freep) EVP_PKEY *pub = d2i_PUBKEY(NULL, &p,
-                                                   (long)spki_der.n);
+    AG_AUTO(pkey_freep) EVP_PKEY *pub = d2i_PUBKEY(NULL, &p, (long)spki_der.n);
     AG_AUTO(x509_freep) X509 *cert = NULL;
     char group[32] = "";
     size_t n = 0;

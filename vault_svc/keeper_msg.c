@@ -42,10 +42,8 @@ keeper_msg_decode(ag_str_t raw, struct keeper_msg *msg, struct ag_err *err)
     memcpy(&h, raw.p, sizeof(h));
     if (h.magic != MAGIC || h.op < KEEPER_CHECK || h.op > KEEPER_SIGN_CA
         || h.status > KEEPER_FAILED || h.a_len > KEEPER_MSG_MAX
-        || h.b_len > KEEPER_MSG_MAX
-        || sizeof(h) + h.a_len + h.b_len != raw.n)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "a keeper message is malformed");
+        || h.b_len > KEEPER_MSG_MAX || sizeof(h) + h.a_len + h.b_len != raw.n)
+        return ag_err_set(err, AG_ERR_INVALID, "a keeper message is malformed");
     msg->op = h.op;
     msg->status = h.status;
     msg->a = ag_str_n(raw.p + sizeof(h), h.a_len);

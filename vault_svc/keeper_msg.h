@@ -16,10 +16,10 @@ enum {
 };
 
 enum keeper_op {
-    KEEPER_CHECK = 1,      /* () -> assertion public key, root certificate DER */
-    KEEPER_WRAP,           /* (aad, data key) -> wrapped key */
-    KEEPER_UNWRAP,         /* (aad, wrapped key) -> data key */
-    KEEPER_MAC,            /* (domain, message) -> HMAC-SHA256 */
+    KEEPER_CHECK = 1, /* () -> assertion public key, root certificate DER */
+    KEEPER_WRAP,      /* (aad, data key) -> wrapped key */
+    KEEPER_UNWRAP,    /* (aad, wrapped key) -> data key */
+    KEEPER_MAC,       /* (domain, message) -> HMAC-SHA256 */
     KEEPER_SIGN_ASSERTION, /* (serialized Assertion) -> signature */
     KEEPER_SIGN_CA,        /* (P-256 public key, SPKI DER) -> certificate DER */
 };
@@ -41,7 +41,6 @@ struct keeper_msg {
 int keeper_msg_encode(const struct keeper_msg *msg, struct ag_buf *out,
                       struct ag_err *err);
 /* `msg` points into `raw`. AG_ERR_INVALID for anything malformed. */
-int keeper_msg_decode(ag_str_t raw, struct keeper_msg *msg,
-                      struct ag_err *err);
+int keeper_msg_decode(ag_str_t raw, struct keeper_msg *msg, struct ag_err *err);
 
 #endif

@@ -85,17 +85,16 @@ check_assertion(ag_str_t raw, struct ag_err *err)
         NULL, raw.n, (const uint8_t *)raw.p);
     if (msg == NULL)
         return ag_err_set(err, AG_ERR_INVALID, "no assertion");
-    bool ok = msg->tenant[0] != '\0' && msg->subject[0] != '\0'
-              && msg->issued_us <= now + SKEW_US
-              && msg->issued_us >= now - 10 * SKEW_US
-              && msg->expires_us > msg->issued_us
-              && msg->expires_us - msg->issued_us <= VALID_MAX_US
-              && (msg->request_sha256.len == 0
-                  || msg->request_sha256.len == 32);
+    bool ok =
+        msg->tenant[0] != '\0' && msg->subject[0] != '\0'
+        && msg->issued_us <= now + SKEW_US
+        && msg->issued_us >= now - 10 * SKEW_US
+        && msg->expires_us > msg->issued_us
+        && msg->expires_us - msg->issued_us <= VALID_MAX_US
+        && (msg->request_sha256.len == 0 || msg->request_sha256.len == 32);
     agent__vault__v1__assertion__free_unpacked(msg, NULL);
     if (!ok)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "an assertion breaks a rule");
+        return ag_err_set(err, AG_ERR_INVALID, "an assertion breaks a rule");
     return 0;
 }
 
@@ -111,15 +110,15 @@ op_sign_assertion(const struct keeper_keys *keys, const struct keeper_msg *in,
         return ag_err_set(err, AG_ERR_INVALID, "SIGN takes one string");
     if (check_assertion(in->a, err) < 0)
         return -1;
-    ag_buf_add(&msg, ag_str_n(AG_ASSERTION_CONTEXT,
-                              sizeof(AG_ASSERTION_CONTEXT)));
+    ag_buf_add(&msg,
+               ag_str_n(AG_ASSERTION_CONTEXT, sizeof(AG_ASSERTION_CONTEXT)));
     ag_buf_add(&msg, in->a);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok = ctx != NULL
-              && EVP_DigestSignInit(ctx, NULL, NULL, NULL,
-                                    keys->assertion_key) == 1
-              && EVP_DigestSign(ctx, sig, &n, (const unsigned char *)msg.p,
-                                msg.n) == 1;
+    bool ok =
+        ctx != NULL
+        && EVP_DigestSignInit(ctx, NULL, NULL, NULL, keys->assertion_key) == 1
+        && EVP_DigestSign(ctx, sig, &n, (const unsigned char *)msg.p, msg.n)
+               == 1;
     EVP_MD_CTX_free(ctx);
     if (!ok || n != sizeof(sig))
         return ag_err_set(err, AG_ERR_INTERNAL, "cannot sign");
@@ -156,8 +155,8 @@ status_of(const struct ag_err *err)
 }
 
 int
-keeper_op_run(const struct keeper_keys *keys, ag_str_t raw,
-              struct ag_buf *out, struct ag_err *err)
+keeper_op_run(const struct keeper_keys *keys, ag_str_t raw, struct ag_buf *out,
+              struct ag_err *err)
 {
     AG_AUTO(ag_buf_wipe) struct ag_buf a = AG_BUF_INIT(KEEPER_MSG_MAX);
     AG_AUTO(ag_buf_wipe) struct ag_buf b = AG_BUF_INIT(KEEPER_MSG_MAX);

@@ -98,7 +98,8 @@ serve_all(struct service *s, struct ag_err *err)
         || serve_on(s, "vault-sandbox", c->listen_sandbox, offer_sandbox, err)
                < 0
         || serve_on(s, "vault-egress", c->listen_egress, vault_egress_serve,
-                    err) < 0
+                    err)
+               < 0
         || serve_on(s, "vault-admin", c->listen_admin, offer_admin, err) < 0)
         return -1;
     return 0;
@@ -120,8 +121,8 @@ on_term(void *arg)
     struct service *s = arg;
 
     s->is_stopping = true;
-    ag_log(AG_INFO, "service.stopping", AG_I("servers",
-                                             (long long)s->n_servers));
+    ag_log(AG_INFO, "service.stopping",
+           AG_I("servers", (long long)s->n_servers));
     for (size_t i = 0; i < s->n_servers; i++)
         ag_rpc_server_stop(s->servers[i], GRACE_MS, on_server_stopped, s);
     if (s->n_servers == 0)
@@ -174,8 +175,9 @@ migrate(struct service *s, struct ag_err *err)
 {
     int applied;
 
-    if (ag_migrate(s->conf.database_owner, "vault", s->conf.sql_dir,
-                   &applied, err) < 0
+    if (ag_migrate(s->conf.database_owner, "vault", s->conf.sql_dir, &applied,
+                   err)
+            < 0
         || ag_daemon_confine(s->conf.user, err) < 0)
         return -1;
     if (open_vault(s, s->conf.database, 1, err) < 0)
@@ -200,8 +202,7 @@ bring_up(struct service *s, struct ag_err *err)
 
     if (vault_deployment_load(s->conf.deployment, &v->deployment, err) < 0
         || vault_shapes_load(s->conf.rules, &v->shapes, err) < 0
-        || open_vault(s, s->conf.database, (int)s->conf.db_connections, err)
-               < 0
+        || open_vault(s, s->conf.database, (int)s->conf.db_connections, err) < 0
         || vault_identity_load(v, err) < 0
         || vault_generation_open(v, s->conf.generation, err) < 0)
         return -1;
@@ -234,8 +235,8 @@ serve(struct service *s, struct ag_err *err)
         on_term(s);
     while (!s->is_stopping || s->n_stopped < s->n_servers)
         ag_loop_run(s->v.loop);
-    ag_log(AG_INFO, "service.stopped", AG_I("servers",
-                                            (long long)s->n_servers));
+    ag_log(AG_INFO, "service.stopped",
+           AG_I("servers", (long long)s->n_servers));
     return 0;
 }
 
@@ -251,7 +252,8 @@ run(struct service *s, int argc, char **argv, struct ag_err *err)
     if (ag_log_level_parse(ag_str(s->conf.log_level), &level) < 0)
         return ag_err_set(err, AG_ERR_INVALID,
                           "log_level: \"%s\" is none of debug, info, warn, "
-                          "error", s->conf.log_level);
+                          "error",
+                          s->conf.log_level);
     ag_log_init("vault", level);
     if (n_words == 2 && strcmp(argv[0], "key") == 0
         && strcmp(argv[1], "create") == 0)

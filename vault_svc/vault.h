@@ -41,8 +41,8 @@ struct vault {
 /* Who a socket's calls come from. */
 struct vault_face {
     struct vault *v;
-    bool is_admin;       /* root: no assertion, tenant from the metadata */
-    unsigned kinds;      /* 1 << enum vault_kind that workloads may have */
+    bool is_admin;  /* root: no assertion, tenant from the metadata */
+    unsigned kinds; /* 1 << enum vault_kind that workloads may have */
 };
 
 /* One call, from the handler to the reply; lives in the call's arena. */
@@ -64,10 +64,10 @@ enum vault_scope { VAULT_READ, VAULT_WRITE, VAULT_ADMIN };
  * the call was failed already. With `bound_to` the assertion must be made for
  * those bytes.
  */
-struct vault_op *vault_op_begin(struct ag_rpc_call *call, const void *request,
-                                const struct vault_face *face,
-                                enum vault_scope scope,
-                                const ag_str_t *bound_to);
+struct vault_op *
+vault_op_begin(struct ag_rpc_call *call, const void *request,
+               const struct vault_face *face, enum vault_scope scope,
+               const ag_str_t *bound_to);
 /* Begin a call of a service, without a principal. */
 struct vault_op *vault_op_plain(struct ag_rpc_call *call, const void *request,
                                 const struct vault_face *face);

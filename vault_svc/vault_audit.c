@@ -132,9 +132,12 @@ add_json_row(struct ag_buf *b, const struct vault_audit_row *r,
     const struct {
         const char *key;
         ag_str_t v;
-    } texts[] = {{"id", r->id},           {"action", r->action},
-                 {"subject", r->subject}, {"object", r->object},
-                 {"session", r->session_id}, {"detail", r->detail}};
+    } texts[] = {{"id", r->id},
+                 {"action", r->action},
+                 {"subject", r->subject},
+                 {"object", r->object},
+                 {"session", r->session_id},
+                 {"detail", r->detail}};
 
     ag_buf_addf(b, "{\"seq\":%lld,\"at\":%lld", (long long)r->seq,
                 (long long)r->created_us);
@@ -148,8 +151,7 @@ add_json_row(struct ag_buf *b, const struct vault_audit_row *r,
 }
 
 static void
-on_written(void *arg, const struct ag_db_result *res,
-           const struct ag_err *err)
+on_written(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct vault_chain *c = arg;
 
@@ -332,8 +334,7 @@ on_list(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     size_t n = vault_page_rows(page, ag_db_rows(res));
     out.data = ag_arena_alloc(op->arena, (n + 1) * sizeof(*out.data));
     for (size_t i = 0; i < n; i++) {
-        Agent__Vault__V1__AuditEntry *e =
-            ag_arena_alloc(op->arena, sizeof(*e));
+        Agent__Vault__V1__AuditEntry *e = ag_arena_alloc(op->arena, sizeof(*e));
         agent__vault__v1__audit_entry__init(e);
         int row = (int)i;
         ag_str_t detail = ag_db_get(res, row, 6);
@@ -351,15 +352,14 @@ on_list(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     if (n < (size_t)ag_db_rows(res)) {
         out._next_page_case =
             AGENT__VAULT__V1__LIST_AUDIT_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        out.next_page = ag_arena_printf(op->arena, "%lld",
-                                        (long long)out.data[n - 1]->seq);
+        out.next_page =
+            ag_arena_printf(op->arena, "%lld", (long long)out.data[n - 1]->seq);
     }
     ag_rpc_reply(op->call, &out.base);
 }
 
 static void
-list_audit(struct ag_rpc_call *call, const ProtobufCMessage *request,
-           void *arg)
+list_audit(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     static const char sql[] =
         "SELECT seq, id, created_us, action, subject, object, detail"
@@ -390,7 +390,6 @@ list_audit(struct ag_rpc_call *call, const ProtobufCMessage *request,
 void
 vault_audit_serve(struct ag_rpc_server *srv, struct vault_face *face)
 {
-    ag_rpc_server_add(srv,
-                      &agent__vault__v1__audit_service__list_audit__rpc,
+    ag_rpc_server_add(srv, &agent__vault__v1__audit_service__list_audit__rpc,
                       list_audit, face);
 }

@@ -15,8 +15,8 @@ struct vault_audit_entry {
 };
 
 /* `audit_id` is NULL, and `err` set, when the row is not committed. */
-typedef void vault_audit_done(void *arg, const char *audit_id,
-                              const struct ag_err *err);
+typedef void
+vault_audit_done(void *arg, const char *audit_id, const struct ag_err *err);
 
 struct vault_chain *vault_chain_new(void);
 void vault_chain_free(struct vault_chain *chain);
@@ -27,9 +27,9 @@ void vault_audit_add(struct vault *v, struct vault_tenant *tenant,
                      vault_audit_done *done, void *arg);
 
 /* Add the row of a method's success, then send op->reply. */
-void vault_audit_reply(struct vault_op *op, const char *action,
-                       ag_str_t object, ag_str_t session_id,
-                       ag_str_t detail_json, const ProtobufCMessage *reply);
+void vault_audit_reply(struct vault_op *op, const char *action, ag_str_t object,
+                       ag_str_t session_id, ag_str_t detail_json,
+                       const ProtobufCMessage *reply);
 
 /* The MAC of a row: what `audit verify` recomputes. */
 struct vault_audit_row {

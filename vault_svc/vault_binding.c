@@ -114,8 +114,10 @@ rule_object(bool is_https, const struct vault_host_pattern *host,
     json_t *out = json_object();
     json_object_set_new(out, "scheme",
                         json_string(is_https ? "https" : "http"));
-    json_object_set_new(out, "host", json_string(ag_arena_printf(
-        arena, "%s%s", host->is_wildcard ? "*." : "", host->host)));
+    json_object_set_new(
+        out, "host",
+        json_string(ag_arena_printf(
+            arena, "%s%s", host->is_wildcard ? "*." : "", host->host)));
     json_object_set_new(out, "port", json_integer(host->port));
     return out;
 }
@@ -137,8 +139,7 @@ is_within(const struct vault_host_pattern *p, const struct vault_policy *hosts)
 
 static int
 check_clear_text(bool is_https, const struct vault_host_pattern *p,
-                 const struct vault_deployment *deployment,
-                 struct ag_err *err)
+                 const struct vault_deployment *deployment, struct ag_err *err)
 {
     if (is_https)
         return 0;
@@ -169,21 +170,19 @@ build_rule(const json_t *in, const struct vault_policy *hosts,
         || ag_json_get_i64(in, "port", &port, err) < 0)
         return NULL;
     bool is_https = ag_str_is(scheme, "https");
-    if ((!is_https && !ag_str_is(scheme, "http")) || port < 1
-        || port > 65535) {
+    if ((!is_https && !ag_str_is(scheme, "http")) || port < 1 || port > 65535) {
         ag_err_set(err, AG_ERR_INVALID,
                    "scheme is \"https\" or \"http\", port 1 to 65535");
         return NULL;
     }
-    const char *full = ag_arena_printf(arena, "%.*s:%d", AG_FMT(host),
-                                       (int)port);
+    const char *full =
+        ag_arena_printf(arena, "%.*s:%d", AG_FMT(host), (int)port);
     if (vault_host_pattern_parse(ag_str(full), deployment, &p, err) < 0
         || check_clear_text(is_https, &p, deployment, err) < 0)
         return NULL;
     if (!is_within(&p, hosts)) {
         ag_err_set(err, AG_ERR_INVALID,
-                   "host: \"%s\" is not among the credential's hosts",
-                   full);
+                   "host: \"%s\" is not among the credential's hosts", full);
         return NULL;
     }
     AG_AUTO(ag_json_decref) json_t *out = rule_object(is_https, &p, arena);
@@ -206,8 +205,7 @@ build_rule(const json_t *in, const struct vault_policy *hosts,
 
 static json_t *
 build_default(const struct vault_host_pattern *host,
-              const struct vault_deployment *deployment,
-              struct ag_arena *arena)
+              const struct vault_deployment *deployment, struct ag_arena *arena)
 {
     struct vault_host_pattern p = *host;
     if (p.port == 0)
@@ -245,10 +243,10 @@ vault_binding_build(ag_str_t binding_json, const struct vault_policy *hosts,
                           "binding: a credential is bound to 1 to %d hosts",
                           VAULT_BINDING_RULES_MAX);
     for (size_t i = 0; i < n; i++) {
-        json_t *rule =
-            in == NULL ? build_default(&hosts->hosts[i], deployment, arena)
-                       : build_rule(json_array_get(in, i), hosts, deployment,
-                                    arena, err);
+        json_t *rule = in == NULL
+                           ? build_default(&hosts->hosts[i], deployment, arena)
+                           : build_rule(json_array_get(in, i), hosts,
+                                        deployment, arena, err);
         if (rule == NULL)
             return ag_err_wrap(err, "binding[%zu]", i);
         json_array_append_new(rules, rule);
@@ -261,8 +259,8 @@ copy_words(const json_t *rule, const char *key, struct ag_arena *arena,
            size_t *n)
 {
     const json_t *in = json_object_get(rule, key);
-    ag_str_t *out = ag_arena_alloc(arena,
-                                   (json_array_size(in) + 1) * sizeof(*out));
+    ag_str_t *out =
+        ag_arena_alloc(arena, (json_array_size(in) + 1) * sizeof(*out));
     *n = json_array_size(in);
     for (size_t i = 0; i < *n; i++)
         out[i] = ag_arena_copy(arena, ag_json_str(json_array_get(in, i)));
@@ -280,8 +278,8 @@ parse_rule(const json_t *in, const struct vault_deployment *deployment,
         || ag_json_get_str(in, "host", &host, err) < 0
         || ag_json_get_i64(in, "port", &port, err) < 0)
         return -1;
-    const char *full = ag_arena_printf(arena, "%.*s:%d", AG_FMT(host),
-                                       (int)port);
+    const char *full =
+        ag_arena_printf(arena, "%.*s:%d", AG_FMT(host), (int)port);
     if (vault_host_pattern_parse(ag_str(full), deployment, &r->host, err) < 0)
         return -1;
     r->is_https = ag_str_is(scheme, "https");
@@ -307,8 +305,9 @@ vault_binding_parse(ag_str_t text, const struct vault_deployment *deployment,
     *out = (struct vault_binding){
         ag_arena_alloc(arena, (n + 1) * sizeof(struct vault_rule)), n};
     for (size_t i = 0; i < n; i++)
-        if (parse_rule(json_array_get(j, i), deployment, arena,
-                       &out->rules[i], err) < 0)
+        if (parse_rule(json_array_get(j, i), deployment, arena, &out->rules[i],
+                       err)
+            < 0)
             return ag_err_wrap(err, "binding[%zu]", i);
     return 0;
 }

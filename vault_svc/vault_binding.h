@@ -15,9 +15,9 @@ struct vault_rule {
     struct vault_host_pattern host; /* host.port is set */
     ag_str_t *methods;              /* none: every method */
     size_t n_methods;
-    ag_str_t *path_prefixes;        /* none: every path */
+    ag_str_t *path_prefixes; /* none: every path */
     size_t n_path_prefixes;
-    ag_str_t *slots;                /* "header:authorization", "basic", … */
+    ag_str_t *slots; /* "header:authorization", "basic", … */
     size_t n_slots;
 };
 
@@ -32,16 +32,15 @@ struct vault_binding {
  * the one written, slots header:authorization and basic. Clear text ("http")
  * needs a clear-text destination of `deployment`.
  */
-int vault_binding_build(ag_str_t binding_json,
-                        const struct vault_policy *hosts,
+int vault_binding_build(ag_str_t binding_json, const struct vault_policy *hosts,
                         const struct vault_deployment *deployment,
                         struct ag_buf *out, struct ag_err *err);
 
 /* Read the canonical form back; strings live in `arena`. */
-int vault_binding_parse(ag_str_t text,
-                        const struct vault_deployment *deployment,
-                        struct ag_arena *arena, struct vault_binding *out,
-                        struct ag_err *err);
+int
+vault_binding_parse(ag_str_t text, const struct vault_deployment *deployment,
+                    struct ag_arena *arena, struct vault_binding *out,
+                    struct ag_err *err);
 
 /* Does a rule name scheme, host and port? */
 bool vault_rule_fits(const struct vault_rule *rule, bool is_https,

@@ -50,11 +50,10 @@ write_pem(struct vault *v, ag_str_t der, EVP_PKEY *key, struct ag_err *err)
 
     if (cert != NULL && bio != NULL && PEM_write_bio_X509(bio, cert) == 1
         && BIO_write(bio, v->ca_pem.p, (int)v->ca_pem.n) > 0
-        && PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL)
-               == 1) {
+        && PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1) {
         long n = BIO_get_mem_data(bio, &text);
-        rc = vault_file_write(v->conf->intermediate,
-                              ag_str_n(text, (size_t)n), 0640, false, err);
+        rc = vault_file_write(v->conf->intermediate, ag_str_n(text, (size_t)n),
+                              0640, false, err);
     } else {
         ag_err_set(err, AG_ERR_INTERNAL, "cannot write the intermediate");
     }
@@ -92,8 +91,9 @@ on_certificate(void *arg, const struct keeper_msg *reply,
 static void
 on_renew(struct ag_timer *timer)
 {
-    struct vault_ca *ca = (struct vault_ca *)(void *)(
-        (char *)timer - offsetof(struct vault_ca, timer));
+    struct vault_ca *ca =
+        (struct vault_ca *)(void *)((char *)timer
+                                    - offsetof(struct vault_ca, timer));
     AG_AUTO(ag_buf_release) struct ag_buf spki = AG_BUF_INIT(512);
     struct ag_err err = AG_ERR_INIT;
 
@@ -118,9 +118,9 @@ vault_ca_start(struct vault *v, struct ag_err *err)
     EVP_PKEY *key = make_key(&spki, err);
     if (key == NULL)
         return NULL;
-    int rc = vault_keeper_ask_now(v->conf->keeper, KEEPER_SIGN_CA,
-                                  ag_buf_str(&spki), (ag_str_t){NULL, 0},
-                                  &der, NULL, err);
+    int rc =
+        vault_keeper_ask_now(v->conf->keeper, KEEPER_SIGN_CA, ag_buf_str(&spki),
+                             (ag_str_t){NULL, 0}, &der, NULL, err);
     if (rc == 0)
         rc = write_pem(v, ag_buf_str(&der), key, err);
     EVP_PKEY_free(key);

@@ -66,15 +66,14 @@ vault_command_key_create(const struct vault_conf *conf, struct ag_err *err)
     }
     snprintf(target, sizeof(target), "unix:%s", conf->listen_admin);
     struct ag_rpc_channel *ch = ag_rpc_channel_new(rpc, target);
-    struct ag_rpc_metadata tenant = {"x-brainbox-tenant",
-                                     ag_str(conf->tenant)};
+    struct ag_rpc_metadata tenant = {"x-brainbox-tenant", ag_str(conf->tenant)};
     struct ag_rpc_call_opts opts = {TIMEOUT_MS, &tenant, 1};
     struct answer a = {.loop = loop};
     req.name = conf->name;
     req.scopes = scopes;
     req.n_scopes = split(ag_str(conf->scopes), arena, scopes);
-    ag_rpc_unary(ch, &agent__vault__v1__key_service__create_key__rpc,
-                 &req.base, &opts, on_key, &a);
+    ag_rpc_unary(ch, &agent__vault__v1__key_service__create_key__rpc, &req.base,
+                 &opts, on_key, &a);
     ag_loop_run(loop);
     ag_rpc_channel_free(ch);
     ag_rpc_free(rpc);

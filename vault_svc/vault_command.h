@@ -5,7 +5,6 @@
 #include "vault_svc/vault_conf.h"
 
 /* Make a key over the admin socket and print it, alone, on stdout. */
-int vault_command_key_create(const struct vault_conf *conf,
-                             struct ag_err *err);
+int vault_command_key_create(const struct vault_conf *conf, struct ag_err *err);
 
 #endif

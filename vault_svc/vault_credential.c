@@ -37,13 +37,12 @@ vault_value_check(ag_str_t value, const char *field, struct ag_err *err)
     if (value.n < VAULT_VALUE_MIN || value.n > VAULT_PLAIN_MAX)
         return ag_err_set(err, AG_ERR_INVALID,
                           "%s: has %zu bytes; a value has %d to %d (shorter "
-                          "ones cannot be scrubbed safely)", field, value.n,
-                          VAULT_VALUE_MIN, VAULT_PLAIN_MAX);
+                          "ones cannot be scrubbed safely)",
+                          field, value.n, VAULT_VALUE_MIN, VAULT_PLAIN_MAX);
     for (size_t i = 0; i < value.n; i++)
         if ((unsigned char)value.p[i] < 0x20 || value.p[i] == 0x7f)
             return ag_err_set(err, AG_ERR_INVALID,
-                              "%s: byte %zu is a control character", field,
-                              i);
+                              "%s: byte %zu is a control character", field, i);
     return 0;
 }
 
@@ -64,8 +63,8 @@ vault_credential_make(struct vault *v, const struct vault_tenant *tenant,
                       struct ag_arena *arena, struct vault_credential_row *out,
                       struct ag_err *err)
 {
-    AG_AUTO(ag_buf_release) struct ag_buf sealed =
-        AG_BUF_INIT(VAULT_PLAIN_MAX + VAULT_SEAL_OVERHEAD);
+    AG_AUTO(ag_buf_release)
+    struct ag_buf sealed = AG_BUF_INIT(VAULT_PLAIN_MAX + VAULT_SEAL_OVERHEAD);
     char id[AG_ID_TEXT];
     unsigned char mac[VAULT_MAC_BYTES];
 
@@ -109,16 +108,23 @@ vault_credential_insert(struct vault *v, const struct vault_tenant *tenant,
         " $14, $15, $15 FROM vault.vault v"
         " WHERE v.id = $3 AND v.archived_us IS NULL RETURNING id";
     ag_str_t name = ag_str(tenant->name);
-    struct ag_db_param params[] = {
-        ag_db_str(row->id), ag_db_str(name), ag_db_str(row->vault_id),
-        ag_db_str(row->auth), ag_db_str(row->metadata),
-        ag_db_str(row->binding), ag_db_str(row->env_name),
-        ag_db_str(row->stub_prefix),
-        row->display_name.p == NULL ? ag_db_null()
-                                    : ag_db_str(row->display_name),
-        ag_db_bytes(row->sealed), ag_db_bytes(row->mac),
-        ag_db_bool(row->is_for_brain), ag_db_bool(row->is_model),
-        ag_db_int(row->version), ag_db_int(row->created_us)};
+    struct ag_db_param params[] = {ag_db_str(row->id),
+                                   ag_db_str(name),
+                                   ag_db_str(row->vault_id),
+                                   ag_db_str(row->auth),
+                                   ag_db_str(row->metadata),
+                                   ag_db_str(row->binding),
+                                   ag_db_str(row->env_name),
+                                   ag_db_str(row->stub_prefix),
+                                   row->display_name.p == NULL
+                                       ? ag_db_null()
+                                       : ag_db_str(row->display_name),
+                                   ag_db_bytes(row->sealed),
+                                   ag_db_bytes(row->mac),
+                                   ag_db_bool(row->is_for_brain),
+                                   ag_db_bool(row->is_model),
+                                   ag_db_int(row->version),
+                                   ag_db_int(row->created_us)};
     ag_db_query(v->db, name, sql, params, 15, done, arg);
 }
 
@@ -141,7 +147,7 @@ check_metadata(struct vault_op *op, ag_str_t in, ag_str_t *out,
         return ag_err_set(err, AG_ERR_INVALID,
                           "metadata: not an object of at most %d strings",
                           METADATA_PAIRS);
-    json_object_foreach(j, key, value)
+    json_object_foreach (j, key, value)
         if (!json_is_string(value))
             return ag_err_set(err, AG_ERR_INVALID,
                               "metadata.%.60s: not a string", key);
@@ -153,7 +159,7 @@ check_metadata(struct vault_op *op, ag_str_t in, ag_str_t *out,
 
 /* ---- vaults ------------------------------------------------------------ */
 
-#define VAULT_COLUMNS                                                          \
+#define VAULT_COLUMNS \
     "id, display_name, metadata, created_us, updated_us, archived_us"
 
 static Agent__Vault__V1__Vault *
@@ -222,20 +228,17 @@ create_vault(struct ag_rpc_call *call, const ProtobufCMessage *request,
         return;
     ag_str_t name = ag_str(req->display_name);
     if (name.n == 0 || name.n > 256) {
-        vault_op_refuse(op, AG_ERR_INVALID,
-                        "display_name: not 1 to 256 bytes");
+        vault_op_refuse(op, AG_ERR_INVALID, "display_name: not 1 to 256 bytes");
         return;
     }
-    if (check_metadata(op, bytes_of(req->metadata_json), &metadata, &err)
-        < 0) {
+    if (check_metadata(op, bytes_of(req->metadata_json), &metadata, &err) < 0) {
         vault_op_fail(op, &err);
         return;
     }
     ag_id_new("vlt", id);
     struct ag_db_param params[] = {ag_db_str(ag_str(id)),
-                                   ag_db_str(op->who.tenant),
-                                   ag_db_str(name), ag_db_str(metadata),
-                                   ag_db_int(ag_now_us())};
+                                   ag_db_str(op->who.tenant), ag_db_str(name),
+                                   ag_db_str(metadata), ag_db_int(ag_now_us())};
     ag_db_query(op->v->db, op->who.tenant, sql, params, 5, on_vault_created,
                 op);
 }
@@ -250,11 +253,10 @@ on_vault(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 }
 
 static void
-get_vault(struct ag_rpc_call *call, const ProtobufCMessage *request,
-          void *arg)
+get_vault(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    static const char sql[] = "SELECT " VAULT_COLUMNS
-                              " FROM vault.vault WHERE id = $1";
+    static const char sql[] =
+        "SELECT " VAULT_COLUMNS " FROM vault.vault WHERE id = $1";
     const Agent__Vault__V1__GetVaultRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
 
@@ -265,8 +267,7 @@ get_vault(struct ag_rpc_call *call, const ProtobufCMessage *request,
 }
 
 static void
-on_vaults(void *arg, const struct ag_db_result *res,
-          const struct ag_err *err)
+on_vaults(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct vault_op *op = arg;
     const struct vault_page *page = op->state;
@@ -278,8 +279,7 @@ on_vaults(void *arg, const struct ag_db_result *res,
         return;
     }
     out.n_data = vault_page_rows(page, ag_db_rows(res));
-    out.data = ag_arena_alloc(op->arena,
-                              (out.n_data + 1) * sizeof(*out.data));
+    out.data = ag_arena_alloc(op->arena, (out.n_data + 1) * sizeof(*out.data));
     for (size_t i = 0; i < out.n_data; i++)
         out.data[i] = vault_message(op, res, (int)i);
     if (out.n_data < (size_t)ag_db_rows(res)) {
@@ -294,11 +294,10 @@ static void
 list_vaults(struct ag_rpc_call *call, const ProtobufCMessage *request,
             void *arg)
 {
-    static const char sql[] =
-        "SELECT " VAULT_COLUMNS " FROM vault.vault"
-        " WHERE ($1 = '' OR id < $1) AND NOT is_platform"
-        " AND ($2::boolean OR archived_us IS NULL)"
-        " ORDER BY id DESC LIMIT $3::bigint";
+    static const char sql[] = "SELECT " VAULT_COLUMNS " FROM vault.vault"
+                              " WHERE ($1 = '' OR id < $1) AND NOT is_platform"
+                              " AND ($2::boolean OR archived_us IS NULL)"
+                              " ORDER BY id DESC LIMIT $3::bigint";
     const Agent__Vault__V1__ListVaultsRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
     struct ag_err err = AG_ERR_INIT;
@@ -381,11 +380,9 @@ archive_vault(struct ag_rpc_call *call, const ProtobufCMessage *request,
 /* ---- credentials ------------------------------------------------------- */
 
 static Agent__Vault__V1__Credential *
-credential_message(struct vault_op *op,
-                   const struct vault_credential_row *row)
+credential_message(struct vault_op *op, const struct vault_credential_row *row)
 {
-    Agent__Vault__V1__Credential *out =
-        ag_arena_alloc(op->arena, sizeof(*out));
+    Agent__Vault__V1__Credential *out = ag_arena_alloc(op->arena, sizeof(*out));
 
     agent__vault__v1__credential__init(out);
     out->id = vault_op_text(op, row->id);
@@ -409,7 +406,6 @@ credential_message(struct vault_op *op,
     return out;
 }
 
-
 static int
 check_keys(const json_t *obj, const char *const *known, const char *field,
            struct ag_err *err)
@@ -417,13 +413,13 @@ check_keys(const json_t *obj, const char *const *known, const char *field,
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)obj, key, value) {
+    json_object_foreach ((json_t *)obj, key, value) {
         int i = 0;
         while (known[i] != NULL && strcmp(known[i], key) != 0)
             i++;
         if (known[i] == NULL)
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "%s.%.60s: unknown field", field, key);
+            return ag_err_set(err, AG_ERR_INVALID, "%s.%.60s: unknown field",
+                              field, key);
     }
     return 0;
 }
@@ -440,7 +436,7 @@ check_location(const json_t *auth, struct ag_err *err)
     if (!json_is_object(loc))
         return ag_err_set(err, AG_ERR_INVALID,
                           "auth.injection_location: not an object");
-    json_object_foreach((json_t *)loc, key, value)
+    json_object_foreach ((json_t *)loc, key, value)
         if (!json_is_boolean(value)
             || (json_is_true(value) && strcmp(key, "header") != 0))
             return ag_err_set(err, AG_ERR_INVALID,
@@ -454,9 +450,9 @@ read_environment_variable(struct vault_op *op, const json_t *j,
                           struct vault_new_credential *in,
                           struct vault_policy *hosts, struct ag_err *err)
 {
-    static const char *const known[] = {"type", "secret_name", "secret_value",
-                                        "networking", "injection_location",
-                                        NULL};
+    static const char *const known[] = {
+        "type",       "secret_name",        "secret_value",
+        "networking", "injection_location", NULL};
     const json_t *net = json_object_get(j, "networking");
     ag_str_t type = {NULL, 0};
 
@@ -497,8 +493,8 @@ host_of_url(ag_str_t url, ag_str_t *out, bool *is_https, struct ag_err *err)
 
 static int
 read_static_bearer(struct vault_op *op, const json_t *j,
-                   struct vault_new_credential *in,
-                   struct vault_policy *hosts, struct ag_err *err)
+                   struct vault_new_credential *in, struct vault_policy *hosts,
+                   struct ag_err *err)
 {
     static const char *const known[] = {"type", "token", "mcp_server_url",
                                         NULL};
@@ -522,9 +518,8 @@ read_static_bearer(struct vault_op *op, const json_t *j,
 }
 
 static int
-read_auth(struct vault_op *op, const json_t *j,
-          struct vault_new_credential *in, struct vault_policy *hosts,
-          struct ag_err *err)
+read_auth(struct vault_op *op, const json_t *j, struct vault_new_credential *in,
+          struct vault_policy *hosts, struct ag_err *err)
 {
     ag_str_t type = {NULL, 0};
 
@@ -568,10 +563,10 @@ new_credential_row(struct vault_op *op,
                    const Agent__Vault__V1__CreateCredentialRequest *req,
                    struct vault_credential_row *out, struct ag_err *err)
 {
-    AG_AUTO(ag_buf_release) struct ag_buf binding =
-        AG_BUF_INIT(VAULT_BINDING_TEXT_MAX);
-    AG_AUTO(ag_json_decref) json_t *j =
-        ag_json_parse(bytes_of(req->auth_json), err);
+    AG_AUTO(ag_buf_release)
+    struct ag_buf binding = AG_BUF_INIT(VAULT_BINDING_TEXT_MAX);
+    AG_AUTO(ag_json_decref)
+    json_t *j = ag_json_parse(bytes_of(req->auth_json), err);
     struct vault_new_credential in = {.vault_id = ag_str(req->vault_id)};
     struct vault_policy hosts = {0};
 
@@ -582,7 +577,8 @@ new_credential_row(struct vault_op *op,
         || check_metadata(op, bytes_of(req->metadata_json), &in.metadata, err)
                < 0
         || vault_binding_build(bytes_of(req->binding_json), &hosts,
-                               &op->v->deployment, &binding, err) < 0)
+                               &op->v->deployment, &binding, err)
+               < 0)
         return -1;
     in.binding = ag_arena_copy(op->arena, ag_buf_str(&binding));
     in.env_name = ag_arena_copy(op->arena, in.env_name);
@@ -613,8 +609,8 @@ on_credential_created(void *arg, const struct ag_db_result *res,
         return;
     }
     vault_generation_move(op->v);
-    vault_audit_reply(op, "credential.created", row->id, AG_STR(""),
-                      AG_STR(""), &credential_message(op, row)->base);
+    vault_audit_reply(op, "credential.created", row->id, AG_STR(""), AG_STR(""),
+                      &credential_message(op, row)->base);
 }
 
 static void
@@ -638,8 +634,7 @@ create_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
         return;
     }
     op->state = row;
-    vault_credential_insert(op->v, op->tenant, row, on_credential_created,
-                            op);
+    vault_credential_insert(op->v, op->tenant, row, on_credential_created, op);
 }
 
 /* The one credential of a query, checked, or the call is failed and NULL. */
@@ -697,8 +692,7 @@ get_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
     const Agent__Vault__V1__GetCredentialRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
     if (op != NULL)
-        find_credential(op, req->vault_id, req->credential_id,
-                        on_credential);
+        find_credential(op, req->vault_id, req->credential_id, on_credential);
 }
 
 static void
@@ -715,8 +709,7 @@ on_credentials(void *arg, const struct ag_db_result *res,
         return;
     }
     out.n_data = vault_page_rows(page, ag_db_rows(res));
-    out.data = ag_arena_alloc(op->arena,
-                              (out.n_data + 1) * sizeof(*out.data));
+    out.data = ag_arena_alloc(op->arena, (out.n_data + 1) * sizeof(*out.data));
     for (size_t i = 0; i < out.n_data; i++) {
         struct vault_credential_row row;
         vault_credential_read(res, (int)i, 0, op->arena, &row);
@@ -739,8 +732,7 @@ list_credentials(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " WHERE c.vault_id = $1 AND ($2 = '' OR c.id < $2)"
         " AND ($3::boolean OR c.archived_us IS NULL)"
         " ORDER BY c.id DESC LIMIT $4::bigint";
-    const Agent__Vault__V1__ListCredentialsRequest *req =
-        (const void *)request;
+    const Agent__Vault__V1__ListCredentialsRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
     struct ag_err err = AG_ERR_INIT;
 
@@ -755,8 +747,7 @@ list_credentials(struct ag_rpc_call *call, const ProtobufCMessage *request,
     struct ag_db_param params[] = {
         ag_db_str(ag_str(req->vault_id)), ag_db_str(ag_str(req->page)),
         ag_db_bool(req->include_archived), ag_db_int(page->limit + 1)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 4, on_credentials,
-                op);
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 4, on_credentials, op);
 }
 
 static void

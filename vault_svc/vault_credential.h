@@ -19,12 +19,10 @@ struct vault_new_credential {
 int vault_credential_make(struct vault *v, const struct vault_tenant *tenant,
                           const struct vault_new_credential *in,
                           struct ag_arena *arena,
-                          struct vault_credential_row *out,
-                          struct ag_err *err);
+                          struct vault_credential_row *out, struct ag_err *err);
 
 /* Insert it; NOT_FOUND when the vault is not there or archived. */
-void vault_credential_insert(struct vault *v,
-                             const struct vault_tenant *tenant,
+void vault_credential_insert(struct vault *v, const struct vault_tenant *tenant,
                              const struct vault_credential_row *row,
                              ag_db_done *done, void *arg);
 
@@ -33,7 +31,6 @@ int vault_value_check(ag_str_t value, const char *field, struct ag_err *err);
 /* A name that a shell takes: letters, digits, '_', at most 128. */
 bool vault_env_name_is_valid(ag_str_t name);
 
-void vault_credential_serve(struct ag_rpc_server *srv,
-                            struct vault_face *face);
+void vault_credential_serve(struct ag_rpc_server *srv, struct vault_face *face);
 
 #endif

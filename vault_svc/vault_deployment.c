@@ -30,16 +30,15 @@ check_address(ag_str_t text, struct in_addr *ip, struct ag_err *err)
     ag_str_t port = text, head;
     int64_t n;
 
-    if (!ag_str_cut(&port, ':', &head) || head.n == 0
-        || head.n >= sizeof(host) || ag_str_i64(port, &n) < 0 || n < 1
-        || n > 65535)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "\"%.*s\" is not IP:PORT", AG_FMT(text));
+    if (!ag_str_cut(&port, ':', &head) || head.n == 0 || head.n >= sizeof(host)
+        || ag_str_i64(port, &n) < 0 || n < 1 || n > 65535)
+        return ag_err_set(err, AG_ERR_INVALID, "\"%.*s\" is not IP:PORT",
+                          AG_FMT(text));
     memcpy(host, head.p, head.n);
     host[head.n] = '\0';
     if (inet_pton(AF_INET, host, ip) != 1)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "\"%.*s\" is not IP:PORT", AG_FMT(text));
+        return ag_err_set(err, AG_ERR_INVALID, "\"%.*s\" is not IP:PORT",
+                          AG_FMT(text));
     return 0;
 }
 
@@ -54,7 +53,8 @@ is_loopback(const struct vault_destination *d)
         return true;
     snprintf(text, sizeof(text), "%s:%d", d->host, d->port);
     return check_address(ag_str(d->address != NULL ? d->address : text), &ip,
-                         &ignored) == 0
+                         &ignored)
+               == 0
            && (ntohl(ip.s_addr) >> 24) == 127;
 }
 
@@ -103,7 +103,8 @@ parse_option(ag_str_t word, struct vault_destination *d, struct ag_err *err)
     }
     return ag_err_set(err, AG_ERR_INVALID,
                       "\"%.*s\" is none of address=IP:PORT, ca=/FILE, "
-                      "clear-text, each once", AG_FMT(word));
+                      "clear-text, each once",
+                      AG_FMT(word));
 }
 
 static int
@@ -115,7 +116,8 @@ parse_line(ag_str_t line, struct vault_deployment *out, struct ag_err *err)
     if (!ag_str_is(word, "destination"))
         return ag_err_set(err, AG_ERR_INVALID,
                           "\"%.*s\" is no word of this file; lines are "
-                          "\"destination HOST:PORT …\"", AG_FMT(word));
+                          "\"destination HOST:PORT …\"",
+                          AG_FMT(word));
     if (!next_word(&line, &word))
         return ag_err_set(err, AG_ERR_INVALID, "HOST:PORT is missing");
     if (out->n == DESTINATIONS_MAX)
@@ -135,7 +137,8 @@ parse_line(ag_str_t line, struct vault_deployment *out, struct ag_err *err)
     if (d->is_clear_text && !is_loopback(d))
         return ag_err_set(err, AG_ERR_INVALID,
                           "\"clear-text\" is possible to loopback only, not "
-                          "to %s", d->address ? d->address : d->host);
+                          "to %s",
+                          d->address ? d->address : d->host);
     return 0;
 }
 
@@ -189,8 +192,7 @@ vault_deployment_release(struct vault_deployment *d)
 }
 
 const struct vault_destination *
-vault_deployment_find(const struct vault_deployment *d, ag_str_t host,
-                      int port)
+vault_deployment_find(const struct vault_deployment *d, ag_str_t host, int port)
 {
     for (size_t i = 0; i < d->n; i++)
         if (d->v[i].port == port && ag_str_is(host, d->v[i].host))

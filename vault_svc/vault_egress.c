@@ -23,7 +23,7 @@ struct authorize {
     struct vault_session session;
     struct vault_decision decision;
     ag_str_t address;
-    size_t checking; /* stub whose owner is looked up */
+    size_t checking;     /* stub whose owner is looked up */
     ag_secret_t *values; /* of held credentials that were opened */
 };
 
@@ -45,8 +45,8 @@ fill_values(struct authorize *a, Agent__Vault__V1__AuthorizeResponse *out)
 {
     struct ag_arena *arena = a->op->arena;
 
-    out->swaps = ag_arena_alloc(arena,
-                                (a->ask.n_stubs + 1) * sizeof(*out->swaps));
+    out->swaps =
+        ag_arena_alloc(arena, (a->ask.n_stubs + 1) * sizeof(*out->swaps));
     for (size_t i = 0; i < a->ask.n_stubs; i++) {
         Agent__Vault__V1__Swap *s = ag_arena_alloc(arena, sizeof(*s));
         agent__vault__v1__swap__init(s);
@@ -54,8 +54,8 @@ fill_values(struct authorize *a, Agent__Vault__V1__AuthorizeResponse *out)
         s->value = value_of(a, a->decision.swaps[i]);
         out->swaps[out->n_swaps++] = s;
     }
-    out->scrub = ag_arena_alloc(arena,
-                                (a->session.n + 1) * sizeof(*out->scrub));
+    out->scrub =
+        ag_arena_alloc(arena, (a->session.n + 1) * sizeof(*out->scrub));
     for (size_t i = 0; i < a->session.n; i++) {
         if (a->values[i].p == NULL)
             continue;
@@ -138,10 +138,10 @@ audit(struct authorize *a)
                     AG_FMT(a->session.held[a->decision.swaps[i]].id));
     ag_buf_add(&detail, AG_STR("]}"));
     ag_str_t session = a->session.grant.session_id;
-    struct vault_audit_entry e = {
-        a->decision.is_allowed ? "egress.allowed" : "egress.denied",
-        session.n > 0 ? session : a->address, ag_str(object), session,
-        ag_buf_str(&detail)};
+    struct vault_audit_entry e = {a->decision.is_allowed ? "egress.allowed"
+                                                         : "egress.denied",
+                                  session.n > 0 ? session : a->address,
+                                  ag_str(object), session, ag_buf_str(&detail)};
     vault_audit_add(op->v, op->tenant, &e, on_audited, a);
 }
 
@@ -156,7 +156,8 @@ open_values(struct authorize *a, struct ag_err *err)
     for (size_t i = 0; i < s->n; i++)
         if (vault_binding_names_host(&s->held[i].binding, a->ask.host)
             && vault_credential_open(a->op->tenant, &s->credentials[i].row,
-                                     &a->values[i], err) < 0)
+                                     &a->values[i], err)
+                   < 0)
             return -1;
     return 0;
 }
@@ -198,8 +199,7 @@ is_own_stub(const struct authorize *a, const struct vault_found *f)
 static void check_foreign(struct authorize *a);
 
 static void
-on_foreign(void *arg, const struct ag_db_result *res,
-           const struct ag_err *err)
+on_foreign(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct authorize *a = arg;
 
@@ -231,8 +231,7 @@ check_foreign(struct authorize *a)
 }
 
 static void
-on_session(void *arg, const struct ag_db_result *res,
-           const struct ag_err *err)
+on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct authorize *a = arg;
     struct vault_op *op = a->op;
@@ -276,8 +275,7 @@ deny_unknown(struct authorize *a)
 }
 
 static void
-on_workload(void *arg, const struct ag_db_result *res,
-            const struct ag_err *err)
+on_workload(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct authorize *a = arg;
     struct vault_op *op = a->op;
@@ -311,24 +309,23 @@ read_ask(struct authorize *a, const Agent__Vault__V1__AuthorizeRequest *req,
     struct vault_ask *ask = &a->ask;
 
     ask->is_https = strcmp(req->scheme, "https") == 0;
-    if ((!ask->is_https && strcmp(req->scheme, "http") != 0)
-        || req->port < 1 || req->port > 65535 || *req->host == '\0'
-        || req->n_stubs > STUBS_MAX)
+    if ((!ask->is_https && strcmp(req->scheme, "http") != 0) || req->port < 1
+        || req->port > 65535 || *req->host == '\0' || req->n_stubs > STUBS_MAX)
         return ag_err_set(err, AG_ERR_INVALID,
                           "scheme, host, port, stubs: not a destination with "
-                          "at most %d stubs", STUBS_MAX);
+                          "at most %d stubs",
+                          STUBS_MAX);
     ask->host = ag_str(req->host);
     ask->port = req->port;
     ask->method = ag_str(req->method);
     ask->path = ag_str(req->path);
     ask->n_stubs = req->n_stubs;
-    ask->stubs = ag_arena_alloc(a->op->arena,
-                                (req->n_stubs + 1) * sizeof(*ask->stubs));
+    ask->stubs =
+        ag_arena_alloc(a->op->arena, (req->n_stubs + 1) * sizeof(*ask->stubs));
     for (size_t i = 0; i < req->n_stubs; i++) {
         const Agent__Vault__V1__FoundStub *f = req->stubs[i];
-        ask->stubs[i] = (struct vault_found){(enum vault_slot)f->kind,
-                                             ag_str(f->name),
-                                             ag_str(f->stub), false};
+        ask->stubs[i] = (struct vault_found){
+            (enum vault_slot)f->kind, ag_str(f->name), ag_str(f->stub), false};
     }
     if ((*req->workload_address == '\0') == (*req->session_id == '\0'))
         return ag_err_set(err, AG_ERR_INVALID,
@@ -337,8 +334,7 @@ read_ask(struct authorize *a, const Agent__Vault__V1__AuthorizeRequest *req,
 }
 
 static void
-authorize(struct ag_rpc_call *call, const ProtobufCMessage *request,
-          void *arg)
+authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     static const char by_address[] =
         "SELECT tenant, id FROM vault.workload_by_address($1)";
@@ -357,8 +353,8 @@ authorize(struct ag_rpc_call *call, const ProtobufCMessage *request,
     if (*req->session_id != '\0') {
         a->ask.kind = VAULT_KIND_BRAIN;
         struct ag_db_param params[] = {ag_db_str(ag_str(req->session_id))};
-        ag_db_query(op->v->db, AG_STR(""), by_session, params, 1,
-                    on_workload, a);
+        ag_db_query(op->v->db, AG_STR(""), by_session, params, 1, on_workload,
+                    a);
         return;
     }
     if (vault_address_canonical(ag_str(req->workload_address), address, &err)
@@ -388,8 +384,7 @@ on_scrub_reported(void *arg, const char *audit_id, const struct ag_err *err)
 }
 
 static void
-on_decision(void *arg, const struct ag_db_result *res,
-            const struct ag_err *err)
+on_decision(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct vault_op *op = arg;
     const Agent__Vault__V1__ReportScrubRequest *req = op->request;
@@ -419,9 +414,8 @@ static void
 on_decision_tenant(void *arg, const struct ag_db_result *res,
                    const struct ag_err *err)
 {
-    static const char sql[] =
-        "SELECT session_id FROM vault.audit WHERE id = $1"
-        " AND action = 'egress.allowed'";
+    static const char sql[] = "SELECT session_id FROM vault.audit WHERE id = $1"
+                              " AND action = 'egress.allowed'";
     struct vault_op *op = arg;
     const Agent__Vault__V1__ReportScrubRequest *req = op->request;
 
@@ -444,8 +438,7 @@ static bool
 is_word(const char *s)
 {
     size_t n = strlen(s);
-    return n <= 64
-           && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
+    return n <= 64 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
 }
 
 static void
@@ -464,8 +457,7 @@ report_scrub(struct ag_rpc_call *call, const ProtobufCMessage *request,
         return;
     }
     struct ag_db_param params[] = {ag_db_str(ag_str(req->audit_id))};
-    ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_decision_tenant,
-                op);
+    ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_decision_tenant, op);
 }
 
 void
@@ -473,7 +465,6 @@ vault_egress_serve(struct ag_rpc_server *srv, struct vault_face *face)
 {
     ag_rpc_server_add(srv, &agent__vault__v1__egress_service__authorize__rpc,
                       authorize, face);
-    ag_rpc_server_add(srv,
-                      &agent__vault__v1__egress_service__report_scrub__rpc,
+    ag_rpc_server_add(srv, &agent__vault__v1__egress_service__report_scrub__rpc,
                       report_scrub, face);
 }

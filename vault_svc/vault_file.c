@@ -55,7 +55,8 @@ vault_file_write(const char *path, ag_str_t text, mode_t mode, bool exclusive,
 
     if (n < 0 || (size_t)n >= sizeof(tmp))
         return ag_err_set(err, AG_ERR_INVALID, "path %s is too long", path);
-    AG_AUTO(ag_closep) int fd =
+    AG_AUTO(ag_closep)
+    int fd =
         open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return ag_err_sys(err, "create %s", tmp);

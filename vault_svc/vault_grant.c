@@ -62,8 +62,8 @@ id_list(struct vault_op *op, const char *first, char **ids, size_t n,
         const char *id = json_string_value(json_array_get(list, i));
         if (!ag_id_is(ag_str(id), prefix))
             return ag_err_set(err, AG_ERR_INVALID,
-                              "%s: \"%.40s\" is not an id \"%s_…\"", field,
-                              id, prefix);
+                              "%s: \"%.40s\" is not an id \"%s_…\"", field, id,
+                              prefix);
     }
     if (ag_json_dump(list, &text, err) < 0)
         return -1;
@@ -83,15 +83,17 @@ static int
 read_session_request(struct vault_op *op, ag_str_t raw, struct put_grant *out,
                      struct ag_err *err)
 {
-    AG_AUTO(free_session) Agent__Brain__V1__CreateSessionRequest *msg =
+    AG_AUTO(free_session)
+    Agent__Brain__V1__CreateSessionRequest *msg =
         agent__brain__v1__create_session_request__unpack(
             NULL, raw.n, (const uint8_t *)raw.p);
 
     if (msg == NULL)
         return ag_err_set(err, AG_ERR_INVALID,
                           "original_request: no CreateSessionRequest");
-    if (id_list(op, NULL, msg->vault_ids, msg->n_vault_ids, "vlt",
-                "vault_ids", &out->row.vault_ids, &out->n_vaults, err) < 0)
+    if (id_list(op, NULL, msg->vault_ids, msg->n_vault_ids, "vlt", "vault_ids",
+                &out->row.vault_ids, &out->n_vaults, err)
+        < 0)
         return -1;
     return id_list(op, msg->environment_id, msg->environment_ids,
                    msg->n_environment_ids, "env", "environment_ids",
@@ -177,19 +179,20 @@ on_grant_checked(void *arg, const struct ag_db_result *res,
         return;
     }
     vault_grant_mac(op->tenant, &g->row, mac);
-    struct ag_db_param params[] = {
-        ag_db_str(g->row.session_id), ag_db_str(op->who.tenant),
-        ag_db_str(g->row.subject), ag_db_str(g->row.vault_ids),
-        ag_db_str(g->row.environment_ids),
-        ag_db_bytes(g->row.request_sha256), ag_db_int(g->row.created_us),
-        ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
+    struct ag_db_param params[] = {ag_db_str(g->row.session_id),
+                                   ag_db_str(op->who.tenant),
+                                   ag_db_str(g->row.subject),
+                                   ag_db_str(g->row.vault_ids),
+                                   ag_db_str(g->row.environment_ids),
+                                   ag_db_bytes(g->row.request_sha256),
+                                   ag_db_int(g->row.created_us),
+                                   ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
     ag_db_query(op->v->db, op->who.tenant, sql, params, 8, on_grant_inserted,
                 op);
 }
 
 static void
-put_grant(struct ag_rpc_call *call, const ProtobufCMessage *request,
-          void *arg)
+put_grant(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     static const char sql[] =
         "SELECT (SELECT count(*) FROM vault.vault WHERE archived_us IS NULL"
@@ -200,15 +203,14 @@ put_grant(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " (SELECT json_array_elements_text($2::json)))";
     const Agent__Vault__V1__PutGrantRequest *req = (const void *)request;
     ag_str_t original = bytes_of(req->original_request);
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE,
-                                         &original);
+    struct vault_op *op =
+        vault_op_begin(call, req, arg, VAULT_WRITE, &original);
     struct ag_err err = AG_ERR_INIT;
 
     if (op == NULL)
         return;
     if (!ag_id_is(ag_str(req->session_id), "sesn")) {
-        vault_op_refuse(op, AG_ERR_INVALID,
-                        "session_id: not an id \"sesn_…\"");
+        vault_op_refuse(op, AG_ERR_INVALID, "session_id: not an id \"sesn_…\"");
         return;
     }
     struct put_grant *g = ag_arena_alloc(op->arena, sizeof(*g));
@@ -218,8 +220,8 @@ put_grant(struct ag_rpc_call *call, const ProtobufCMessage *request,
     }
     g->row.session_id = ag_str(req->session_id);
     g->row.subject = op->who.subject;
-    g->row.request_sha256 = ag_arena_copy(
-        op->arena, ag_str_n(op->who.request_sha256, 32));
+    g->row.request_sha256 =
+        ag_arena_copy(op->arena, ag_str_n(op->who.request_sha256, 32));
     g->row.created_us = ag_now_us();
     op->state = g;
     struct ag_db_param params[] = {ag_db_str(g->row.vault_ids),
@@ -284,25 +286,22 @@ on_grant_to_end(void *arg, const struct ag_db_result *res,
     struct ag_db_param params[] = {ag_db_str(row->session_id),
                                    ag_db_int(row->ended_us),
                                    ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 3, on_grant_ended,
-                op);
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 3, on_grant_ended, op);
 }
 
 static void
-end_grant(struct ag_rpc_call *call, const ProtobufCMessage *request,
-          void *arg)
+end_grant(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    static const char sql[] = "SELECT " VAULT_GRANT_COLUMNS
-                              " FROM vault.session_grant g"
-                              " WHERE g.session_id = $1";
+    static const char sql[] =
+        "SELECT " VAULT_GRANT_COLUMNS " FROM vault.session_grant g"
+        " WHERE g.session_id = $1";
     const Agent__Vault__V1__EndGrantRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
 
     if (op == NULL)
         return;
     struct ag_db_param params[] = {ag_db_str(ag_str(req->session_id))};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 1, on_grant_to_end,
-                op);
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 1, on_grant_to_end, op);
 }
 
 /* ---- policies ---------------------------------------------------------- */
@@ -328,10 +327,11 @@ reply_put_policy(struct vault_op *op)
     agent__vault__v1__put_policy_response__init(out);
     out->digest = vault_op_text(op, row->digest);
     vault_generation_move(op->v);
-    char *detail = ag_arena_printf(op->arena, "{\"version\":%lld,"
-                                   "\"digest\":\"%.*s\"}",
-                                   (long long)row->version,
-                                   AG_FMT(row->digest));
+    char *detail =
+        ag_arena_printf(op->arena,
+                        "{\"version\":%lld,"
+                        "\"digest\":\"%.*s\"}",
+                        (long long)row->version, AG_FMT(row->digest));
     vault_audit_reply(op, "policy.put", row->environment_id, AG_STR(""),
                       ag_str(detail), &out->base);
 }
@@ -372,8 +372,8 @@ on_policy_inserted(void *arg, const struct ag_db_result *res,
     struct ag_db_param params[] = {ag_db_str(row->environment_id),
                                    ag_db_int(row->version),
                                    ag_db_str(row->digest)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 3,
-                on_policy_existing, op);
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 3, on_policy_existing,
+                op);
 }
 
 static void
@@ -392,12 +392,12 @@ insert_policy(struct vault_op *op, struct vault_policy_row *row)
     digest_of(op, row);
     vault_policy_row_mac(op->tenant, row, mac);
     struct ag_db_param params[] = {
-        ag_db_str(op->who.tenant), ag_db_str(row->environment_id),
-        ag_db_int(row->version), ag_db_str(row->policy),
-        ag_db_str(row->digest), ag_db_str(row->subject),
+        ag_db_str(op->who.tenant),  ag_db_str(row->environment_id),
+        ag_db_int(row->version),    ag_db_str(row->policy),
+        ag_db_str(row->digest),     ag_db_str(row->subject),
         ag_db_int(row->created_us), ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 8,
-                on_policy_inserted, op);
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 8, on_policy_inserted,
+                op);
 }
 
 /* An update without `config` keeps the policy it had. */
@@ -443,9 +443,8 @@ keep_policy(struct vault_op *op)
 
 /* config_json of the original request, in the arena. */
 static int
-read_config(struct vault_op *op,
-            const Agent__Vault__V1__PutPolicyRequest *req, ag_str_t *config,
-            struct ag_err *err)
+read_config(struct vault_op *op, const Agent__Vault__V1__PutPolicyRequest *req,
+            ag_str_t *config, struct ag_err *err)
 {
     ag_str_t raw = bytes_of(req->original_request);
 
@@ -476,15 +475,14 @@ read_config(struct vault_op *op,
 }
 
 static void
-put_policy(struct ag_rpc_call *call, const ProtobufCMessage *request,
-           void *arg)
+put_policy(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     const Agent__Vault__V1__PutPolicyRequest *req = (const void *)request;
     ag_str_t original = bytes_of(req->original_request), config = {NULL, 0};
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE,
-                                         &original);
-    AG_AUTO(ag_buf_release) struct ag_buf policy =
-        AG_BUF_INIT(VAULT_POLICY_TEXT_MAX);
+    struct vault_op *op =
+        vault_op_begin(call, req, arg, VAULT_WRITE, &original);
+    AG_AUTO(ag_buf_release)
+    struct ag_buf policy = AG_BUF_INIT(VAULT_POLICY_TEXT_MAX);
     struct ag_err err = AG_ERR_INIT;
 
     if (op == NULL)

@@ -54,8 +54,7 @@ vault_host_is_canonical(ag_str_t host)
 {
     ag_str_t rest = host, label;
 
-    if (host.n == 0 || host.n >= VAULT_HOST_TEXT
-        || host.p[host.n - 1] == '.')
+    if (host.n == 0 || host.n >= VAULT_HOST_TEXT || host.p[host.n - 1] == '.')
         return false;
     while (ag_str_cut(&rest, '.', &label))
         if (!label_is_ldh(label))
@@ -70,8 +69,7 @@ idn_freep(char **p)
 }
 
 int
-vault_host_canonical(ag_str_t in, char out[VAULT_HOST_TEXT],
-                     struct ag_err *err)
+vault_host_canonical(ag_str_t in, char out[VAULT_HOST_TEXT], struct ag_err *err)
 {
     AG_AUTO(ag_freep) char *name = NULL;
     AG_AUTO(idn_freep) char *ascii = NULL;
@@ -94,7 +92,8 @@ vault_host_canonical(ag_str_t in, char out[VAULT_HOST_TEXT],
     if (!vault_host_is_canonical(ag_str(ascii)))
         return ag_err_set(err, AG_ERR_INVALID,
                           "host \"%.100s\" is no DNS name: labels are "
-                          "letters, digits and inner hyphens", name);
+                          "letters, digits and inner hyphens",
+                          name);
     memcpy(out, ascii, strlen(ascii) + 1);
     return 0;
 }
@@ -138,8 +137,7 @@ parse_address(ag_str_t in, ag_str_t host, int port,
 }
 
 int
-vault_host_pattern_parse(ag_str_t in,
-                         const struct vault_deployment *deployment,
+vault_host_pattern_parse(ag_str_t in, const struct vault_deployment *deployment,
                          struct vault_host_pattern *out, struct ag_err *err)
 {
     struct vault_host_pattern p = {0};
@@ -159,15 +157,16 @@ vault_host_pattern_parse(ag_str_t in,
             return ag_err_set(err, AG_ERR_INVALID,
                               "\"%.*s\" is an address: name a host (only "
                               "addresses that deployment.conf lists are "
-                              "possible)", (int)(in.n > 100 ? 100 : in.n),
-                              in.p);
+                              "possible)",
+                              (int)(in.n > 100 ? 100 : in.n), in.p);
     } else if (vault_host_canonical(host, p.host, err) < 0) {
         return -1;
     }
     if (p.is_wildcard && psl_is_public_suffix(psl_builtin(), p.host))
         return ag_err_set(err, AG_ERR_INVALID,
                           "\"*.%s\" would cover a public suffix: name a "
-                          "registered domain", p.host);
+                          "registered domain",
+                          p.host);
     *out = p;
     return 0;
 }

@@ -34,13 +34,11 @@ int vault_host_canonical(ag_str_t in, char out[VAULT_HOST_TEXT],
  * Parse a pattern. A wildcard right above a public suffix is refused, and an
  * address unless `deployment` (may be NULL) lists it with that port.
  */
-int vault_host_pattern_parse(ag_str_t in,
-                             const struct vault_deployment *deployment,
-                             struct vault_host_pattern *out,
-                             struct ag_err *err);
+int
+vault_host_pattern_parse(ag_str_t in, const struct vault_deployment *deployment,
+                         struct vault_host_pattern *out, struct ag_err *err);
 
 /* Does the name fit? One left-most label stands for "*". Ignores the port. */
-bool vault_host_pattern_fits(const struct vault_host_pattern *p,
-                             ag_str_t host);
+bool vault_host_pattern_fits(const struct vault_host_pattern *p, ag_str_t host);
 
 #endif

@@ -138,8 +138,7 @@ sign(struct resolve *r)
 }
 
 static void
-on_touched(void *arg, const struct ag_db_result *res,
-           const struct ag_err *err)
+on_touched(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     (void)arg;
     (void)res;
@@ -158,13 +157,12 @@ touch(struct vault_op *op, const struct vault_key_row *key)
     if (now - key->last_used_us < 60 * 1000000)
         return;
     struct ag_db_param params[] = {ag_db_str(key->id), ag_db_int(now)};
-    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 2,
-                on_touched, NULL);
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 2, on_touched,
+                NULL);
 }
 
 static void
-on_key_row(void *arg, const struct ag_db_result *res,
-           const struct ag_err *err)
+on_key_row(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct resolve *r = arg;
     struct vault_op *op = r->op;
@@ -199,8 +197,8 @@ static void
 on_key_tenant(void *arg, const struct ag_db_result *res,
               const struct ag_err *err)
 {
-    static const char sql[] = "SELECT " VAULT_KEY_COLUMNS
-                              " FROM vault.api_key WHERE id = $1";
+    static const char sql[] =
+        "SELECT " VAULT_KEY_COLUMNS " FROM vault.api_key WHERE id = $1";
     struct resolve *r = arg;
     struct vault_op *op = r->op;
 
@@ -216,8 +214,8 @@ on_key_tenant(void *arg, const struct ag_db_result *res,
         return;
     }
     struct ag_db_param params[] = {ag_db_str(ag_db_get(res, 0, 1))};
-    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1,
-                on_key_row, r);
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1, on_key_row,
+                r);
 }
 
 static void
@@ -285,9 +283,9 @@ scopes_text(struct vault_op *op, char **scopes, size_t n)
             return NULL;
         has[k] = true;
     }
-    const char *text = ag_arena_printf(
-        op->arena, "%s%s%s", has[0] ? ",read" : "", has[1] ? ",write" : "",
-        has[2] ? ",admin" : "");
+    const char *text =
+        ag_arena_printf(op->arena, "%s%s%s", has[0] ? ",read" : "",
+                        has[1] ? ",write" : "", has[2] ? ",admin" : "");
     return text + 1;
 }
 
@@ -306,8 +304,7 @@ on_key_created(void *arg, const struct ag_db_result *res,
 }
 
 static void
-create_key(struct ag_rpc_call *call, const ProtobufCMessage *request,
-           void *arg)
+create_key(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     static const char sql[] =
         "INSERT INTO vault.api_key (id, tenant, name, scopes, key_hash,"
@@ -333,7 +330,8 @@ create_key(struct ag_rpc_call *call, const ProtobufCMessage *request,
     ag_id_new("key", id);
     key_make(secret);
     vault_hmac(op->v->index_key, ag_str(secret), hash);
-    struct vault_key_row row = {.id = ag_str(id), .name = name,
+    struct vault_key_row row = {.id = ag_str(id),
+                                .name = name,
                                 .scopes = ag_str(scopes),
                                 .key_hash = ag_str_n(hash, sizeof(hash)),
                                 .created_us = ag_now_us()};
@@ -343,12 +341,14 @@ create_key(struct ag_rpc_call *call, const ProtobufCMessage *request,
     key->secret = vault_op_text(op, ag_str(secret));
     ag_wipe(secret, sizeof(secret));
     op->state = key;
-    struct ag_db_param params[] = {
-        ag_db_str(row.id), ag_db_str(op->who.tenant), ag_db_str(row.name),
-        ag_db_str(row.scopes), ag_db_bytes(row.key_hash),
-        ag_db_int(row.created_us), ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 7, on_key_created,
-                op);
+    struct ag_db_param params[] = {ag_db_str(row.id),
+                                   ag_db_str(op->who.tenant),
+                                   ag_db_str(row.name),
+                                   ag_db_str(row.scopes),
+                                   ag_db_bytes(row.key_hash),
+                                   ag_db_int(row.created_us),
+                                   ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 7, on_key_created, op);
 }
 
 static void
@@ -364,8 +364,7 @@ on_keys(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         return;
     }
     out.n_data = vault_page_rows(page, ag_db_rows(res));
-    out.data = ag_arena_alloc(op->arena,
-                              (out.n_data + 1) * sizeof(*out.data));
+    out.data = ag_arena_alloc(op->arena, (out.n_data + 1) * sizeof(*out.data));
     for (size_t i = 0; i < out.n_data; i++) {
         struct vault_key_row row;
         vault_key_read(res, (int)i, op->arena, &row);
@@ -380,8 +379,7 @@ on_keys(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 }
 
 static void
-list_keys(struct ag_rpc_call *call, const ProtobufCMessage *request,
-          void *arg)
+list_keys(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     static const char sql[] =
         "SELECT " VAULT_KEY_COLUMNS " FROM vault.api_key"
@@ -450,19 +448,16 @@ on_key_to_revoke(void *arg, const struct ag_db_result *res,
     row.revoked_us = ag_now_us();
     vault_key_mac(op->tenant, &row, mac);
     op->state = key_message(op, &row);
-    struct ag_db_param params[] = {ag_db_str(row.id),
-                                   ag_db_int(row.revoked_us),
+    struct ag_db_param params[] = {ag_db_str(row.id), ag_db_int(row.revoked_us),
                                    ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 3, on_key_revoked,
-                op);
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 3, on_key_revoked, op);
 }
 
 static void
-revoke_key(struct ag_rpc_call *call, const ProtobufCMessage *request,
-           void *arg)
+revoke_key(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    static const char sql[] = "SELECT " VAULT_KEY_COLUMNS
-                              " FROM vault.api_key WHERE id = $1";
+    static const char sql[] =
+        "SELECT " VAULT_KEY_COLUMNS " FROM vault.api_key WHERE id = $1";
     const Agent__Vault__V1__RevokeKeyRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
 

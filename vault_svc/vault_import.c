@@ -45,18 +45,20 @@ struct import {
 static int
 bind_to(struct import *im, ag_str_t hosts, ag_str_t *out, struct ag_err *err)
 {
-    AG_AUTO(ag_buf_release) struct ag_buf text =
-        AG_BUF_INIT(VAULT_BINDING_TEXT_MAX);
+    AG_AUTO(ag_buf_release)
+    struct ag_buf text = AG_BUF_INIT(VAULT_BINDING_TEXT_MAX);
     struct vault_policy p = {
         ag_arena_alloc(im->arena, 33 * sizeof(struct vault_host_pattern)), 0};
     ag_str_t host;
 
     while (p.n_hosts < 32 && ag_str_cut(&hosts, ',', &host))
         if (vault_host_pattern_parse(host, &im->v->deployment,
-                                     &p.hosts[p.n_hosts++], err) < 0)
+                                     &p.hosts[p.n_hosts++], err)
+            < 0)
             return -1;
-    if (vault_binding_build((ag_str_t){NULL, 0}, &p, &im->v->deployment,
-                            &text, err) < 0)
+    if (vault_binding_build((ag_str_t){NULL, 0}, &p, &im->v->deployment, &text,
+                            err)
+        < 0)
         return -1;
     *out = ag_arena_copy(im->arena, ag_buf_str(&text));
     return 0;
@@ -70,16 +72,14 @@ add_variable(struct import *im, ag_str_t name, ag_str_t value,
 
     if (!vault_env_name_is_valid(name))
         return ag_err_set(err, AG_ERR_INVALID,
-                          PREFIX "%.*s: not a variable's name",
-                          AG_FMT(name));
+                          PREFIX "%.*s: not a variable's name", AG_FMT(name));
     if (im->n == ITEMS_MAX)
         return ag_err_set(err, AG_ERR_LIMIT, "more than %d " PREFIX "*",
                           ITEMS_MAX);
     struct item *it = &im->items[im->n++];
     *it = (struct item){.name = name, .value = value};
     if (ag_str_starts(value, AG_STR(PLAIN))) {
-        it->value = ag_str_n(value.p + strlen(PLAIN),
-                             value.n - strlen(PLAIN));
+        it->value = ag_str_n(value.p + strlen(PLAIN), value.n - strlen(PLAIN));
         return 0;
     }
     enum vault_looks looks = vault_shape_looks(shapes, name, value);
@@ -90,8 +90,9 @@ add_variable(struct import *im, ag_str_t name, ag_str_t value,
         return ag_err_set(
             err, AG_ERR_INVALID,
             PREFIX "%.*s looks like a secret of a kind without a known host: "
-            "put it into a vault with its host, or set " PREFIX
-            "%.*s=" PLAIN "… if it is none", AG_FMT(name), AG_FMT(name));
+                   "put it into a vault with its host, or set " PREFIX
+                   "%.*s=" PLAIN "… if it is none",
+            AG_FMT(name), AG_FMT(name));
     if (vault_value_check(value, "value", err) < 0
         || bind_to(im, ag_str(s->hosts), &it->binding, err) < 0)
         return ag_err_wrap(err, PREFIX "%.*s", AG_FMT(name));
@@ -111,7 +112,9 @@ model_host(const char *url, char *out, size_t n, struct ag_err *err)
                           "model_base_url: not an http(s) URL");
     bool has_port = memchr(host, ':', (size_t)len) != NULL;
     snprintf(out, n, "%.*s%s", len, host,
-             has_port ? "" : is_https ? ":443" : ":80");
+             has_port   ? ""
+             : is_https ? ":443"
+                        : ":80");
     return 0;
 }
 
@@ -128,8 +131,7 @@ add_model(struct import *im, struct ag_err *err)
                           "model_api_key needs model_base_url, the gateway "
                           "that it is bound to");
     struct item *it = &im->items[im->n++];
-    *it = (struct item){.value = ag_str(conf->model_api_key),
-                        .is_model = true};
+    *it = (struct item){.value = ag_str(conf->model_api_key), .is_model = true};
     if (vault_value_check(it->value, "model_api_key", err) < 0
         || model_host(conf->model_base_url, host, sizeof(host), err) < 0
         || bind_to(im, ag_str(host), &it->binding, err) < 0)
@@ -194,8 +196,7 @@ is_wanted(struct import *im, const struct vault_credential_row *row,
 {
     for (size_t i = 0; i < im->n; i++) {
         struct item *it = &im->items[i];
-        if (it->binding.n == 0 || it->is_there
-            || it->is_model != row->is_model
+        if (it->binding.n == 0 || it->is_there || it->is_model != row->is_model
             || !ag_str_eq(it->name, row->env_name)
             || !ag_str_eq(it->binding, row->binding)
             || !ag_str_eq_ct(it->value, value))
@@ -248,11 +249,12 @@ archive_gone(struct import *im, struct ag_err *err)
         unsigned char mac[VAULT_MAC_BYTES];
         row->archived_us = row->updated_us = ag_now_us();
         vault_credential_mac(im->tenant, row, mac);
-        struct ag_db_param params[] = {
-            ag_db_str(row->id), ag_db_int(row->archived_us),
-            ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
+        struct ag_db_param params[] = {ag_db_str(row->id),
+                                       ag_db_int(row->archived_us),
+                                       ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
         if (vault_query_now(im->v, ag_str(im->tenant->name), sql, params, 3,
-                            NULL, NULL, err) < 0)
+                            NULL, NULL, err)
+            < 0)
             return -1;
     }
     return 0;
@@ -266,8 +268,7 @@ struct insert {
 };
 
 static void
-on_inserted(void *arg, const struct ag_db_result *res,
-            const struct ag_err *err)
+on_inserted(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct insert *in = arg;
     in->is_done = true;
@@ -293,8 +294,7 @@ insert_new(struct import *im, const struct item *it, struct ag_err *err)
     struct vault_credential_row row;
     struct insert wait = {.v = im->v};
 
-    if (vault_credential_make(im->v, im->tenant, &in, im->arena, &row, err)
-        < 0)
+    if (vault_credential_make(im->v, im->tenant, &in, im->arena, &row, err) < 0)
         return -1;
     vault_credential_insert(im->v, im->tenant, &row, on_inserted, &wait);
     while (!wait.is_done)

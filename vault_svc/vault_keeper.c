@@ -39,8 +39,7 @@ connect_to(const char *path, int flags, struct ag_err *err)
     size_t n = strlen(path);
 
     if (n >= sizeof(to.sun_path))
-        return ag_err_set(err, AG_ERR_INVALID, "keeper: %s is too long",
-                          path);
+        return ag_err_set(err, AG_ERR_INVALID, "keeper: %s is too long", path);
     memcpy(to.sun_path, path, n);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
     if (fd < 0)
@@ -55,8 +54,7 @@ connect_to(const char *path, int flags, struct ag_err *err)
 }
 
 static int
-check_reply(enum keeper_op op, const struct keeper_msg *msg,
-            struct ag_err *err)
+check_reply(enum keeper_op op, const struct keeper_msg *msg, struct ag_err *err)
 {
     if (msg->op != op)
         return ag_err_set(err, AG_ERR_INTERNAL,
@@ -92,7 +90,8 @@ vault_keeper_ask_now(const char *path, enum keeper_op op, ag_str_t a,
     if (n <= 0)
         return ag_err_set(err, AG_ERR_UNAVAILABLE,
                           "keeper at %s does not answer (is this the user "
-                          "that it expects?)", path);
+                          "that it expects?)",
+                          path);
     int rc = keeper_msg_decode(ag_str_n(raw, (size_t)n), &reply, err);
     if (rc == 0)
         rc = check_reply(op, &reply, err);
@@ -148,8 +147,9 @@ break_off(struct vault_keeper *k, const struct ag_err *err)
 static void
 on_timeout(struct ag_timer *timer)
 {
-    struct vault_keeper *k = (struct vault_keeper *)(void *)(
-        (char *)timer - offsetof(struct vault_keeper, timer));
+    struct vault_keeper *k =
+        (struct vault_keeper *)(void *)((char *)timer
+                                        - offsetof(struct vault_keeper, timer));
     struct ag_err err = {AG_ERR_UNAVAILABLE, 0, "the keeper does not answer"};
     break_off(k, &err);
 }
@@ -157,8 +157,9 @@ on_timeout(struct ag_timer *timer)
 static void
 on_event(struct ag_io *io, uint32_t events)
 {
-    struct vault_keeper *k = (struct vault_keeper *)(void *)(
-        (char *)io - offsetof(struct vault_keeper, io));
+    struct vault_keeper *k =
+        (struct vault_keeper *)(void *)((char *)io
+                                        - offsetof(struct vault_keeper, io));
     struct ag_err err = AG_ERR_INIT;
     struct keeper_msg reply;
     char raw[KEEPER_MSG_MAX];

@@ -30,7 +30,7 @@ void vault_keeper_ask(struct vault_keeper *k, enum keeper_op op, ag_str_t a,
  *   AG_ERR_UNAVAILABLE  the keeper does not answer
  */
 int vault_keeper_ask_now(const char *path, enum keeper_op op, ag_str_t a,
-                         ag_str_t b, struct ag_buf *a_out,
-                         struct ag_buf *b_out, struct ag_err *err);
+                         ag_str_t b, struct ag_buf *a_out, struct ag_buf *b_out,
+                         struct ag_err *err);
 
 #endif

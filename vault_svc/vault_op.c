@@ -73,7 +73,8 @@ vault_op_begin(struct ag_rpc_call *call, const void *request,
     } else if (ag_assertion_check(
                    op->v->assertion_key,
                    ag_rpc_call_metadata(call, AG_ASSERTION_METADATA), bytes,
-                   bound_to != NULL, op->arena, &op->who, &err) < 0) {
+                   bound_to != NULL, op->arena, &op->who, &err)
+               < 0) {
         if (bound_to != NULL)
             err.kind = AG_ERR_DENIED;
         vault_op_fail(op, &err);
@@ -85,8 +86,8 @@ vault_op_begin(struct ag_rpc_call *call, const void *request,
         return NULL;
     }
     if (!has_scope(&op->who, scope)) {
-        vault_op_refuse(op, AG_ERR_DENIED,
-                        "the key lacks the scope \"%s\"", names[scope]);
+        vault_op_refuse(op, AG_ERR_DENIED, "the key lacks the scope \"%s\"",
+                        names[scope]);
         return NULL;
     }
     return op;
@@ -98,8 +99,7 @@ vault_op_fail(struct vault_op *op, const struct ag_err *err)
     if (err->kind == AG_ERR_CORRUPT || err->kind == AG_ERR_INTERNAL
         || err->kind == AG_ERR_IO || err->kind == AG_ERR_UNAVAILABLE)
         ag_log(AG_ERROR, "call.failed",
-               AG_S("request_id", ag_rpc_call_request_id(op->call)),
-               AG_E(err));
+               AG_S("request_id", ag_rpc_call_request_id(op->call)), AG_E(err));
     ag_rpc_fail(op->call, err);
 }
 

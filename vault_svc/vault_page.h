@@ -1,4 +1,5 @@
-/* Paging of lists: one row more than the limit is read to know of a next page. */
+/* Paging of lists: one row more than the limit is read to know of a next page.
+ */
 #ifndef VAULT_PAGE_H
 #define VAULT_PAGE_H
 
@@ -9,8 +10,8 @@ struct vault_page {
 };
 
 /* 0 means 20. NULL with AG_ERR_INVALID when out of range. */
-struct vault_page *vault_page_new(struct vault_op *op, int limit,
-                                  struct ag_err *err);
+struct vault_page *
+vault_page_new(struct vault_op *op, int limit, struct ag_err *err);
 
 /* Rows of the page itself. */
 static inline size_t

@@ -30,8 +30,8 @@ vault_policy_hosts_parse(const json_t *array, const char *field,
     if (!json_is_array(array))
         return ag_err_set(err, AG_ERR_INVALID, "%s: not an array", field);
     if (n > VAULT_POLICY_HOSTS_MAX)
-        return ag_err_set(err, AG_ERR_INVALID, "%s: more than %d hosts",
-                          field, VAULT_POLICY_HOSTS_MAX);
+        return ag_err_set(err, AG_ERR_INVALID, "%s: more than %d hosts", field,
+                          VAULT_POLICY_HOSTS_MAX);
     out->hosts = ag_arena_alloc(arena, (n + 1) * sizeof(*out->hosts));
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(array, i);
@@ -39,7 +39,8 @@ vault_policy_hosts_parse(const json_t *array, const char *field,
             return ag_err_set(err, AG_ERR_INVALID, "%s[%zu]: not a string",
                               field, i);
         if (vault_host_pattern_parse(ag_json_str(item), deployment,
-                                     &out->hosts[i], err) < 0)
+                                     &out->hosts[i], err)
+            < 0)
             return ag_err_wrap(err, "%s[%zu]", field, i);
     }
     out->n_hosts = n;
@@ -73,8 +74,7 @@ write_canonical(const struct vault_policy *p, struct ag_arena *arena,
 }
 
 static int
-networking_hosts(const json_t *config, const json_t **hosts,
-                 struct ag_err *err)
+networking_hosts(const json_t *config, const json_t **hosts, struct ag_err *err)
 {
     ag_str_t type = {NULL, 0};
 
@@ -115,7 +115,8 @@ vault_policy_from_config(ag_str_t config_json,
             return -1;
     }
     if (vault_policy_hosts_parse(hosts, "config.networking.allowed_hosts",
-                                 deployment, arena, &p, err) < 0)
+                                 deployment, arena, &p, err)
+        < 0)
         return -1;
     write_canonical(&p, arena, out);
     return 0;
@@ -136,13 +137,12 @@ vault_policy_parse(ag_str_t text, const struct vault_deployment *deployment,
 }
 
 bool
-vault_policy_allows(const struct vault_policy *policy, ag_str_t host,
-                    int port)
+vault_policy_allows(const struct vault_policy *policy, ag_str_t host, int port)
 {
     for (size_t i = 0; i < policy->n_hosts; i++) {
         const struct vault_host_pattern *p = &policy->hosts[i];
-        bool is_port = p->port == 0 ? port == 443 || port == 80
-                                    : port == p->port;
+        bool is_port =
+            p->port == 0 ? port == 443 || port == 80 : port == p->port;
         if (is_port && vault_host_pattern_fits(p, host))
             return true;
     }

@@ -39,8 +39,7 @@ int vault_policy_hosts_parse(const json_t *array, const char *field,
                              struct ag_err *err);
 
 /* Read the canonical form back. */
-int vault_policy_parse(ag_str_t text,
-                       const struct vault_deployment *deployment,
+int vault_policy_parse(ag_str_t text, const struct vault_deployment *deployment,
                        struct ag_arena *arena, struct vault_policy *out,
                        struct ag_err *err);
 
@@ -49,7 +48,7 @@ char *vault_policy_host_text(const struct vault_host_pattern *p,
                              struct ag_arena *arena);
 
 /* A pattern without a port means 443 and 80. */
-bool vault_policy_allows(const struct vault_policy *policy, ag_str_t host,
-                         int port);
+bool
+vault_policy_allows(const struct vault_policy *policy, ag_str_t host, int port);
 
 #endif

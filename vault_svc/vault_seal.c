@@ -74,8 +74,8 @@ vault_aead_seal(const unsigned char key[VAULT_KEY_BYTES], ag_str_t aad,
     int n = 0, rest = 0;
 
     if (plain.n > VAULT_PLAIN_MAX)
-        return ag_err_set(err, AG_ERR_LIMIT,
-                          "a value has at most %d bytes", VAULT_PLAIN_MAX);
+        return ag_err_set(err, AG_ERR_LIMIT, "a value has at most %d bytes",
+                          VAULT_PLAIN_MAX);
     char *dst = ag_buf_reserve(out, plain.n + VAULT_SEAL_OVERHEAD, err);
     if (dst == NULL)
         return -1;
@@ -85,12 +85,14 @@ vault_aead_seal(const unsigned char key[VAULT_KEY_BYTES], ag_str_t aad,
     if (ctx == NULL
         || EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce) != 1
         || EVP_EncryptUpdate(ctx, NULL, &n, (const unsigned char *)aad.p,
-                             (int)aad.n) != 1
+                             (int)aad.n)
+               != 1
         || EVP_EncryptUpdate(ctx, body, &n, (const unsigned char *)plain.p,
-                             (int)plain.n) != 1
+                             (int)plain.n)
+               != 1
         || EVP_EncryptFinal_ex(ctx, body + n, &rest) != 1
-        || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG,
-                               body + plain.n) != 1)
+        || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG, body + plain.n)
+               != 1)
         return ag_err_set(err, AG_ERR_INTERNAL, "cannot seal");
     out->n += plain.n + VAULT_SEAL_OVERHEAD;
     out->p[out->n] = '\0';
@@ -117,7 +119,8 @@ vault_aead_open(const unsigned char key[VAULT_KEY_BYTES], ag_str_t aad,
     if (ctx == NULL
         || EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, p) != 1
         || EVP_DecryptUpdate(ctx, NULL, &n, (const unsigned char *)aad.p,
-                             (int)aad.n) != 1
+                             (int)aad.n)
+               != 1
         || EVP_DecryptUpdate(ctx, plain.p, &n, p + NONCE, (int)len) != 1
         || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, TAG, tag) != 1
         || EVP_DecryptFinal_ex(ctx, plain.p + n, &rest) != 1) {

@@ -75,8 +75,9 @@ read_heads(struct vault *v, const struct vault_tenant *tenant,
     if (out->has_policy) {
         vault_policy_row_read(res, 0, COL_POLICY, arena, &out->policy_row);
         if (vault_policy_row_check(tenant, &out->policy_row, err) < 0
-            || vault_policy_parse(out->policy_row.policy, &v->deployment,
-                                  arena, &out->policy, err) < 0)
+            || vault_policy_parse(out->policy_row.policy, &v->deployment, arena,
+                                  &out->policy, err)
+                   < 0)
             return -1;
     }
     out->has_workload = !ag_db_is_null(res, 0, COL_WORKLOAD);
@@ -85,8 +86,7 @@ read_heads(struct vault *v, const struct vault_tenant *tenant,
         if (vault_workload_check(tenant, &out->workload, err) < 0)
             return -1;
     }
-    out->plain_env =
-        ag_arena_copy(arena, ag_db_get(res, 0, COL_PLAIN_ENV));
+    out->plain_env = ag_arena_copy(arena, ag_db_get(res, 0, COL_PLAIN_ENV));
     return 0;
 }
 
@@ -106,9 +106,8 @@ make_stub(const struct vault_tenant *tenant, const struct vault_session *s,
 
 static int
 read_credential(struct vault *v, const struct vault_tenant *tenant, int kind,
-                const struct ag_db_result *res, int row,
-                struct ag_arena *arena, struct vault_session *s,
-                struct ag_err *err)
+                const struct ag_db_result *res, int row, struct ag_arena *arena,
+                struct vault_session *s, struct ag_err *err)
 {
     struct vault_session_credential *c = &s->credentials[s->n];
     struct vault_held *h = &s->held[s->n];
@@ -125,8 +124,9 @@ read_credential(struct vault *v, const struct vault_tenant *tenant, int kind,
                           AG_FMT(c->row.id));
     h->id = c->row.id;
     h->is_for_brain = c->row.is_for_brain;
-    if (vault_binding_parse(c->row.binding, &v->deployment, arena,
-                            &h->binding, err) < 0)
+    if (vault_binding_parse(c->row.binding, &v->deployment, arena, &h->binding,
+                            err)
+        < 0)
         return ag_err_wrap(err, "credential %.*s", AG_FMT(c->row.id));
     make_stub(tenant, s, c, kind, arena, &h->stub);
     s->n++;
@@ -134,10 +134,9 @@ read_credential(struct vault *v, const struct vault_tenant *tenant, int kind,
 }
 
 int
-vault_session_read(struct vault *v, const struct vault_tenant *tenant,
-                   int kind, const struct ag_db_result *res,
-                   struct ag_arena *arena, struct vault_session *out,
-                   struct ag_err *err)
+vault_session_read(struct vault *v, const struct vault_tenant *tenant, int kind,
+                   const struct ag_db_result *res, struct ag_arena *arena,
+                   struct vault_session *out, struct ag_err *err)
 {
     int rows = ag_db_rows(res);
 

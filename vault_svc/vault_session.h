@@ -35,17 +35,17 @@ struct vault_session_ask {
 
 /* Runs the query; `done` gets its result for vault_session_read. */
 void vault_session_query(struct vault *v, const struct vault_tenant *tenant,
-                         const struct vault_session_ask *ask,
-                         ag_db_done *done, void *arg);
+                         const struct vault_session_ask *ask, ag_db_done *done,
+                         void *arg);
 
 /*
  * Read and check. NOT_FOUND when there is no grant; CORRUPT when a row does
  * not check. Everything lives in `arena`.
  */
-int vault_session_read(struct vault *v, const struct vault_tenant *tenant,
-                       int kind, const struct ag_db_result *res,
-                       struct ag_arena *arena, struct vault_session *out,
-                       struct ag_err *err);
+int
+vault_session_read(struct vault *v, const struct vault_tenant *tenant, int kind,
+                   const struct ag_db_result *res, struct ag_arena *arena,
+                   struct vault_session *out, struct ag_err *err);
 
 /* Is `id` in the JSON array of strings `list`? */
 bool vault_list_has(ag_str_t list, ag_str_t id);

@@ -31,8 +31,8 @@ parse_word(ag_str_t word, struct vault_shape *s, struct ag_err *err)
     ag_str_cut(&value, '=', &key);
     if (ag_str_is(key, "prefix") && s->prefix == NULL && value.n > 0)
         s->prefix = ag_str_dup(value);
-    else if (ag_str_is(key, "stub") && s->stub_prefix == NULL
-             && value.n > 0 && value.n <= 32)
+    else if (ag_str_is(key, "stub") && s->stub_prefix == NULL && value.n > 0
+             && value.n <= 32)
         s->stub_prefix = ag_str_dup(value);
     else if (ag_str_is(key, "hosts") && s->hosts == NULL)
         s->hosts = ag_str_dup(value);
@@ -42,7 +42,8 @@ parse_word(ag_str_t word, struct vault_shape *s, struct ag_err *err)
     else
         return ag_err_set(err, AG_ERR_INVALID,
                           "\"%.*s\" is none of prefix=, min=16…, hosts=, "
-                          "stub=, each once", AG_FMT(word));
+                          "stub=, each once",
+                          AG_FMT(word));
     return 0;
 }
 
@@ -56,8 +57,7 @@ parse_line(ag_str_t line, struct vault_shapes *out, struct ag_err *err)
         return ag_err_set(err, AG_ERR_INVALID,
                           "lines are \"shape NAME prefix=… min=… hosts=…\"");
     if (out->n == SHAPES_MAX)
-        return ag_err_set(err, AG_ERR_LIMIT, "more than %d shapes",
-                          SHAPES_MAX);
+        return ag_err_set(err, AG_ERR_LIMIT, "more than %d shapes", SHAPES_MAX);
     out->v = ag_xrealloc(out->v, (out->n + 1) * sizeof(*out->v));
     struct vault_shape *s = &out->v[out->n++];
     *s = (struct vault_shape){.name = ag_str_dup(word)};
@@ -71,8 +71,7 @@ parse_line(ag_str_t line, struct vault_shapes *out, struct ag_err *err)
 }
 
 int
-vault_shapes_parse(ag_str_t text, struct vault_shapes *out,
-                   struct ag_err *err)
+vault_shapes_parse(ag_str_t text, struct vault_shapes *out, struct ag_err *err)
 {
     ag_str_t line;
     int number = 0;
@@ -81,8 +80,7 @@ vault_shapes_parse(ag_str_t text, struct vault_shapes *out,
     while (ag_str_cut(&text, '\n', &line)) {
         number++;
         line = ag_str_trim(line);
-        if (line.n > 0 && line.p[0] != '#'
-            && parse_line(line, out, err) < 0)
+        if (line.n > 0 && line.p[0] != '#' && parse_line(line, out, err) < 0)
             return ag_err_wrap(err, "line %d", number);
     }
     return 0;
@@ -169,10 +167,9 @@ contains(ag_str_t s, const char *what)
 static bool
 name_is_of_secret(ag_str_t name)
 {
-    static const char *const words[] = {"TOKEN", "SECRET", "PASSWORD",
-                                        "PASSWD", "API_KEY", "APIKEY",
-                                        "PRIVATE_KEY", "ACCESS_KEY",
-                                        "CREDENTIAL"};
+    static const char *const words[] = {
+        "TOKEN",  "SECRET",      "PASSWORD",   "PASSWD",    "API_KEY",
+        "APIKEY", "PRIVATE_KEY", "ACCESS_KEY", "CREDENTIAL"};
     char upper[128];
     size_t n = name.n < sizeof(upper) ? name.n : sizeof(upper);
 

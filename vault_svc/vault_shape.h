@@ -20,20 +20,20 @@ struct vault_shapes {
 
 enum vault_looks {
     VAULT_LOOKS_PLAIN,
-    VAULT_LOOKS_KNOWN,   /* of a shape */
-    VAULT_LOOKS_SECRET,  /* a secret of an unknown kind */
+    VAULT_LOOKS_KNOWN,  /* of a shape */
+    VAULT_LOOKS_SECRET, /* a secret of an unknown kind */
 };
 
 /* AG_ERR_INVALID names line and word. Release in any case. */
-int vault_shapes_parse(ag_str_t text, struct vault_shapes *out,
-                       struct ag_err *err);
+int
+vault_shapes_parse(ag_str_t text, struct vault_shapes *out, struct ag_err *err);
 int vault_shapes_load(const char *path, struct vault_shapes *out,
                       struct ag_err *err);
 void vault_shapes_release(struct vault_shapes *shapes);
 
 /* The shape with the longest prefix that fits, or NULL. */
-const struct vault_shape *vault_shape_of(const struct vault_shapes *shapes,
-                                         ag_str_t value);
+const struct vault_shape *
+vault_shape_of(const struct vault_shapes *shapes, ag_str_t value);
 
 /* What an environment variable looks like. */
 enum vault_looks vault_shape_looks(const struct vault_shapes *shapes,
@@ -43,7 +43,7 @@ enum vault_looks vault_shape_looks(const struct vault_shapes *shapes,
  * The prefix for stubs of a value: its shape's, unless stub and value would
  * then have the same length (a stub says nothing of the value's length).
  */
-ag_str_t vault_shape_stub_prefix(const struct vault_shapes *shapes,
-                                 ag_str_t value);
+ag_str_t
+vault_shape_stub_prefix(const struct vault_shapes *shapes, ag_str_t value);
 
 #endif

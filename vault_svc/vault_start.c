@@ -71,20 +71,20 @@ add_tenant(struct vault *v, ag_str_t name, ag_str_t wrapped, int64_t version,
     AG_AUTO(ag_buf_wipe) struct ag_buf key = AG_BUF_INIT(64);
 
     key_aad(&aad, name, version);
-    if (vault_keeper_ask_now(v->conf->keeper, KEEPER_UNWRAP,
-                             ag_buf_str(&aad), wrapped, &key, NULL, err) < 0)
+    if (vault_keeper_ask_now(v->conf->keeper, KEEPER_UNWRAP, ag_buf_str(&aad),
+                             wrapped, &key, NULL, err)
+        < 0)
         return ag_err_wrap(err, "data key of tenant \"%.*s\"", AG_FMT(name));
     struct vault_tenant *t = ag_xcalloc(1, sizeof(*t));
     if (key.n != VAULT_KEY_BYTES || name.n >= sizeof(t->name)) {
         free(t);
-        return ag_err_set(err, AG_ERR_CORRUPT, "tenant \"%.*s\"",
-                          AG_FMT(name));
+        return ag_err_set(err, AG_ERR_CORRUPT, "tenant \"%.*s\"", AG_FMT(name));
     }
     memcpy(t->name, name.p, name.n);
     vault_keyring_init(&t->ring, (const unsigned char *)key.p);
     t->chain = vault_chain_new();
-    v->tenants = ag_xrealloc(v->tenants,
-                             (v->n_tenants + 1) * sizeof(*v->tenants));
+    v->tenants =
+        ag_xrealloc(v->tenants, (v->n_tenants + 1) * sizeof(*v->tenants));
     v->tenants[v->n_tenants++] = t;
     return 0;
 }
@@ -98,7 +98,8 @@ read_tenants(void *arg, const struct ag_db_result *res, struct ag_err *err)
     for (int i = 0; i < ag_db_rows(res); i++)
         if (add_tenant(v, ag_db_get(res, i, 0),
                        ag_db_get_bytes(res, i, 1, arena),
-                       ag_db_get_int(res, i, 2), err) < 0)
+                       ag_db_get_int(res, i, 2), err)
+            < 0)
             return -1;
     return 0;
 }
@@ -126,7 +127,8 @@ vault_tenant_create(struct vault *v, ag_str_t name, struct ag_err *err)
     ag_random(key.p, key.n);
     key_aad(&aad, name, 1);
     if (vault_keeper_ask_now(v->conf->keeper, KEEPER_WRAP, ag_buf_str(&aad),
-                             ag_secret_view(&key), &wrapped, NULL, err) < 0)
+                             ag_secret_view(&key), &wrapped, NULL, err)
+        < 0)
         return -1;
     struct ag_db_param params[] = {ag_db_str(name),
                                    ag_db_bytes(ag_buf_str(&wrapped)),
@@ -180,10 +182,12 @@ vault_identity_load(struct vault *v, struct ag_err *err)
     const ag_str_t none = {NULL, 0};
 
     if (vault_keeper_ask_now(v->conf->keeper, KEEPER_CHECK, none, none, &pub,
-                             &der, err) < 0
+                             &der, err)
+            < 0
         || vault_keeper_ask_now(v->conf->keeper, KEEPER_MAC,
                                 AG_STR("api-key-index"), AG_STR("v1"), &mac,
-                                NULL, err) < 0)
+                                NULL, err)
+               < 0)
         return -1;
     if (pub.n != 32 || mac.n != VAULT_KEY_BYTES)
         return ag_err_set(err, AG_ERR_CORRUPT, "the keeper's keys");
@@ -197,8 +201,8 @@ vault_generation_open(struct vault *v, const char *path, struct ag_err *err)
 {
     if (*path == '\0')
         return 0;
-    AG_AUTO(ag_closep) int fd =
-        open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    AG_AUTO(ag_closep)
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0)
         return ag_err_sys(err, "open %s", path);
     if (fchmod(fd, 0644) < 0 || ftruncate(fd, 8) < 0)

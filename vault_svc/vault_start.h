@@ -8,8 +8,8 @@
 #include "vault_svc/vault.h"
 
 /* Reads the result while it lives; -1 with err fails the query. */
-typedef int vault_now_read(void *arg, const struct ag_db_result *res,
-                           struct ag_err *err);
+typedef int
+vault_now_read(void *arg, const struct ag_db_result *res, struct ag_err *err);
 
 /* Run one query and wait. `read` may be NULL. */
 int vault_query_now(struct vault *v, ag_str_t tenant, const char *sql,
@@ -29,7 +29,7 @@ void vault_tenants_free(struct vault *v);
 int vault_identity_load(struct vault *v, struct ag_err *err);
 
 /* Map the generation file, making it when it is not there. */
-int vault_generation_open(struct vault *v, const char *path,
-                          struct ag_err *err);
+int
+vault_generation_open(struct vault *v, const char *path, struct ag_err *err);
 
 #endif

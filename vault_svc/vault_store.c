@@ -5,7 +5,6 @@
  */
 #include "vault_svc/vault_store.h"
 
-
 static void
 begin(struct ag_buf *b, const struct vault_tenant *tenant, const char *domain)
 {
@@ -30,7 +29,8 @@ compare(const unsigned char want[VAULT_MAC_BYTES], ag_str_t got,
         return 0;
     return ag_err_set(err, AG_ERR_CORRUPT,
                       "%s %.*s does not check: the row was changed outside "
-                      "the vault", what, AG_FMT(id));
+                      "the vault",
+                      what, AG_FMT(id));
 }
 
 static ag_str_t
@@ -52,9 +52,9 @@ void
 vault_credential_read(const struct ag_db_result *res, int row, int col,
                       struct ag_arena *arena, struct vault_credential_row *out)
 {
-    ag_str_t *texts[] = {&out->id, &out->vault_id, &out->auth, &out->metadata,
-                         &out->binding, &out->env_name, &out->stub_prefix,
-                         &out->display_name};
+    ag_str_t *texts[] = {&out->id,          &out->vault_id,    &out->auth,
+                         &out->metadata,    &out->binding,     &out->env_name,
+                         &out->stub_prefix, &out->display_name};
 
     for (int i = 0; i < 8; i++)
         *texts[i] = text(res, row, col + i, arena);
@@ -73,10 +73,10 @@ vault_credential_mac(const struct vault_tenant *tenant,
                      const struct vault_credential_row *row,
                      unsigned char out[VAULT_MAC_BYTES])
 {
-    const ag_str_t texts[] = {row->id, row->vault_id, row->auth,
-                              row->metadata, row->binding, row->env_name,
-                              row->stub_prefix, row->display_name,
-                              row->sealed};
+    const ag_str_t texts[] = {
+        row->id,          row->vault_id,     row->auth,
+        row->metadata,    row->binding,      row->env_name,
+        row->stub_prefix, row->display_name, row->sealed};
     struct ag_buf b;
 
     begin(&b, tenant, "brainbox-row-credential-v1");

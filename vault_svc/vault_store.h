@@ -16,15 +16,15 @@ struct vault_credential_row {
     int64_t version, created_us, updated_us, archived_us; /* 0: not */
 };
 
-#define VAULT_CREDENTIAL_COLUMNS                                               \
-    "c.id, c.vault_id, c.auth, c.metadata, c.binding, c.env_name,"            \
-    " c.stub_prefix, c.display_name, c.sealed, c.mac, c.is_for_brain,"        \
+#define VAULT_CREDENTIAL_COLUMNS                                       \
+    "c.id, c.vault_id, c.auth, c.metadata, c.binding, c.env_name,"     \
+    " c.stub_prefix, c.display_name, c.sealed, c.mac, c.is_for_brain," \
     " c.is_model, c.version, c.created_us, c.updated_us, c.archived_us"
 enum { VAULT_CREDENTIAL_N = 16 };
 
-void vault_credential_read(const struct ag_db_result *res, int row, int col,
-                           struct ag_arena *arena,
-                           struct vault_credential_row *out);
+void
+vault_credential_read(const struct ag_db_result *res, int row, int col,
+                      struct ag_arena *arena, struct vault_credential_row *out);
 void vault_credential_mac(const struct vault_tenant *tenant,
                           const struct vault_credential_row *row,
                           unsigned char out[VAULT_MAC_BYTES]);
@@ -41,7 +41,7 @@ struct vault_key_row {
     int64_t created_us, revoked_us, last_used_us;
 };
 
-#define VAULT_KEY_COLUMNS                                                      \
+#define VAULT_KEY_COLUMNS \
     "id, name, scopes, key_hash, mac, created_us, revoked_us, last_used_us"
 
 void vault_key_read(const struct ag_db_result *res, int row,
@@ -58,8 +58,8 @@ struct vault_grant_row {
     int64_t created_us, ended_us, frozen_us;
 };
 
-#define VAULT_GRANT_COLUMNS                                                    \
-    "g.session_id, g.subject, g.vault_ids, g.environment_ids,"                \
+#define VAULT_GRANT_COLUMNS                                    \
+    "g.session_id, g.subject, g.vault_ids, g.environment_ids," \
     " g.request_sha256, g.mac, g.created_us, g.ended_us, g.frozen_us"
 enum { VAULT_GRANT_N = 9 };
 
@@ -76,40 +76,40 @@ struct vault_policy_row {
     int64_t version, created_us;
 };
 
-#define VAULT_POLICY_COLUMNS                                                   \
-    "p.environment_id, p.policy, p.digest, p.subject, p.mac, p.version,"      \
+#define VAULT_POLICY_COLUMNS                                             \
+    "p.environment_id, p.policy, p.digest, p.subject, p.mac, p.version," \
     " p.created_us"
 enum { VAULT_POLICY_N = 7 };
 
-void vault_policy_row_read(const struct ag_db_result *res, int row, int col,
-                           struct ag_arena *arena,
-                           struct vault_policy_row *out);
+void
+vault_policy_row_read(const struct ag_db_result *res, int row, int col,
+                      struct ag_arena *arena, struct vault_policy_row *out);
 void vault_policy_row_mac(const struct vault_tenant *tenant,
                           const struct vault_policy_row *row,
                           unsigned char out[VAULT_MAC_BYTES]);
-int vault_policy_row_check(const struct vault_tenant *tenant,
-                           const struct vault_policy_row *row,
-                           struct ag_err *err);
+int
+vault_policy_row_check(const struct vault_tenant *tenant,
+                       const struct vault_policy_row *row, struct ag_err *err);
 
 struct vault_workload_row {
     ag_str_t id, session_id, environment_id, address, mac;
     int64_t kind, opened_us;
 };
 
-#define VAULT_WORKLOAD_COLUMNS                                                 \
-    "w.id, w.session_id, w.environment_id, w.address, w.mac, w.kind,"         \
+#define VAULT_WORKLOAD_COLUMNS                                        \
+    "w.id, w.session_id, w.environment_id, w.address, w.mac, w.kind," \
     " w.opened_us"
 enum { VAULT_WORKLOAD_N = 7 };
 
-void vault_workload_read(const struct ag_db_result *res, int row, int col,
-                         struct ag_arena *arena,
-                         struct vault_workload_row *out);
+void
+vault_workload_read(const struct ag_db_result *res, int row, int col,
+                    struct ag_arena *arena, struct vault_workload_row *out);
 void vault_workload_mac(const struct vault_tenant *tenant,
                         const struct vault_workload_row *row,
                         unsigned char out[VAULT_MAC_BYTES]);
-int vault_workload_check(const struct vault_tenant *tenant,
-                         const struct vault_workload_row *row,
-                         struct ag_err *err);
+int
+vault_workload_check(const struct vault_tenant *tenant,
+                     const struct vault_workload_row *row, struct ag_err *err);
 
 /*
  * The stub of (session, credential, kind): made from the row's nonce under the

@@ -71,12 +71,12 @@ add_plain_env(const struct open *o, Agent__Vault__V1__EnvironmentVariable **env,
 {
     struct vault_op *op = o->op;
     struct ag_err ignored = AG_ERR_INIT;
-    AG_AUTO(ag_json_decref) json_t *j =
-        ag_json_parse(o->session.plain_env, &ignored);
+    AG_AUTO(ag_json_decref)
+    json_t *j = ag_json_parse(o->session.plain_env, &ignored);
     const char *name;
     json_t *value;
 
-    json_object_foreach(j, name, value) {
+    json_object_foreach (j, name, value) {
         bool is_hidden = n >= o->session.n + json_object_size(j);
         for (size_t i = 0; i < n; i++)
             is_hidden |= strcmp(env[i]->name, name) == 0;
@@ -106,9 +106,8 @@ fill_env(struct open *o, Agent__Vault__V1__OpenWorkloadResponse *out)
     const struct vault_session *s = &o->session;
     size_t n = 0;
 
-    out->env = ag_arena_alloc(
-        op->arena,
-        (s->n + plain_count(s->plain_env) + 1) * sizeof(*out->env));
+    out->env = ag_arena_alloc(op->arena, (s->n + plain_count(s->plain_env) + 1)
+                                             * sizeof(*out->env));
     for (size_t i = 0; i < s->n; i++) {
         const struct vault_credential_row *c = &s->credentials[i].row;
         if (!is_for_kind(o, i) || s->held[i].stub.n == 0)
@@ -124,8 +123,8 @@ fill_env(struct open *o, Agent__Vault__V1__OpenWorkloadResponse *out)
         out->env[n]->is_stub = true;
         n++;
     }
-    out->n_env = o->kind == VAULT_KIND_BRAIN ? n
-                                             : add_plain_env(o, out->env, n);
+    out->n_env =
+        o->kind == VAULT_KIND_BRAIN ? n : add_plain_env(o, out->env, n);
 }
 
 static void
@@ -144,8 +143,7 @@ reply(struct open *o)
     out->allowed_hosts = ag_arena_alloc(
         op->arena, (p->n_hosts + 1) * sizeof(*out->allowed_hosts));
     for (size_t i = 0; i < p->n_hosts; i++)
-        out->allowed_hosts[i] = vault_policy_host_text(&p->hosts[i],
-                                                       op->arena);
+        out->allowed_hosts[i] = vault_policy_host_text(&p->hosts[i], op->arena);
     out->n_allowed_hosts = p->n_hosts;
     op->who.subject = o->row.session_id;
     vault_audit_reply(op, "workload.opened", o->row.id, o->row.session_id,
@@ -167,9 +165,8 @@ new_stubs(struct open *o, struct ag_buf *rows)
         if (!is_for_kind(o, i) || s->held[i].stub.n > 0)
             continue;
         ag_random(nonce, sizeof(nonce));
-        vault_stub_text(o->op->tenant, s->grant.session_id, c->id,
-                        (int)o->kind, ag_str_n(nonce, sizeof(nonce)),
-                        c->stub_prefix, &text);
+        vault_stub_text(o->op->tenant, s->grant.session_id, c->id, (int)o->kind,
+                        ag_str_n(nonce, sizeof(nonce)), c->stub_prefix, &text);
         ag_sha256(ag_buf_str(&text), hash);
         s->held[i].stub = ag_arena_copy(o->op->arena, ag_buf_str(&text));
         ag_buf_addf(rows, "%s{\"c\":\"%.*s\",\"n\":\"",
@@ -197,9 +194,8 @@ on_address_freed(void *arg, const struct ag_db_result *res,
 static void
 free_address(struct open *o)
 {
-    static const char sql[] =
-        "UPDATE vault.workload SET closed_us = $2"
-        " WHERE address = $1 AND closed_us IS NULL";
+    static const char sql[] = "UPDATE vault.workload SET closed_us = $2"
+                              " WHERE address = $1 AND closed_us IS NULL";
     struct ag_db_param params[] = {ag_db_str(o->row.address),
                                    ag_db_int(ag_now_us())};
     ag_db_query(o->op->v->db, ag_str(o->op->tenant->name), sql, params, 2,
@@ -207,8 +203,7 @@ free_address(struct open *o)
 }
 
 static void
-on_opened(void *arg, const struct ag_db_result *res,
-          const struct ag_err *err)
+on_opened(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct open *o = arg;
 
@@ -260,10 +255,14 @@ write_workload(struct open *o)
     new_stubs(o, &rows);
     vault_workload_mac(o->op->tenant, &o->row, o->mac);
     struct ag_db_param params[] = {
-        ag_db_str(tenant), ag_db_str(o->row.session_id),
-        ag_db_int(o->row.kind), ag_db_int(o->row.opened_us),
-        ag_db_str(ag_buf_str(&rows)), ag_db_str(o->row.id),
-        ag_db_str(o->row.environment_id), ag_db_str(o->row.address),
+        ag_db_str(tenant),
+        ag_db_str(o->row.session_id),
+        ag_db_int(o->row.kind),
+        ag_db_int(o->row.opened_us),
+        ag_db_str(ag_buf_str(&rows)),
+        ag_db_str(o->row.id),
+        ag_db_str(o->row.environment_id),
+        ag_db_str(o->row.address),
         ag_db_bytes(ag_str_n(o->mac, sizeof(o->mac)))};
     ag_db_query(o->op->v->db, tenant, sql, params, 9, on_opened, o);
 }
@@ -291,8 +290,7 @@ check_grant(struct open *o, struct ag_err *err)
 }
 
 static void
-on_session(void *arg, const struct ag_db_result *res,
-           const struct ag_err *err)
+on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct open *o = arg;
     struct vault_op *op = o->op;
@@ -303,7 +301,8 @@ on_session(void *arg, const struct ag_db_result *res,
         return;
     }
     if (vault_session_read(op->v, op->tenant, (int)o->kind, res, op->arena,
-                           &o->session, &why) < 0
+                           &o->session, &why)
+            < 0
         || check_grant(o, &why) < 0) {
         vault_op_fail(op, &why);
         return;
@@ -350,8 +349,7 @@ on_tenant(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 }
 
 static int
-check_request(struct open *o, const struct vault_face *face,
-              struct ag_err *err)
+check_request(struct open *o, const struct vault_face *face, struct ag_err *err)
 {
     const Agent__Vault__V1__OpenWorkloadRequest *req = o->op->request;
 
@@ -365,8 +363,8 @@ check_request(struct open *o, const struct vault_face *face,
         if (*req->workload_id != '\0' || *req->address != '\0')
             return ag_err_set(err, AG_ERR_INVALID,
                               "workload_id, address: empty for a brain");
-        o->workload_id = ag_str(
-            ag_arena_printf(o->op->arena, "brain:%s", req->session_id));
+        o->workload_id =
+            ag_str(ag_arena_printf(o->op->arena, "brain:%s", req->session_id));
         return 0;
     }
     o->workload_id = ag_str(req->workload_id);
@@ -443,8 +441,8 @@ on_closing_tenant(void *arg, const struct ag_db_result *res,
     }
     struct ag_db_param params[] = {ag_db_str(ag_str(req->workload_id)),
                                    ag_db_int(ag_now_us())};
-    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 2,
-                on_closed, op);
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 2, on_closed,
+                op);
 }
 
 static void
@@ -462,10 +460,10 @@ close_workload(struct ag_rpc_call *call, const ProtobufCMessage *request,
 void
 vault_workload_serve(struct ag_rpc_server *srv, struct vault_face *face)
 {
-    ag_rpc_server_add(
-        srv, &agent__vault__v1__workload_service__open_workload__rpc,
-        open_workload, face);
-    ag_rpc_server_add(
-        srv, &agent__vault__v1__workload_service__close_workload__rpc,
-        close_workload, face);
+    ag_rpc_server_add(srv,
+                      &agent__vault__v1__workload_service__open_workload__rpc,
+                      open_workload, face);
+    ag_rpc_server_add(srv,
+                      &agent__vault__v1__workload_service__close_workload__rpc,
+                      close_workload, face);
 }

@@ -164,8 +164,9 @@ parameters_of_each_type_arrive(void **state)
 {
     struct fixture *f = *state;
 
-    ask(f, "", "SELECT concat_ws('|', $1::text, $2::bigint, $3::bool, $4::text IS NULL, "
-               "encode($5::bytea, 'hex'))",
+    ask(f, "",
+        "SELECT concat_ws('|', $1::text, $2::bigint, $3::bool, $4::text IS NULL, "
+        "encode($5::bytea, 'hex'))",
         (struct ag_db_param[]){ag_db_str(AG_STR("it's")), ag_db_int(-7),
                                ag_db_bool(true), ag_db_null(),
                                ag_db_bytes(ag_str_n("\0\xff", 2))},

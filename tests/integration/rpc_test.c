@@ -42,8 +42,8 @@ static void
 on_get_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
              void *arg)
 {
-    const Agent__Brain__V1__GetAgentRequest *req
-        = (const Agent__Brain__V1__GetAgentRequest *)request;
+    const Agent__Brain__V1__GetAgentRequest *req =
+        (const Agent__Brain__V1__GetAgentRequest *)request;
     Agent__Brain__V1__Agent reply = AGENT__BRAIN__V1__AGENT__INIT;
     struct ag_err err;
 
@@ -75,10 +75,10 @@ finish_cancelled(struct ag_rpc_call *call, void *arg)
 static void
 on_stream(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    const Agent__Brain__V1__StreamEventsRequest *req
-        = (const Agent__Brain__V1__StreamEventsRequest *)request;
-    Agent__Brain__V1__StreamEventsResponse item
-        = AGENT__BRAIN__V1__STREAM_EVENTS_RESPONSE__INIT;
+    const Agent__Brain__V1__StreamEventsRequest *req =
+        (const Agent__Brain__V1__StreamEventsRequest *)request;
+    Agent__Brain__V1__StreamEventsResponse item =
+        AGENT__BRAIN__V1__STREAM_EVENTS_RESPONSE__INIT;
     struct fixture *f = arg;
     int n = atoi(req->last_event_id);
 
@@ -166,8 +166,8 @@ on_reply(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 static void
 get_agent(struct fixture *f, const char *id)
 {
-    Agent__Brain__V1__GetAgentRequest req
-        = AGENT__BRAIN__V1__GET_AGENT_REQUEST__INIT;
+    Agent__Brain__V1__GetAgentRequest req =
+        AGENT__BRAIN__V1__GET_AGENT_REQUEST__INIT;
     struct ag_rpc_metadata md = {"x-test", AG_STR("told")};
     struct ag_rpc_call_opts opts = {2000, &md, 1};
 
@@ -200,8 +200,8 @@ static void
 unknown_method_is_unimplemented(void **state)
 {
     struct fixture *f = *state;
-    Agent__Brain__V1__ListModelsRequest req
-        = AGENT__BRAIN__V1__LIST_MODELS_REQUEST__INIT;
+    Agent__Brain__V1__ListModelsRequest req =
+        AGENT__BRAIN__V1__LIST_MODELS_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {2000, NULL, 0};
 
     ag_rpc_unary(f->ch, &GET_MODEL, &req.base, &opts, on_reply, f);
@@ -235,13 +235,12 @@ on_end(void *arg, const struct ag_err *err)
 static struct ag_rpc_client_call *
 stream(struct fixture *f, const char *n, int64_t timeout_ms)
 {
-    Agent__Brain__V1__StreamEventsRequest req
-        = AGENT__BRAIN__V1__STREAM_EVENTS_REQUEST__INIT;
+    Agent__Brain__V1__StreamEventsRequest req =
+        AGENT__BRAIN__V1__STREAM_EVENTS_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {timeout_ms, NULL, 0};
 
     req.last_event_id = (char *)(uintptr_t)n;
-    return ag_rpc_stream(f->ch, &STREAM, &req.base, &opts, on_item, on_end,
-                         f);
+    return ag_rpc_stream(f->ch, &STREAM, &req.base, &opts, on_item, on_end, f);
 }
 
 static void
@@ -274,8 +273,8 @@ deadline_ends_the_call_on_both_sides(void **state)
 static void
 cancel_soon(struct ag_timer *t)
 {
-    struct fixture *f
-        = (struct fixture *)((char *)t - offsetof(struct fixture, timer));
+    struct fixture *f =
+        (struct fixture *)((char *)t - offsetof(struct fixture, timer));
 
     ag_loop_stop(f->loop);
 }
@@ -351,21 +350,21 @@ on_health(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
     if (err != NULL)
         f->err = *err;
     else
-        f->items = (int)((const Grpc__Health__V1__HealthCheckResponse *)reply)
-                       ->status;
+        f->items =
+            (int)((const Grpc__Health__V1__HealthCheckResponse *)reply)->status;
     ag_loop_stop(f->loop);
 }
 
 static void
 health_check_of(struct fixture *f, const char *service)
 {
-    Grpc__Health__V1__HealthCheckRequest req
-        = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+    Grpc__Health__V1__HealthCheckRequest req =
+        GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {2000, NULL, 0};
 
     req.service = (char *)(uintptr_t)service;
-    ag_rpc_unary(f->ch, &grpc__health__v1__health__check__rpc, &req.base,
-                 &opts, on_health, f);
+    ag_rpc_unary(f->ch, &grpc__health__v1__health__check__rpc, &req.base, &opts,
+                 on_health, f);
     ag_loop_run(f->loop);
 }
 
@@ -395,10 +394,10 @@ on_status(void *arg, const ProtobufCMessage *item)
 {
     struct fixture *f = arg;
 
-    f->text[f->items++]
-        = (char)('0'
-                 + (int)((const Grpc__Health__V1__HealthCheckResponse *)item)
-                       ->status);
+    f->text[f->items++] =
+        (char)('0'
+               + (int)((const Grpc__Health__V1__HealthCheckResponse *)item)
+                     ->status);
     f->text[f->items] = '\0';
     if (f->items == 1)
         ag_rpc_server_set_serving(f->srv, false);
@@ -422,8 +421,8 @@ static void
 watcher_of_health_sees_each_change_and_the_end(void **state)
 {
     struct fixture *f = *state;
-    Grpc__Health__V1__HealthCheckRequest req
-        = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+    Grpc__Health__V1__HealthCheckRequest req =
+        GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {5000, NULL, 0};
 
     ag_rpc_stream(f->ch, &grpc__health__v1__health__watch__rpc, &req.base,
@@ -439,8 +438,8 @@ static void
 on_reflection(void *arg, const ProtobufCMessage *item)
 {
     struct fixture *f = arg;
-    const Grpc__Reflection__V1__ServerReflectionResponse *m
-        = (const Grpc__Reflection__V1__ServerReflectionResponse *)item;
+    const Grpc__Reflection__V1__ServerReflectionResponse *m =
+        (const Grpc__Reflection__V1__ServerReflectionResponse *)item;
 
     f->items = (int)m->message_response_case;
     if (m->list_services_response != NULL
@@ -470,18 +469,18 @@ static void
 reflection_lists_services_and_hands_out_files(void **state)
 {
     struct fixture *f = *state;
-    Grpc__Reflection__V1__ServerReflectionRequest req
-        = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__INIT;
+    Grpc__Reflection__V1__ServerReflectionRequest req =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__INIT;
 
-    req.message_request_case
-        = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES;
+    req.message_request_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES;
     req.list_services = (char *)(uintptr_t) "";
     assert_int_equal(reflect(f, &req), 6);
     assert_int_equal(f->replies, 1);
-    req.message_request_case
-        = GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL;
-    req.file_containing_symbol
-        = (char *)(uintptr_t) "agent.brain.v1.AgentService.GetAgent";
+    req.message_request_case =
+        GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL;
+    req.file_containing_symbol =
+        (char *)(uintptr_t) "agent.brain.v1.AgentService.GetAgent";
     assert_int_equal(reflect(f, &req), 4);
     req.file_containing_symbol = (char *)(uintptr_t) "no.such.Symbol";
     assert_int_equal(reflect(f, &req), 7);
@@ -525,14 +524,12 @@ tls_wants_a_client_certificate(void **state)
     (void)snprintf(ccert, sizeof(ccert), "%s/client.pem", f->dir);
     (void)snprintf(ckey, sizeof(ckey), "%s/client.key", f->dir);
     ag_rpc_server_add(tls, &GET_AGENT, on_get_agent, f);
-    assert_int_equal(ag_rpc_server_listen_tls(tls, "127.0.0.1:0", &files,
-                                              &port, &err),
-                     0);
+    assert_int_equal(
+        ag_rpc_server_listen_tls(tls, "127.0.0.1:0", &files, &port, &err), 0);
     ag_rpc_server_start(tls, &err);
     (void)snprintf(target, sizeof(target), "127.0.0.1:%d", port);
 
-    mutual = ag_rpc_channel_new_tls(f->rpc, target, "server", &as_client,
-                                    &err);
+    mutual = ag_rpc_channel_new_tls(f->rpc, target, "server", &as_client, &err);
     assert_non_null(mutual);
     f->ch = mutual;
     get_agent(f, "over-tls");

@@ -68,6 +68,14 @@ if [ -e build/gen/.done ]; then
     rm -f /tmp/lint.$$
 fi
 
+# Layout.
+if command -v clang-format >/dev/null; then
+    for f in $(git ls-files 'lib/*.[ch]' '*_svc/*.[ch]'); do
+        clang-format --dry-run -Werror "$f" >/dev/null 2>&1 ||
+            { echo "$f: not formatted (make format)"; breaches=1; }
+    done
+fi
+
 # Events that are logged stand in docs/events.md, options in docs/config.md.
 for e in $(cat lib/*.c ./*_svc/*.c | tr '\n' ' ' |
     grep -oE 'ag_log\([^;]*"[a-z_]+\.[a-z_]+"' |

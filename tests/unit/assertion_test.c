@@ -44,8 +44,8 @@ make(struct ag_buf *text, int64_t from_us, int64_t to_us, ag_str_t request,
     ag_buf_add(&msg, ag_str_n(raw, n));
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     assert_int_equal(EVP_DigestSignInit(ctx, NULL, NULL, NULL, pkey), 1);
-    assert_int_equal(EVP_DigestSign(ctx, sig, &n_sig,
-                                    (unsigned char *)msg.p, msg.n), 1);
+    assert_int_equal(
+        EVP_DigestSign(ctx, sig, &n_sig, (unsigned char *)msg.p, msg.n), 1);
     EVP_MD_CTX_free(ctx);
     ag_buf_release(&msg);
     ag_buf_clear(text);
@@ -61,8 +61,8 @@ check(ag_str_t text, ag_str_t request, bool must_be_bound,
     struct ag_arena *arena = ag_arena_new();
     struct ag_err err = AG_ERR_INIT;
     struct ag_principal p;
-    int rc = ag_assertion_check(key, text, request, must_be_bound, arena, &p,
-                                &err);
+    int rc =
+        ag_assertion_check(key, text, request, must_be_bound, arena, &p, &err);
     if (rc == 0) {
         assert_true(ag_str_is(p.tenant, "acme"));
         assert_true(ag_str_is(p.subject, "key_1"));
@@ -115,8 +115,7 @@ times_are_checked_also_for_texts_seen_before(void **state)
     make(&text, -10000000, -1, (ag_str_t){NULL, 0}, AG_ASSERTION_CONTEXT);
     assert_int_equal(check(ag_buf_str(&text), AG_STR(""), false, NULL),
                      AG_ERR_UNAUTHENTICATED);
-    make(&text, 60000000, 120000000, (ag_str_t){NULL, 0},
-         AG_ASSERTION_CONTEXT);
+    make(&text, 60000000, 120000000, (ag_str_t){NULL, 0}, AG_ASSERTION_CONTEXT);
     assert_int_equal(check(ag_buf_str(&text), AG_STR(""), false, NULL),
                      AG_ERR_UNAUTHENTICATED);
     make(&text, 0, 1000000, (ag_str_t){NULL, 0}, AG_ASSERTION_CONTEXT);
@@ -133,8 +132,8 @@ static void
 malformed_and_forged_texts_are_refused(void **state)
 {
     struct ag_buf text = AG_BUF_INIT(2048);
-    static const char *const bad[] = {"", ".", "a.b", "AAAA", "AAAA.AAAA",
-                                      "!!.??"};
+    static const char *const bad[] = {"",     ".",         "a.b",
+                                      "AAAA", "AAAA.AAAA", "!!.??"};
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(check(ag_str(bad[i]), AG_STR(""), false, NULL),
@@ -147,8 +146,8 @@ malformed_and_forged_texts_are_refused(void **state)
         char old = text.p[i];
         text.p[i] = old == 'A' ? 'B' : 'A';
         if (old != '.' && i != (size_t)(strchr(text.p, '.') - text.p) - 1)
-            assert_int_equal(check(ag_buf_str(&text), AG_STR(""), false,
-                                   NULL), AG_ERR_UNAUTHENTICATED);
+            assert_int_equal(check(ag_buf_str(&text), AG_STR(""), false, NULL),
+                             AG_ERR_UNAUTHENTICATED);
         text.p[i] = old;
     }
     ag_buf_release(&text);

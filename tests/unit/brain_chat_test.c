@@ -6,23 +6,23 @@
 
 #define DELTA(x) "data: {\"choices\":[{\"index\":0,\"delta\":" x "}]}\n\n"
 
-static const char stream[]
-    = ": comment\n" DELTA("{\"role\":\"assistant\",\"content\":\"Hel\"}")
-    DELTA("{\"content\":\"lo\"}")
-    DELTA("{\"tool_calls\":[{\"index\":0,\"id\":\"c1\",\"function\":"
-          "{\"name\":\"sandbox_execute\",\"arguments\":\"\"}}]}")
-    DELTA("{\"tool_calls\":[{\"index\":1,\"id\":\"c2\",\"function\":"
-          "{\"name\":\"other\",\"arguments\":\"{}\"}}]}")
-    DELTA("{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
-          "\"{\\\"command\\\":\"}}]}")
-    DELTA("{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
-          "\"\\\"ls\\\"}\"}}]}")
-    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":"
-    "\"tool_calls\"}]}\r\n\r\n"
-    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":12,"
-    "\"completion_tokens\":5,\"prompt_tokens_details\":"
-    "{\"cached_tokens\":4}}}\n\n"
-    "data: [DONE]\n\n";
+static const char stream[] = ": comment\n" DELTA(
+    "{\"role\":\"assistant\",\"content\":\"Hel\"}")
+    DELTA("{\"content\":\"lo\"}") DELTA(
+        "{\"tool_calls\":[{\"index\":0,\"id\":\"c1\",\"function\":"
+        "{\"name\":\"sandbox_execute\",\"arguments\":\"\"}}]}")
+        DELTA("{\"tool_calls\":[{\"index\":1,\"id\":\"c2\",\"function\":"
+              "{\"name\":\"other\",\"arguments\":\"{}\"}}]}")
+            DELTA("{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
+                  "\"{\\\"command\\\":\"}}]}")
+                DELTA(
+                    "{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
+                    "\"\\\"ls\\\"}\"}}]}") "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":"
+                                           "\"tool_calls\"}]}\r\n\r\n"
+                                           "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":12,"
+                                           "\"completion_tokens\":5,\"prompt_tokens_details\":"
+                                           "{\"cached_tokens\":4}}}\n\n"
+                                           "data: [DONE]\n\n";
 
 /* The same answer however the bytes are cut. */
 static void
@@ -37,10 +37,10 @@ stream_is_read_in_pieces_of_any_size(void **state)
         for (size_t at = 0; at < sizeof(stream) - 1; at += size) {
             size_t n = sizeof(stream) - 1 - at;
 
-            assert_int_equal(brain_chat_feed(
-                                 &c, ag_str_n(stream + at,
-                                              n < size ? n : size), &err),
-                             0);
+            assert_int_equal(
+                brain_chat_feed(&c, ag_str_n(stream + at, n < size ? n : size),
+                                &err),
+                0);
         }
         assert_str(ag_buf_str(&c.text), "Hello");
         assert_int_equal(c.n_calls, 2);

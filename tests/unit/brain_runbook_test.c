@@ -21,8 +21,7 @@ static void
 fenced_shell_blocks_are_steps_in_order(void **state)
 {
     (void)state;
-    check("# x\n```sh\na\n```\ntext\n```bash\nb\nc\n```\n", 2, "a\n",
-          "b\nc\n");
+    check("# x\n```sh\na\n```\ntext\n```bash\nb\nc\n```\n", 2, "a\n", "b\nc\n");
     check("~~~shell extra words\na\n~~~\n", 1, "a\n", "a\n");
 }
 

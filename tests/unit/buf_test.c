@@ -22,8 +22,8 @@ buffer_never_passes_its_limit(void **state)
 static void
 base64url_decodes_what_it_encodes(void **state)
 {
-    static const char *const text[]
-        = {"", "Zg", "Zm8", "Zm9v", "Zm9vYg", "Zm9vYmE", "Zm9vYmFy", "-_8"};
+    static const char *const text[] = {"",       "Zg",      "Zm8",      "Zm9v",
+                                       "Zm9vYg", "Zm9vYmE", "Zm9vYmFy", "-_8"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++) {
@@ -31,8 +31,7 @@ base64url_decodes_what_it_encodes(void **state)
         AG_AUTO(ag_buf_release) struct ag_buf back = AG_BUF_INIT(64);
         struct ag_err err;
 
-        assert_int_equal(ag_buf_append_b64url(&raw, ag_str(text[i]), &err),
-                         0);
+        assert_int_equal(ag_buf_append_b64url(&raw, ag_str(text[i]), &err), 0);
         ag_buf_add_b64url(&back, ag_buf_str(&raw));
         assert_string_equal(ag_buf_cstr(&back), text[i]);
     }
@@ -41,16 +40,15 @@ base64url_decodes_what_it_encodes(void **state)
 static void
 base64url_refuses_second_spellings(void **state)
 {
-    static const char *const bad[] = {"Z", "Zh", "Zm9", "Zg==", "Zm+v", "Zm/v",
-                                      "Zm 9"};
+    static const char *const bad[] = {
+        "Z", "Zh", "Zm9", "Zg==", "Zm+v", "Zm/v", "Zm 9"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         AG_AUTO(ag_buf_release) struct ag_buf raw = AG_BUF_INIT(64);
         struct ag_err err;
 
-        assert_int_equal(ag_buf_append_b64url(&raw, ag_str(bad[i]), &err),
-                         -1);
+        assert_int_equal(ag_buf_append_b64url(&raw, ag_str(bad[i]), &err), -1);
         assert_int_equal(raw.n, 0);
     }
 }

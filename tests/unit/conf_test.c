@@ -24,8 +24,8 @@ static const struct ag_conf_option table[] = {
 static const struct ag_conf conf = {"test", "tests", "[options]", table, 3};
 
 static int
-load(struct opts *o, struct ag_err *err, int argc, const char *a,
-     const char *b, const char *c)
+load(struct opts *o, struct ag_err *err, int argc, const char *a, const char *b,
+     const char *c)
 {
     char *argv[] = {(char *)(uintptr_t) "test", (char *)(uintptr_t)a,
                     (char *)(uintptr_t)b, (char *)(uintptr_t)c};

@@ -9,8 +9,8 @@
 static void
 duplicate_keys_and_trailing_text_are_refused(void **state)
 {
-    static const char *const bad[]
-        = {"{\"a\":1,\"a\":2}", "1 2", "{", "", "[1,]", "nul", "\"\xff\""};
+    static const char *const bad[] = {
+        "{\"a\":1,\"a\":2}", "1 2", "{", "", "[1,]", "nul", "\"\xff\""};
     struct ag_err err;
 
     (void)state;
@@ -32,8 +32,7 @@ nul_and_large_integers_survive(void **state)
     assert_non_null(j);
     assert_int_equal(ag_json_str(json_array_get(j, 0)).n, 3);
     assert_int_equal(ag_json_dump(j, &b, &err), 0);
-    assert_string_equal(ag_buf_cstr(&b),
-                        "[\"a\\u0000b\",9007199254740993]");
+    assert_string_equal(ag_buf_cstr(&b), "[\"a\\u0000b\",9007199254740993]");
 }
 
 static void
@@ -47,8 +46,8 @@ depth_is_bounded_outside_of_strings(void **state)
     memset(text, '[', AG_JSON_DEPTH_MAX + 1);
     memset(text + AG_JSON_DEPTH_MAX + 1, ']', AG_JSON_DEPTH_MAX + 1);
     assert_null(ag_json_parse(ag_str_n(text, sizeof(text) - 1), &err));
-    assert_null(ag_json_parse(
-        ag_str_n(text + 1, sizeof(text) - 2), &err)); /* one too many ']' */
+    assert_null(ag_json_parse(ag_str_n(text + 1, sizeof(text) - 2),
+                              &err)); /* one too many ']' */
     j = ag_json_parse(ag_str_n(text + 1, sizeof(text) - 3), &err);
     assert_non_null(j);
     json_decref(j);
@@ -82,10 +81,13 @@ members_have_their_type_or_an_error_that_names_them(void **state)
 static void
 malformed_text_becomes_a_json_string_all_the_same(void **state)
 {
-    AG_AUTO(ag_json_decref) json_t *j = ag_json_from_str(AG_STR("a\xff" "b"));
+    AG_AUTO(ag_json_decref)
+    json_t *j = ag_json_from_str(AG_STR("a\xff"
+                                        "b"));
 
     (void)state;
-    assert_str(ag_json_str(j), "a\xef\xbf\xbd" "b");
+    assert_str(ag_json_str(j), "a\xef\xbf\xbd"
+                               "b");
 }
 
 static void

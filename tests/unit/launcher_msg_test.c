@@ -79,8 +79,8 @@ request_of_wrong_size_is_refused(void **state)
     memcpy(longer, &r, sizeof(r));
     for (size_t n = 0; n < sizeof(r); n++)
         assert_int_equal(launcher_request_parse(&r, n, &out, &err), -1);
-    assert_int_equal(launcher_request_parse(longer, sizeof(longer), &out,
-                                            &err), -1);
+    assert_int_equal(launcher_request_parse(longer, sizeof(longer), &out, &err),
+                     -1);
 }
 
 static void
@@ -101,8 +101,8 @@ request_with_wrong_magic_or_type_is_refused(void **state)
 static void
 image_cannot_be_a_path(void **state)
 {
-    static const char *const names[] = {"", "..", ".", "a/b", "/etc", "A",
-                                        "a b", "a\n"};
+    static const char *const names[] = {"",     "..", ".",   "a/b",
+                                        "/etc", "A",  "a b", "a\n"};
     struct launcher_request r;
 
     (void)state;
@@ -174,8 +174,8 @@ limits_are_bounded(void **state)
 static void
 reply_is_checked_too(void **state)
 {
-    struct launcher_reply r = {.magic = LAUNCHER_MAGIC,
-                               .type = LAUNCHER_REPLY}, out;
+    struct launcher_reply r = {.magic = LAUNCHER_MAGIC, .type = LAUNCHER_REPLY},
+                          out;
 
     (void)state;
     assert_int_equal(launcher_reply_parse(&r, sizeof(r), &out, &err), 0);

@@ -109,8 +109,8 @@ jobs_come_back_through_the_loop(void **state)
     (void)state;
     seen.n = 0;
     for (int i = 0; i < 64; i++) {
-        squares[i] = (struct square){.job = {.work = work, .done = done},
-                                     .in = i};
+        squares[i] =
+            (struct square){.job = {.work = work, .done = done}, .in = i};
         assert_int_equal(ag_workq_submit(q, &squares[i].job, &err), 0);
     }
     ag_loop_run(seen.loop);

@@ -58,8 +58,8 @@ parse(void)
 static void
 query_for_an_address_is_answered(void **state)
 {
-    static const unsigned char tail[] = {0xc0, 12, 0, 1, 0,   1,  0,  0,
-                                         0,    60, 0, 4, 198, 18, 1,  2};
+    static const unsigned char tail[] = {0xc0, 12, 0, 1, 0,   1,  0, 0,
+                                         0,    60, 0, 4, 198, 18, 1, 2};
     unsigned char out[BRIDGE_DNS_MAX];
 
     (void)state;
@@ -182,9 +182,15 @@ make_hello(const char *name, size_t piece)
     memcpy(m + n, "\x00\x2b\x00\x01\x02", 5);
     n += 5;
     if (name != NULL) {
-        const unsigned char sni[] = {
-            0, 0, 0, (unsigned char)(name_n + 5), 0,
-            (unsigned char)(name_n + 3), 0, 0, (unsigned char)name_n};
+        const unsigned char sni[] = {0,
+                                     0,
+                                     0,
+                                     (unsigned char)(name_n + 5),
+                                     0,
+                                     (unsigned char)(name_n + 3),
+                                     0,
+                                     0,
+                                     (unsigned char)name_n};
         memcpy(m + n, sni, sizeof(sni));
         memcpy(m + n + 9, name, name_n);
         n += 9 + name_n;
@@ -224,8 +230,7 @@ hello_that_is_not_whole_waits_for_more(void **state)
 
     (void)state;
     for (size_t i = 0; i < n; i++)
-        assert_int_equal(bridge_hello_parse(hello, i, name),
-                         BRIDGE_HELLO_MORE);
+        assert_int_equal(bridge_hello_parse(hello, i, name), BRIDGE_HELLO_MORE);
 }
 
 static void
@@ -238,12 +243,12 @@ hello_without_a_usable_name_is_bad(void **state)
                      BRIDGE_HELLO_BAD);
     assert_int_equal(bridge_hello_parse(hello, make_hello("", 600), name),
                      BRIDGE_HELLO_BAD);
-    assert_int_equal(bridge_hello_parse(hello, make_hello("1.2.3.4", 600),
-                                        name),
-                     BRIDGE_HELLO_BAD);
-    assert_int_equal(bridge_hello_parse(hello, make_hello("a.test.", 600),
-                                        name),
-                     BRIDGE_HELLO_BAD);
+    assert_int_equal(
+        bridge_hello_parse(hello, make_hello("1.2.3.4", 600), name),
+        BRIDGE_HELLO_BAD);
+    assert_int_equal(
+        bridge_hello_parse(hello, make_hello("a.test.", 600), name),
+        BRIDGE_HELLO_BAD);
     size_t n = make_hello("a.test", 600);
     hello[5] = 2; /* no ClientHello */
     assert_int_equal(bridge_hello_parse(hello, n, name), BRIDGE_HELLO_BAD);

@@ -31,9 +31,9 @@ check(int total, int step, size_t limit)
         data[i] = (char)('a' + i % 26);
     sandbox_output_init(&o, limit, -1, "x");
     for (int i = 0; i < total; i += step)
-        sandbox_output_add(&o, ag_str_n(data + i, (size_t)(i + step > total
-                                                               ? total - i
-                                                               : step)));
+        sandbox_output_add(
+            &o,
+            ag_str_n(data + i, (size_t)(i + step > total ? total - i : step)));
     sandbox_output_text(&o, &text);
     assert_int_equal(o.total, total);
     assert_int_equal(sandbox_output_is_truncated(&o), total > (int)limit);
@@ -41,8 +41,7 @@ check(int total, int step, size_t limit)
         ag_buf_add(&want, ag_str_n(data, (size_t)total));
     } else {
         ag_buf_add(&want, ag_str_n(data, limit / 2));
-        ag_buf_addf(&want, "\n[… %d bytes left out …]\n",
-                    total - (int)limit);
+        ag_buf_addf(&want, "\n[… %d bytes left out …]\n", total - (int)limit);
         ag_buf_add(&want, ag_str_n(data + total - limit / 2, limit / 2));
     }
     assert_string_equal(ag_buf_cstr(&text), ag_buf_cstr(&want));

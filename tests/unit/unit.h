@@ -15,12 +15,12 @@
 #include "lib/err.h"
 #include "lib/str.h"
 
-#define assert_str(view, text)                                                 \
-    do {                                                                       \
-        ag_str_t assert_str_v = (view);                                        \
-        assert_int_equal(assert_str_v.n, strlen(text));                        \
-        if (assert_str_v.n > 0)                                                \
-            assert_memory_equal(assert_str_v.p, text, assert_str_v.n);         \
+#define assert_str(view, text)                                         \
+    do {                                                               \
+        ag_str_t assert_str_v = (view);                                \
+        assert_int_equal(assert_str_v.n, strlen(text));                \
+        if (assert_str_v.n > 0)                                        \
+            assert_memory_equal(assert_str_v.p, text, assert_str_v.n); \
     } while (0)
 
 #endif

@@ -44,26 +44,26 @@ static const struct row {
      "/", VAULT_SLOT_HEADER, "authorization", S_API, false},
     {"session_ended", 403, ENDED, "https", "api.example.com", 443, "GET", "/",
      VAULT_SLOT_HEADER, "authorization", S_API, false},
-    {"session_frozen", 403, FROZEN, "https", "api.example.com", 443, "GET",
-     "/", VAULT_SLOT_HEADER, "authorization", S_API, false},
-    {"host_not_allowed", 403, BOX, "https", "evil.example.net", 443, "GET",
-     "/", VAULT_SLOT_NONE, "", NULL, false},
+    {"session_frozen", 403, FROZEN, "https", "api.example.com", 443, "GET", "/",
+     VAULT_SLOT_HEADER, "authorization", S_API, false},
+    {"host_not_allowed", 403, BOX, "https", "evil.example.net", 443, "GET", "/",
+     VAULT_SLOT_NONE, "", NULL, false},
     {"host_not_allowed", 403, BOX, "https", "api.example.com.evil.net", 443,
      "GET", "/", VAULT_SLOT_HEADER, "authorization", S_API, false},
     {"host_not_allowed", 403, BOX, "https", "evilapi.example.com", 443, "GET",
      "/", VAULT_SLOT_HEADER, "authorization", S_API, false},
-    {"host_not_allowed", 403, BOX, "https", "API.example.com", 443, "GET",
-     "/", VAULT_SLOT_NONE, "", NULL, false},
-    {"host_not_allowed", 403, BOX, "https", "api.example.com.", 443, "GET",
-     "/", VAULT_SLOT_NONE, "", NULL, false},
-    {"host_not_allowed", 403, BOX, "https", "api.example.com", 8443, "GET",
-     "/", VAULT_SLOT_HEADER, "authorization", S_API, false},
+    {"host_not_allowed", 403, BOX, "https", "API.example.com", 443, "GET", "/",
+     VAULT_SLOT_NONE, "", NULL, false},
+    {"host_not_allowed", 403, BOX, "https", "api.example.com.", 443, "GET", "/",
+     VAULT_SLOT_NONE, "", NULL, false},
+    {"host_not_allowed", 403, BOX, "https", "api.example.com", 8443, "GET", "/",
+     VAULT_SLOT_HEADER, "authorization", S_API, false},
     {"host_not_allowed", 403, BOX, "http", "127.0.0.1", 4000, "GET", "/",
      VAULT_SLOT_NONE, "", NULL, false},
     {"host_not_allowed", 403, BOX, "https", "10.0.0.1", 443, "GET", "/",
      VAULT_SLOT_NONE, "", NULL, false},
-    {"stub_wrong_host", 403, BOX, "https", "free.example.com", 443, "GET",
-     "/", VAULT_SLOT_HEADER, "authorization", S_API, false},
+    {"stub_wrong_host", 403, BOX, "https", "free.example.com", 443, "GET", "/",
+     VAULT_SLOT_HEADER, "authorization", S_API, false},
     {"stub_wrong_slot", 403, BOX, "https", "api.example.com", 443, "GET", "/",
      VAULT_SLOT_HEADER, "cookie", S_API, false},
     {"stub_wrong_slot", 403, BOX, "https", "api.example.com", 443, "GET", "/",
@@ -80,24 +80,24 @@ static const struct row {
      VAULT_SLOT_HEADER, "authorization", S_NONE, true},
     {"stub_foreign", 403, BOX, "https", "api.example.com", 443, "GET", "/",
      VAULT_SLOT_HEADER, "authorization", S_MODEL, true},
-    {"clear_text_refused", 403, BOX, "http", "api.example.com", 80, "GET",
-     "/", VAULT_SLOT_HEADER, "authorization", S_API, false},
+    {"clear_text_refused", 403, BOX, "http", "api.example.com", 80, "GET", "/",
+     VAULT_SLOT_HEADER, "authorization", S_API, false},
     {"credential_required", 401, BOX, "https", "api.example.com", 443, "GET",
      "/", VAULT_SLOT_NONE, "", NULL, false},
-    {"credential_required", 403, BOX, "https", "narrow.example.com", 443,
-     "GET", "/", VAULT_SLOT_NONE, "", NULL, false},
+    {"credential_required", 403, BOX, "https", "narrow.example.com", 443, "GET",
+     "/", VAULT_SLOT_NONE, "", NULL, false},
     {"allowed", 0, BOX, "https", "narrow.example.com", 443, "GET", "/v1/a",
      VAULT_SLOT_HEADER, "x-key", S_NARROW, false},
-    {"method_not_allowed", 403, BOX, "https", "narrow.example.com", 443,
-     "POST", "/v1/a", VAULT_SLOT_HEADER, "x-key", S_NARROW, false},
+    {"method_not_allowed", 403, BOX, "https", "narrow.example.com", 443, "POST",
+     "/v1/a", VAULT_SLOT_HEADER, "x-key", S_NARROW, false},
     {"path_not_allowed", 403, BOX, "https", "narrow.example.com", 443, "GET",
      "/v2", VAULT_SLOT_HEADER, "x-key", S_NARROW, false},
     {"path_not_allowed", 403, BOX, "https", "narrow.example.com", 443, "GET",
      "/v1/../v2", VAULT_SLOT_HEADER, "x-key", S_NARROW, false},
     {"allowed", 0, BOX, "https", "a.wild.example.com", 443, "GET", "/",
      VAULT_SLOT_HEADER, "authorization", S_WILD, false},
-    {"stub_wrong_host", 403, BOX, "https", "wild.example.com", 443, "GET",
-     "/", VAULT_SLOT_HEADER, "authorization", S_WILD, false},
+    {"stub_wrong_host", 403, BOX, "https", "wild.example.com", 443, "GET", "/",
+     VAULT_SLOT_HEADER, "authorization", S_WILD, false},
     {"stub_wrong_host", 403, BOX, "https", "a.b.wild.example.com", 443, "GET",
      "/", VAULT_SLOT_HEADER, "authorization", S_WILD, false},
     {"allowed", 0, BRAIN, "http", "127.0.0.1", 4000, "POST", "/v1/chat",
@@ -120,12 +120,12 @@ static const char conf[] =
 
 static void
 add_held(struct vault_held *h, const char *id, const char *binding,
-         const char *stub, bool is_for_brain,
-         const struct vault_deployment *d, struct ag_arena *arena)
+         const char *stub, bool is_for_brain, const struct vault_deployment *d,
+         struct ag_arena *arena)
 {
     struct ag_err err = AG_ERR_INIT;
-    *h = (struct vault_held){.id = ag_str(id), .stub = ag_str(stub),
-                             .is_for_brain = is_for_brain};
+    *h = (struct vault_held){
+        .id = ag_str(id), .stub = ag_str(stub), .is_for_brain = is_for_brain};
     if (vault_binding_parse(ag_str(binding), d, arena, &h->binding, &err) < 0)
         fail_msg("%s", err.msg);
 }
@@ -134,13 +134,14 @@ static size_t
 make_held(struct vault_held held[4], const struct vault_deployment *d,
           struct ag_arena *arena)
 {
-#define RULE(scheme, host, port, methods, paths, slots)                        \
-    "[{\"scheme\":\"" scheme "\",\"host\":\"" host "\",\"port\":" port         \
-    ",\"methods\":" methods ",\"path_prefixes\":" paths ",\"slots\":" slots "}]"
+#define RULE(scheme, host, port, methods, paths, slots)                     \
+    "[{\"scheme\":\"" scheme "\",\"host\":\"" host "\",\"port\":" port      \
+    ",\"methods\":" methods ",\"path_prefixes\":" paths ",\"slots\":" slots \
+    "}]"
 #define USUAL "[\"header:authorization\",\"basic\"]"
     add_held(&held[0], "api",
-             RULE("https", "api.example.com", "443", "[]", "[]", USUAL),
-             S_API, false, d, arena);
+             RULE("https", "api.example.com", "443", "[]", "[]", USUAL), S_API,
+             false, d, arena);
     add_held(&held[1], "narrow",
              RULE("https", "narrow.example.com", "443", "[\"GET\"]",
                   "[\"/v1\"]", "[\"header:x-key\"]"),
@@ -159,23 +160,31 @@ check_row(const struct row *r, const struct vault_deployment *d,
           const struct vault_policy *policy, struct ag_arena *arena)
 {
     static const enum vault_kind kinds[] = {
-        VAULT_KIND_SANDBOX, VAULT_KIND_JAIL, VAULT_KIND_BRAIN,
-        VAULT_KIND_NONE, VAULT_KIND_SANDBOX, VAULT_KIND_SANDBOX};
+        VAULT_KIND_SANDBOX, VAULT_KIND_JAIL,    VAULT_KIND_BRAIN,
+        VAULT_KIND_NONE,    VAULT_KIND_SANDBOX, VAULT_KIND_SANDBOX};
     struct vault_held held[4];
     struct vault_found found = {r->slot, ag_str(r->name), ag_str(r->stub),
                                 r->is_foreign};
-    struct vault_ask ask = {kinds[r->who], strcmp(r->scheme, "https") == 0,
-                            ag_str(r->host), r->port, ag_str(r->method),
-                            ag_str(r->path), &found, r->stub != NULL};
-    struct vault_state state = {r->who != NOBODY, r->who == ENDED,
-                                r->who == FROZEN, policy, d, held,
+    struct vault_ask ask = {kinds[r->who],
+                            strcmp(r->scheme, "https") == 0,
+                            ag_str(r->host),
+                            r->port,
+                            ag_str(r->method),
+                            ag_str(r->path),
+                            &found,
+                            r->stub != NULL};
+    struct vault_state state = {r->who != NOBODY,
+                                r->who == ENDED,
+                                r->who == FROZEN,
+                                policy,
+                                d,
+                                held,
                                 make_held(held, d, arena)};
     struct vault_decision got;
 
     vault_authorize(&ask, &state, arena, &got);
     if (strcmp(got.reason, r->reason) != 0)
-        fail_msg("row %td: %s instead of %s", r - rows, got.reason,
-                 r->reason);
+        fail_msg("row %td: %s instead of %s", r - rows, got.reason, r->reason);
     assert_int_equal(got.is_allowed, r->status == 0);
     assert_int_equal(got.http_status, r->status);
     assert_int_equal(got.challenge_basic, r->status == 401);
@@ -200,7 +209,8 @@ every_row_of_the_table_is_decided(void **unused)
                                   "\"wild.example.com\","
                                   "\"a.b.wild.example.com\","
                                   "\"*.wild.example.com\"]}"),
-                           &d, arena, &policy, &err), 0);
+                           &d, arena, &policy, &err),
+        0);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         check_row(&rows[i], &d, &policy, arena);
     vault_deployment_release(&d);
@@ -219,18 +229,24 @@ one_bad_stub_among_good_ones_denies_all(void **unused)
     (void)unused;
 
     assert_int_equal(vault_deployment_parse(ag_str(conf), &d, &err), 0);
-    assert_int_equal(vault_policy_parse(
-        AG_STR("{\"allowed_hosts\":[\"api.example.com\"]}"), &d, arena,
-        &policy, &err), 0);
-    struct vault_state state = {true, false, false, &policy, &d, held,
-                                make_held(held, &d, arena)};
+    assert_int_equal(
+        vault_policy_parse(AG_STR("{\"allowed_hosts\":[\"api.example.com\"]}"),
+                           &d, arena, &policy, &err),
+        0);
+    struct vault_state state = {
+        true, false, false, &policy, &d, held, make_held(held, &d, arena)};
     struct vault_found found[] = {
         {VAULT_SLOT_BASIC, AG_STR("user"), AG_STR(S_API), false},
         {VAULT_SLOT_HEADER, AG_STR("authorization"), AG_STR(S_API), false},
         {VAULT_SLOT_HEADER, AG_STR("authorization"), AG_STR(S_WILD), false}};
-    struct vault_ask ask = {VAULT_KIND_SANDBOX, true,
-                            AG_STR("api.example.com"), 443, AG_STR("GET"),
-                            AG_STR("/"), found, 2};
+    struct vault_ask ask = {VAULT_KIND_SANDBOX,
+                            true,
+                            AG_STR("api.example.com"),
+                            443,
+                            AG_STR("GET"),
+                            AG_STR("/"),
+                            found,
+                            2};
     vault_authorize(&ask, &state, arena, &got);
     assert_true(got.is_allowed);
     ask.n_stubs = 3;

@@ -20,11 +20,20 @@ hosts_become_canonical_or_are_refused(void **state)
     } rows[] = {
         {"API.Example.COM", "api.example.com"},
         {"api.example.com.", "api.example.com"},
-        {"B\xc3\xbc" "cher.example", "xn--bcher-kva.example"},
+        {"B\xc3\xbc"
+         "cher.example",
+         "xn--bcher-kva.example"},
         {"xn--bcher-kva.example", "xn--bcher-kva.example"},
-        {"", NULL}, {".", NULL}, {"a..b", NULL}, {"-a.example", NULL},
-        {"a-.example", NULL}, {"a b.example", NULL}, {"a/b", NULL},
-        {"a@b.example", NULL}, {"a%2e.example", NULL}, {"\xff.example", NULL},
+        {"", NULL},
+        {".", NULL},
+        {"a..b", NULL},
+        {"-a.example", NULL},
+        {"a-.example", NULL},
+        {"a b.example", NULL},
+        {"a/b", NULL},
+        {"a@b.example", NULL},
+        {"a%2e.example", NULL},
+        {"\xff.example", NULL},
         {"a_b.example", NULL},
     };
     (void)state;
@@ -42,12 +51,28 @@ hosts_become_canonical_or_are_refused(void **state)
 static void
 patterns_that_cover_too_much_are_refused(void **state)
 {
-    static const char *const bad[] = {
-        "*", "*.com", "*.co.uk", "*.*.example.com", "a.*.example.com",
-        "*example.com", "127.0.0.1", "127.1", "0x7f.0.0.1", "017700000001",
-        "2130706433", "[::1]", "::1", "*.127.0.0.1", "a.example:0",
-        "a.example:+443", "a.example:65536", "a.example:443.b", "a.example:",
-        "https://a.example", "a.example/x", ""};
+    static const char *const bad[] = {"*",
+                                      "*.com",
+                                      "*.co.uk",
+                                      "*.*.example.com",
+                                      "a.*.example.com",
+                                      "*example.com",
+                                      "127.0.0.1",
+                                      "127.1",
+                                      "0x7f.0.0.1",
+                                      "017700000001",
+                                      "2130706433",
+                                      "[::1]",
+                                      "::1",
+                                      "*.127.0.0.1",
+                                      "a.example:0",
+                                      "a.example:+443",
+                                      "a.example:65536",
+                                      "a.example:443.b",
+                                      "a.example:",
+                                      "https://a.example",
+                                      "a.example/x",
+                                      ""};
     static const char *const good[] = {"a.example", "*.a.example",
                                        "a.example:8443", "*.a.example:1"};
     (void)state;
@@ -72,21 +97,28 @@ equal_policies_have_equal_text(void **state)
     struct ag_err err = AG_ERR_INIT;
     struct ag_buf a = AG_BUF_INIT(4096), b = AG_BUF_INIT(4096);
     (void)state;
-    assert_int_equal(vault_policy_from_config(
-        AG_STR("{\"networking\":{\"type\":\"limited\",\"allowed_hosts\":"
-               "[\"B.example\",\"a.example:8443\",\"b.example\"]}}"),
-        &d, &a, &err), 0);
-    assert_int_equal(vault_policy_from_config(
-        AG_STR("{\"type\":\"cloud\",\"networking\":{\"allowed_hosts\":"
-               "[\"a.example:8443\",\"b.example.\"]}}"), &d, &b, &err), 0);
+    assert_int_equal(
+        vault_policy_from_config(
+            AG_STR("{\"networking\":{\"type\":\"limited\",\"allowed_hosts\":"
+                   "[\"B.example\",\"a.example:8443\",\"b.example\"]}}"),
+            &d, &a, &err),
+        0);
+    assert_int_equal(
+        vault_policy_from_config(
+            AG_STR("{\"type\":\"cloud\",\"networking\":{\"allowed_hosts\":"
+                   "[\"a.example:8443\",\"b.example.\"]}}"),
+            &d, &b, &err),
+        0);
     assert_string_equal(ag_buf_cstr(&a), ag_buf_cstr(&b));
     assert_string_equal(ag_buf_cstr(&a), "{\"allowed_hosts\":"
-                        "[\"a.example:8443\",\"b.example\"]}");
+                                         "[\"a.example:8443\",\"b.example\"]}");
     ag_buf_clear(&a);
     assert_int_equal(vault_policy_from_config(AG_STR(""), &d, &a, &err), 0);
     assert_string_equal(ag_buf_cstr(&a), "{\"allowed_hosts\":[]}");
     static const char *const bad[] = {
-        "[]", "{", "{\"networking\":1}",
+        "[]",
+        "{",
+        "{\"networking\":1}",
         "{\"networking\":{\"type\":\"unrestricted\"}}",
         "{\"networking\":{\"allowed_hosts\":\"a.example\"}}",
         "{\"networking\":{\"allowed_hosts\":[1]}}",
@@ -105,11 +137,11 @@ static void
 paths_that_two_readers_could_read_differently_are_seen(void **state)
 {
     static const char *const bad[] = {
-        "", "a", "//a", "/a//b", "/a/../b", "/..", "/./a", "/a/.",
-        "/a%2fb", "/a%2Fb", "/%2e%2e/a", "/a%5cb", "/a\\b", "/a;b", "/a%00",
-        "/a%252f", "/a b", "/a\tb"};
-    static const char *const good[] = {"/", "/a", "/a/b.c", "/a..b", "/...",
-                                       "/a%20b", "/v1/x-y_z~"};
+        "",      "a",    "//a",    "/a//b",   "/a/../b",   "/..",
+        "/./a",  "/a/.", "/a%2fb", "/a%2Fb",  "/%2e%2e/a", "/a%5cb",
+        "/a\\b", "/a;b", "/a%00",  "/a%252f", "/a b",      "/a\tb"};
+    static const char *const good[] = {"/",    "/a",     "/a/b.c",    "/a..b",
+                                       "/...", "/a%20b", "/v1/x-y_z~"};
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         if (!vault_path_is_ambiguous(ag_str(bad[i])))
@@ -146,17 +178,22 @@ a_binding_is_no_wider_than_its_hosts(void **state)
         {"[{\"host\":\"api.example.com\",\"slots\":[\"header:\"]}]", false},
         {"[{\"host\":\"api.example.com\",\"path_prefixes\":[\"/a/../\"]}]",
          false},
-        {"[]", false}, {"{}", false}, {"[1]", false}, {"[{}]", false},
+        {"[]", false},
+        {"{}", false},
+        {"[1]", false},
+        {"[{}]", false},
     };
     (void)state;
-    assert_int_equal(vault_policy_parse(
-        AG_STR("{\"allowed_hosts\":[\"api.example.com\","
-               "\"*.wide.example.com\",\"port.example.com:8443\"]}"),
-        &d, arena, &hosts, &err), 0);
+    assert_int_equal(
+        vault_policy_parse(
+            AG_STR("{\"allowed_hosts\":[\"api.example.com\","
+                   "\"*.wide.example.com\",\"port.example.com:8443\"]}"),
+            &d, arena, &hosts, &err),
+        0);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         ag_buf_clear(&out);
-        int rc = vault_binding_build(ag_str(rows[i].binding), &hosts, &d,
-                                     &out, &err);
+        int rc = vault_binding_build(ag_str(rows[i].binding), &hosts, &d, &out,
+                                     &err);
         if ((rc == 0) != rows[i].ok)
             fail_msg("%s: %s", rows[i].binding, rc == 0 ? "ok" : err.msg);
     }
@@ -164,8 +201,8 @@ a_binding_is_no_wider_than_its_hosts(void **state)
     assert_int_equal(vault_binding_build(AG_STR(""), &hosts, &d, &out, &err),
                      0);
     struct vault_binding b;
-    assert_int_equal(vault_binding_parse(ag_buf_str(&out), &d, arena, &b,
-                                         &err), 0);
+    assert_int_equal(vault_binding_parse(ag_buf_str(&out), &d, arena, &b, &err),
+                     0);
     assert_int_equal(b.n_rules, 3);
     assert_true(vault_rule_has_slot(&b.rules[0], AG_STR("basic")));
     ag_buf_release(&out);
@@ -193,22 +230,26 @@ deployment_errors_name_line_and_word(void **state)
     struct ag_err err = AG_ERR_INIT;
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        assert_int_equal(vault_deployment_parse(ag_str(rows[i].text), &d,
-                                                &err), -1);
+        assert_int_equal(vault_deployment_parse(ag_str(rows[i].text), &d, &err),
+                         -1);
         if (strstr(err.msg, rows[i].word) == NULL)
             fail_msg("%s: %s", rows[i].text, err.msg);
         vault_deployment_release(&d);
     }
-    assert_int_equal(vault_deployment_parse(
-        AG_STR("# only a comment\n\n  destination 127.0.0.1:4000 clear-text"
-               " # x\r\ndestination b.example:443 address=10.0.0.1:8443"
-               " ca=/etc/x.pem"), &d, &err), 0);
+    assert_int_equal(
+        vault_deployment_parse(
+            AG_STR("# only a comment\n\n  destination 127.0.0.1:4000 clear-text"
+                   " # x\r\ndestination b.example:443 address=10.0.0.1:8443"
+                   " ca=/etc/x.pem"),
+            &d, &err),
+        0);
     assert_int_equal(d.n, 2);
-    assert_true(vault_deployment_find(&d, AG_STR("127.0.0.1"), 4000)
-                    ->is_clear_text);
+    assert_true(
+        vault_deployment_find(&d, AG_STR("127.0.0.1"), 4000)->is_clear_text);
     assert_null(vault_deployment_find(&d, AG_STR("127.0.0.1"), 4001));
-    assert_string_equal(vault_deployment_find(&d, AG_STR("b.example"), 443)
-                            ->address, "10.0.0.1:8443");
+    assert_string_equal(
+        vault_deployment_find(&d, AG_STR("b.example"), 443)->address,
+        "10.0.0.1:8443");
     vault_deployment_release(&d);
 }
 
@@ -243,15 +284,24 @@ secrets_are_told_from_plain_values(void **state)
         fail_msg("%s", err.msg);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         if (vault_shape_looks(&shapes, ag_str(rows[i].name),
-                              ag_str(rows[i].value)) != rows[i].looks)
+                              ag_str(rows[i].value))
+            != rows[i].looks)
             fail_msg("%s=%s", rows[i].name, rows[i].value);
     /* 40 characters: with the prefix the stub would be as long. */
-    assert_int_equal(vault_shape_stub_prefix(&shapes, AG_STR(
-        "ghp_abcdefghijklmnopqrstuvwxyz0123456789")).n, 0);
-    assert_true(ag_str_is(vault_shape_stub_prefix(&shapes, AG_STR(
-        "ghp_abcdefghijklmnopqrstuvwxyz01234567890")), "ghp_"));
-    assert_string_equal(vault_shape_of(&shapes, AG_STR(
-        "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789"))->name,
+    assert_int_equal(
+        vault_shape_stub_prefix(
+            &shapes, AG_STR("ghp_abcdefghijklmnopqrstuvwxyz0123456789"))
+            .n,
+        0);
+    assert_true(ag_str_is(
+        vault_shape_stub_prefix(
+            &shapes, AG_STR("ghp_abcdefghijklmnopqrstuvwxyz01234567890")),
+        "ghp_"));
+    assert_string_equal(
+        vault_shape_of(
+            &shapes,
+            AG_STR("sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789"))
+            ->name,
         "anthropic");
     vault_shapes_release(&shapes);
 }

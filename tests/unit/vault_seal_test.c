@@ -32,8 +32,7 @@ a_value_opens_only_where_it_was_sealed(void **state)
     assert_int_equal(vault_seal(&ring, &id, AG_STR("the value"), &out, &err),
                      0);
     assert_null(memmem(out.p, out.n, "the value", 9));
-    assert_int_equal(vault_open(&ring, &id, ag_buf_str(&out), &plain, &err),
-                     0);
+    assert_int_equal(vault_open(&ring, &id, ag_buf_str(&out), &plain, &err), 0);
     assert_true(ag_str_is(ag_secret_view(&plain), "the value"));
     ag_secret_release(&plain);
 
@@ -44,24 +43,24 @@ a_value_opens_only_where_it_was_sealed(void **state)
         {id.tenant, id.credential_id, 3, AG_STR("[{\"host\":\"b\"}]")},
         {AG_STR("tv"), AG_STR("crd_1"), 3, id.binding}};
     for (size_t i = 0; i < sizeof(moved) / sizeof(moved[0]); i++) {
-        assert_int_equal(vault_open(&ring, &moved[i], ag_buf_str(&out),
-                                    &plain, &err), -1);
+        assert_int_equal(
+            vault_open(&ring, &moved[i], ag_buf_str(&out), &plain, &err), -1);
         assert_int_equal(err.kind, AG_ERR_CORRUPT);
         assert_null(plain.p);
     }
-    vault_keyring_init(&other, (const unsigned char *)
-                       "1123456789abcdef0123456789abcdef");
+    vault_keyring_init(
+        &other, (const unsigned char *)"1123456789abcdef0123456789abcdef");
     assert_int_equal(vault_open(&other, &id, ag_buf_str(&out), &plain, &err),
                      -1);
     for (size_t i = 0; i < out.n; i++) {
         out.p[i] ^= 1;
-        assert_int_equal(vault_open(&ring, &id, ag_buf_str(&out), &plain,
-                                    &err), -1);
+        assert_int_equal(vault_open(&ring, &id, ag_buf_str(&out), &plain, &err),
+                         -1);
         out.p[i] ^= 1;
     }
     for (size_t n = 0; n < out.n; n++)
-        assert_int_equal(vault_open(&ring, &id, ag_str_n(out.p, n), &plain,
-                                    &err), -1);
+        assert_int_equal(
+            vault_open(&ring, &id, ag_str_n(out.p, n), &plain, &err), -1);
     ag_buf_release(&out);
 }
 
@@ -100,10 +99,12 @@ every_field_of_a_grant_is_in_its_mac(void **state)
 {
     struct vault_tenant t = {.name = "default"};
     unsigned char first[32], next[32];
-    struct vault_grant_row row = {
-        .session_id = AG_STR("s"), .subject = AG_STR("k"),
-        .vault_ids = AG_STR("[]"), .environment_ids = AG_STR("[\"e\"]"),
-        .request_sha256 = AG_STR("h"), .created_us = 1};
+    struct vault_grant_row row = {.session_id = AG_STR("s"),
+                                  .subject = AG_STR("k"),
+                                  .vault_ids = AG_STR("[]"),
+                                  .environment_ids = AG_STR("[\"e\"]"),
+                                  .request_sha256 = AG_STR("h"),
+                                  .created_us = 1};
     (void)state;
     vault_keyring_init(&t.ring, key);
     vault_grant_mac(&t, &row, first);
@@ -140,8 +141,8 @@ a_stub_is_of_one_session_credential_and_kind(void **state)
     vault_stub_text(&t, AG_STR("s"), AG_STR("c"), 1, AG_STR("n"),
                     AG_STR("ghp_"), &b);
     assert_string_equal(ag_buf_cstr(&a), ag_buf_cstr(&b));
-    const char *const other[][3] = {{"x", "c", "n"}, {"s", "x", "n"},
-                                    {"s", "c", "x"}};
+    const char *const other[][3] = {
+        {"x", "c", "n"}, {"s", "x", "n"}, {"s", "c", "x"}};
     for (int i = 0; i < 3; i++) {
         ag_buf_clear(&b);
         vault_stub_text(&t, ag_str(other[i][0]), ag_str(other[i][1]), 1,
@@ -196,8 +197,7 @@ ask(struct fixture *f, enum keeper_op op, ag_str_t a, ag_str_t b,
     struct keeper_msg msg = {.op = (uint16_t)op, .a = a, .b = b}, reply;
     struct ag_err err = AG_ERR_INIT;
     assert_int_equal(keeper_msg_encode(&msg, &raw, &err), 0);
-    assert_int_equal(keeper_op_run(&f->keys, ag_buf_str(&raw), &out, &err),
-                     0);
+    assert_int_equal(keeper_op_run(&f->keys, ag_buf_str(&raw), &out, &err), 0);
     assert_int_equal(keeper_msg_decode(ag_buf_str(&out), &reply, &err), 0);
     assert_int_equal(reply.op, op);
     ag_buf_clear(got);
@@ -216,11 +216,13 @@ a_wrapped_key_unwraps_under_its_own_data_only(void **state)
     assert_int_equal(ask(f, KEEPER_WRAP, AG_STR("t1"), data, &wrapped),
                      KEEPER_OK);
     assert_int_equal(wrapped.n, KEEPER_WRAPPED_BYTES);
-    assert_int_equal(ask(f, KEEPER_UNWRAP, AG_STR("t1"), ag_buf_str(&wrapped),
-                         &got), KEEPER_OK);
+    assert_int_equal(
+        ask(f, KEEPER_UNWRAP, AG_STR("t1"), ag_buf_str(&wrapped), &got),
+        KEEPER_OK);
     assert_memory_equal(got.p, key, 32);
-    assert_int_equal(ask(f, KEEPER_UNWRAP, AG_STR("t2"), ag_buf_str(&wrapped),
-                         &got), KEEPER_CORRUPT);
+    assert_int_equal(
+        ask(f, KEEPER_UNWRAP, AG_STR("t2"), ag_buf_str(&wrapped), &got),
+        KEEPER_CORRUPT);
     assert_int_equal(got.n, 0);
     assert_int_equal(ask(f, KEEPER_WRAP, AG_STR(""), data, &got),
                      KEEPER_INVALID);
@@ -246,8 +248,8 @@ sign(struct fixture *f, int64_t issued, int64_t expires, char *tenant)
     m.issued_us = issued;
     m.expires_us = expires;
     size_t n = agent__vault__v1__assertion__pack(&m, raw);
-    enum keeper_status s = ask(f, KEEPER_SIGN_ASSERTION, ag_str_n(raw, n),
-                               AG_STR(""), &got);
+    enum keeper_status s =
+        ask(f, KEEPER_SIGN_ASSERTION, ag_str_n(raw, n), AG_STR(""), &got);
     ag_buf_release(&got);
     return s;
 }
@@ -265,8 +267,9 @@ only_short_lived_assertions_of_now_are_signed(void **state)
     assert_int_equal(sign(f, now - 5 * minute, now, "t"), KEEPER_INVALID);
     assert_int_equal(sign(f, now, now, "t"), KEEPER_INVALID);
     assert_int_equal(sign(f, now, now + minute, ""), KEEPER_INVALID);
-    assert_int_equal(ask(f, KEEPER_SIGN_ASSERTION, AG_STR("\xff garbage"),
-                         AG_STR(""), &got), KEEPER_INVALID);
+    assert_int_equal(
+        ask(f, KEEPER_SIGN_ASSERTION, AG_STR("\xff garbage"), AG_STR(""), &got),
+        KEEPER_INVALID);
     ag_buf_release(&got);
 }
 
@@ -280,9 +283,8 @@ only_p256_keys_become_an_intermediate(void **state)
         EVP_PKEY *k = EVP_EC_gen(groups[i]);
         unsigned char *der = NULL;
         int n = i2d_PUBKEY(k, &der);
-        enum keeper_status s = ask(f, KEEPER_SIGN_CA,
-                                   ag_str_n(der, (size_t)n), AG_STR(""),
-                                   &got);
+        enum keeper_status s =
+            ask(f, KEEPER_SIGN_CA, ag_str_n(der, (size_t)n), AG_STR(""), &got);
         assert_int_equal(s, i == 0 ? KEEPER_OK : KEEPER_INVALID);
         if (i == 0) {
             const unsigned char *p = (const unsigned char *)got.p;
@@ -303,22 +305,21 @@ static void
 malformed_messages_are_refused(void **state)
 {
     struct fixture *f = *state;
-    struct keeper_msg msg = {.op = KEEPER_MAC, .a = AG_STR("d"),
-                             .b = AG_STR("m")};
+    struct keeper_msg msg = {
+        .op = KEEPER_MAC, .a = AG_STR("d"), .b = AG_STR("m")};
     struct ag_buf raw = AG_BUF_INIT(KEEPER_MSG_MAX);
     struct ag_buf out = AG_BUF_INIT(KEEPER_MSG_MAX);
     struct ag_err err = AG_ERR_INIT;
     assert_int_equal(keeper_msg_encode(&msg, &raw, &err), 0);
     for (size_t n = 0; n < raw.n; n++)
-        assert_int_equal(keeper_op_run(&f->keys, ag_str_n(raw.p, n), &out,
-                                       &err), -1);
+        assert_int_equal(
+            keeper_op_run(&f->keys, ag_str_n(raw.p, n), &out, &err), -1);
     for (size_t i = 0; i < 16; i++) {
         char old = raw.p[i];
         raw.p[i] = (char)(old ^ 0x40);
         struct keeper_msg m;
         if (i != 6) /* a status in a request means nothing */
-            assert_int_equal(keeper_msg_decode(ag_buf_str(&raw), &m, &err),
-                             -1);
+            assert_int_equal(keeper_msg_decode(ag_buf_str(&raw), &m, &err), -1);
         raw.p[i] = old;
     }
     ag_buf_release(&raw);
