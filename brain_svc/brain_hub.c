@@ -11,8 +11,8 @@
 #include "brain_svc/brain_store.h"
 
 #define READ_ROWS 100
-#define QUEUE_BYTES (256 * 1024) /* a stream reads no further ahead than this \
-                                  */
+/* A stream reads no further ahead than this. */
+#define QUEUE_BYTES (256 * 1024)
 
 struct stream {
     struct stream *next, **prev; /* of its topic */
