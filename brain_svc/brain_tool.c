@@ -462,13 +462,55 @@ brain_tool_start(struct brain_run *run, const struct brain_event *event)
         tool_send(t);
 }
 
+/* Which call a Cancel was for: its tool may be gone when the answer comes. */
+struct cancel {
+    struct brain *brain;
+    char session[AG_ID_TEXT], id[AG_ID_TEXT];
+};
+
+static void
+cancel_answered(void *arg, const ProtobufCMessage *reply,
+                const struct ag_err *err)
+{
+    struct cancel *c = arg;
+    struct brain_run *run = brain_run_find(c->brain, ag_str(c->session));
+    struct brain_tool *t = run == NULL ? NULL : run->tool;
+
+    (void)reply;
+    /* Cancelled, it ends with a result of its own. */
+    if (err != NULL && t != NULL && t->call != NULL
+        && strcmp(t->id, c->id) == 0)
+        ag_rpc_cancel(t->call);
+    free(c);
+}
+
+static void
+send_cancel(struct brain_tool *t)
+{
+    Agent__Sandbox__V1__CancelRequest m =
+        AGENT__SANDBOX__V1__CANCEL_REQUEST__INIT;
+    struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, NULL, 0};
+    struct cancel *c = ag_xcalloc(1, sizeof(*c));
+
+    c->brain = t->brain;
+    memcpy(c->session, t->session, sizeof(c->session));
+    memcpy(c->id, t->id, sizeof(c->id));
+    m.session_id = t->session;
+    m.call_id = t->id;
+    ag_rpc_unary(t->brain->sandbox,
+                 &agent__sandbox__v1__sandbox_service__cancel__rpc, &m.base,
+                 &opts, cancel_answered, c);
+}
+
 void
 brain_tool_cancel(struct brain_run *run)
 {
     struct brain_tool *t = run->tool;
 
     t->is_cancelled = true;
-    if (t->call != NULL) {
+    if (t->call != NULL && t->is_execute) {
+        send_cancel(t);
+    } else if (t->call != NULL) {
         ag_rpc_cancel(t->call);
     } else {
         ag_timer_stop(t->brain->loop, &t->retry);
