@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs tests and counts them.
 #
-#   run.sh BUILD_DIR KIND ...     KIND: unit, integration, e2e, rpc
+#   run.sh BUILD_DIR KIND ...     KIND: unit, integration, e2e, threads
 #   ONLY=word run.sh …            only the files whose name holds the word
 #
 # A test is a cmocka program, or a script that ends with a line
@@ -68,7 +68,10 @@ for kind in "$@"; do
         for t in "$build"/unit/*_test; do
             [ -x "$t" ] && run "$t" 120 "$t"
         done ;;
-    rpc) run "$build/integration/rpc_test" 120 "$build/integration/rpc_test" ;;
+    threads)
+        for t in "$build"/integration/{rpc,db}_test; do
+            run "$t" 180 "$t"
+        done ;;
     integration)
         for t in "$build"/integration/*_test; do
             [ -x "$t" ] && run "$t" 180 "$t"

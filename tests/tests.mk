@@ -36,10 +36,11 @@ check: ## unit, integration, end to end (root, at most twenty minutes)
 	@tests/run.sh $(B) unit integration e2e
 asan: ## all tests under ASan and UBSan (root)
 	@$(MAKE) --no-print-directory MODE=asan check-all
-tsan: ## unit tests and gRPC tests under TSan
-	@$(MAKE) --no-print-directory MODE=tsan -j2 $(UNIT_BIN:$(B)/%=build/tsan/%) \
-	  build/tsan/integration/rpc_test
-	@tests/run.sh build/tsan unit rpc
+tsan: ## unit tests and those of threads under TSan
+	@$(MAKE) --no-print-directory MODE=tsan -j2 \
+	  $(UNIT_BIN:$(B)/%=build/tsan/%) build/tsan/integration/rpc_test \
+	  build/tsan/integration/db_test
+	@tests/run.sh build/tsan unit threads
 check-all:
 	$(need_root)
 	@$(again) -j2 all tests
@@ -53,6 +54,23 @@ docs: $(BINS) ## write docs/config.md from the option tables
 format: ## clang-format over services, lib and tests
 	clang-format -i lib/*.[ch] brain_svc/*.[ch] sandbox_svc/*.[ch] \
 	  vault_svc/*.[ch] tests/unit/*.[ch] tests/integration/*.c
+# Each target with everything it may call, all built for it in build/fuzz.
+CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
+               -fno-sanitize-recover=undefined
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,\
+              $(wildcard tests/fuzz/*_fuzz.c))
+TIME ?= 20
+build/fuzz/bin/%_fuzz: build/fuzz/obj/tests/fuzz/%_fuzz.o \
+                       $(AGENT_PLAIN_SRC:%.c=build/fuzz/obj/%.o) \
+                       $(SERVICES:%=build/fuzz/lib%.a) \
+                       build/fuzz/libag.a build/fuzz/libproto.a
+	@mkdir -p $(@D)
+	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+.PHONY: fuzz fuzz-build
+fuzz: ## each parser of outside data, TIME=20 seconds each
+	@$(MAKE) --no-print-directory -s MODE=fuzz CC=clang -j2 fuzz-build
+	@tests/fuzz/run.sh build/fuzz/bin $(TIME)
+fuzz-build: $(FUZZ_BIN)
 bench: all ## numbers: memory, latencies, requests per second (root)
 	$(need_root)
 	@tests/bench/run.sh $(B)
