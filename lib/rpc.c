@@ -34,6 +34,7 @@ queue_thread(void *arg)
 
         if (ev.type == GRPC_QUEUE_SHUTDOWN)
             break;
+        AG_RPC_TAG_TAKE(tag);
         tag->is_ok = ev.success != 0;
         if (tag->is_ok && tag->prepare != NULL)
             tag->prepare(tag);
@@ -136,6 +137,7 @@ void
 ag_rpc_start(grpc_call *call, const grpc_op *ops, size_t n,
              struct ag_rpc_tag *tag)
 {
+    AG_RPC_TAG_GIVE(tag);
     ag_assert(grpc_call_start_batch(call, ops, n, tag, NULL) == GRPC_CALL_OK);
 }
 

@@ -187,6 +187,7 @@ ag_rpc_call_await(struct ag_rpc_server *srv)
     call->close_tag.done = closed;
     call->n_pending++;
     srv->n_waiting++;
+    AG_RPC_TAG_GIVE(&call->new_tag);
     rc = grpc_server_request_call(srv->server, &call->call, &call->details,
                                   &call->metadata, srv->rpc->cq, srv->rpc->cq,
                                   &call->new_tag);

@@ -209,6 +209,7 @@ ag_rpc_server_stop(struct ag_rpc_server *srv, int64_t grace_ms,
     srv->shut_tag.done = shut;
     srv->grace.fn = grace_over;
     ag_timer_start(srv->rpc->loop, &srv->grace, grace_ms);
+    AG_RPC_TAG_GIVE(&srv->shut_tag);
     grpc_server_shutdown_and_notify(srv->server, srv->rpc->cq, &srv->shut_tag);
 }
 
