@@ -34,6 +34,11 @@ check: ## unit, integration, end to end (root, at most twenty minutes)
 	$(need_root)
 	@$(again) deps-tests && $(again) -j2 all tests && $(again) lint
 	@tests/run.sh $(B) unit integration e2e
+.PHONY: escape
+escape: ## what a hostile program tries in a sandbox (root)
+	$(need_root)
+	@$(again) -j2 $(BINS) $(TOOL_BIN)
+	@BRAINBOX_BUILD=$(CURDIR)/$(B) $(PYTHON) tests/escape/escape.py $(TESTS)
 asan: ## all tests under ASan and UBSan (root)
 	@$(MAKE) --no-print-directory MODE=asan check-all
 tsan: ## unit tests and those of threads under TSan

@@ -2,7 +2,7 @@
  * Times provision, a first `true`, a second one and the end of a turn, one
  * after the other, over one channel.
  *
- *   sandbox_bench TARGET ROUNDS
+ *   sandbox_bench TARGET ROUNDS [PAUSE_MS]
  *
  * Every round is a session of its own. Prints a line "figure NAME VALUE UNIT"
  * for p50 and p99 of each.
@@ -20,7 +20,7 @@
 #define TIMEOUT_MS 60000
 #define ROUNDS_MAX 10000
 /* For the pool to be full again. */
-#define PAUSE_MS 120
+#define PAUSE_MS "120"
 
 enum { PROVISION, FIRST, SECOND, END, WARM, STEPS };
 
@@ -32,6 +32,7 @@ static struct {
     struct ag_rpc_channel *ch;
     struct ag_timer next;
     int rounds, round, step;
+    int64_t pause_ms;
     char session[AG_ID_TEXT];
     int64_t begun_us;
     int64_t took_us[STEPS][ROUNDS_MAX];
@@ -58,7 +59,7 @@ done(const struct ag_err *err)
     if (++b.round == b.rounds)
         ag_loop_stop(b.loop);
     else
-        ag_timer_start(b.loop, &b.next, PAUSE_MS);
+        ag_timer_start(b.loop, &b.next, b.pause_ms);
 }
 
 static void
@@ -157,9 +158,11 @@ main(int argc, char **argv)
     struct ag_err err = AG_ERR_INIT;
     int64_t rounds = 0;
 
-    if (argc != 3 || ag_str_i64(ag_str(argv[2]), &rounds) < 0 || rounds < 1
-        || rounds > ROUNDS_MAX) {
-        fprintf(stderr, "usage: sandbox_bench TARGET ROUNDS\n");
+    const char *pause = argc == 4 ? argv[3] : PAUSE_MS;
+    if (argc < 3 || argc > 4 || ag_str_i64(ag_str(argv[2]), &rounds) < 0
+        || rounds < 1 || rounds > ROUNDS_MAX
+        || ag_str_i64(ag_str(pause), &b.pause_ms) < 0 || b.pause_ms < 0) {
+        fprintf(stderr, "usage: sandbox_bench TARGET ROUNDS [PAUSE_MS]\n");
         return 2;
     }
     ag_log_init("sandbox_bench", AG_ERROR);
