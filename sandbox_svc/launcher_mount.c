@@ -21,6 +21,7 @@
 
 #include "lib/err.h"
 #include "lib/str.h"
+#include "sandbox_svc/launcher_without.h"
 
 #ifndef MS_REC
 #define MS_REC 16384
@@ -50,6 +51,8 @@ fs_mount(int fs, unsigned attrs, struct ag_err *err)
 {
     if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return ag_err_sys(err, "create file system");
+    if (launcher_without("mount_flags"))
+        attrs &= ~(unsigned)NODEV_NOSUID;
     int fd = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attrs);
     return fd < 0 ? ag_err_sys(err, "mount file system") : fd;
 }
@@ -209,8 +212,9 @@ mount_dev(const struct launcher_root *r, int root, struct ag_err *err)
         || attach(dev, root, "dev", err) < 0 || mount_pts(dev, err) < 0
         || attach(shm, dev, "shm", err) < 0)
         return -1;
-    if (syscall(SYS_mount_setattr, dev, "", AT_EMPTY_PATH, &ro, sizeof(ro))
-        < 0)
+    if (!launcher_without("dev_read_only")
+        && syscall(SYS_mount_setattr, dev, "", AT_EMPTY_PATH, &ro, sizeof(ro))
+               < 0)
         return ag_err_sys(err, "seal /dev");
     return 0;
 }

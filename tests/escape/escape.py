@@ -3,6 +3,7 @@
 along: one named test each, in real sandboxes. docs/sandbox.md lists them.
 
     tests/escape/escape.py [NAME...]
+    tests/escape/escape.py --without-each
 
 The probes (probe.c) are compiled inside and run as root inside and as an
 ordinary user. Needs root and a base image, as
@@ -433,12 +434,44 @@ SERVICE_TESTS = [
     descriptor_hog, socket_hog, connection_hog]
 
 
+# What only one defence decides: it must fail without that one.
+DECIDED_BY = {
+    "capabilities": ["capabilities_are_nine", "refused_mounts"],
+    "no_new_privs,seccomp": ["nothing_raises_privileges"],
+    "seccomp": ["refused_namespaces", "refused_kernel", "refused_other_abi",
+                "refused_sockets"],
+    "user_namespace": ["ids_are_of_no_one"],
+    "mount_flags": ["only_six_device_nodes"],
+    "dev_read_only": ["only_six_device_nodes"],
+    "work_mode": ["workspaces_are_closed_to_users_of_the_machine"],
+}
+
+
+def without_each():
+    """Runs this file again without each defence, in a build that can."""
+    missed = 0
+    for defence, tests in DECIDED_BY.items():
+        r = subprocess.run([sys.executable, __file__, *tests],
+                           env={**os.environ, "SANDBOX_WITHOUT": defence},
+                           capture_output=True, check=False)
+        for test in tests:
+            failed = f"FAIL {test}\n" in r.stdout.decode()
+            missed += not failed
+            print(f"{'ok  ' if failed else 'FAIL'} without {defence}: {test} "
+                  f"{'fails' if failed else 'passes'}")
+    n = sum(len(t) for t in DECIDED_BY.values())
+    print(f"{n - missed} passed, {missed} failed")
+    sys.exit(1 if missed else 0)
+
+
 def main():
     if os.geteuid() != 0:
         sys.exit("tests of sandboxes need root")
     sys.stdout.reconfigure(line_buffering=True)
     os.environ["ESCAPE_SECRET"] = "bbsecret-from-the-service"
     base.make_image()
+    if sys.argv[1:] == ["--without-each"]:
+        without_each()
     names = set(sys.argv[1:])
     def wanted(tests):
         return [t for t in tests if not names or t.__name__ in names]

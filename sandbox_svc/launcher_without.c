@@ -1,0 +1,24 @@
+/*
+ * For test builds only (make escape WITHOUT=…): which defences are left out.
+ */
+#include "sandbox_svc/launcher_without.h"
+
+#ifdef SANDBOX_TEST_WITHOUT
+
+#include <stdlib.h>
+
+#include "lib/str.h"
+
+bool
+launcher_without(const char *defence)
+{
+    const char *text = getenv("SANDBOX_WITHOUT");
+    ag_str_t rest = ag_str(text == NULL ? "" : text), word;
+
+    while (ag_str_cut(&rest, ',', &word))
+        if (ag_str_is(word, defence))
+            return true;
+    return false;
+}
+
+#endif
