@@ -14,7 +14,7 @@
 #include "vault_svc/vault_authorize.h"
 #include "vault_svc/vault_ca.h"
 #include "vault_svc/vault_command.h"
-#include "vault_svc/vault_credential.h"
+#include "vault_svc/vault_rpc.h"
 #include "vault_svc/vault_egress.h"
 #include "vault_svc/vault_grant.h"
 #include "vault_svc/vault_identity.h"
@@ -42,6 +42,7 @@ offer_ingress(struct ag_rpc_server *srv, struct vault_face *face)
 {
     vault_identity_serve(srv, face);
     vault_key_serve(srv, face);
+    vault_vaults_serve(srv, face);
     vault_credential_serve(srv, face);
     vault_audit_serve(srv, face);
 }
@@ -66,6 +67,7 @@ offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
 {
     face->is_admin = true;
     vault_key_serve(srv, face);
+    vault_vaults_serve(srv, face);
     vault_credential_serve(srv, face);
     vault_audit_serve(srv, face);
 }

@@ -1,4 +1,4 @@
-/* Vaults and credentials: VaultService, and making a credential. */
+/* Making a credential: checks of its value, sealing, the row. */
 #ifndef VAULT_CREDENTIAL_H
 #define VAULT_CREDENTIAL_H
 
@@ -30,7 +30,5 @@ void vault_credential_insert(struct vault *v, const struct vault_tenant *tenant,
 int vault_value_check(ag_str_t value, const char *field, struct ag_err *err);
 /* A name that a shell takes: letters, digits, '_', at most 128. */
 bool vault_env_name_is_valid(ag_str_t name);
-
-void vault_credential_serve(struct ag_rpc_server *srv, struct vault_face *face);
 
 #endif

@@ -14,6 +14,7 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_policy.h"
+#include "vault_svc/vault_rpc.h"
 #include "vault_svc/vault_session.h"
 
 enum { IDS_MAX = 16 };
@@ -26,12 +27,6 @@ struct put_grant {
 struct put_policy {
     struct vault_policy_row row;
 };
-
-static ag_str_t
-bytes_of(ProtobufCBinaryData b)
-{
-    return ag_str_n(b.data, b.len);
-}
 
 static void
 add_id(json_t *list, const char *id)
@@ -202,7 +197,7 @@ put_grant(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         " WHERE environment_id IN"
         " (SELECT json_array_elements_text($2::json)))";
     const Agent__Vault__V1__PutGrantRequest *req = (const void *)request;
-    ag_str_t original = bytes_of(req->original_request);
+    ag_str_t original = vault_op_bytes(req->original_request);
     struct vault_op *op =
         vault_op_begin(call, req, arg, VAULT_WRITE, &original);
     struct ag_err err = AG_ERR_INIT;
@@ -446,7 +441,7 @@ static int
 read_config(struct vault_op *op, const Agent__Vault__V1__PutPolicyRequest *req,
             ag_str_t *config, struct ag_err *err)
 {
-    ag_str_t raw = bytes_of(req->original_request);
+    ag_str_t raw = vault_op_bytes(req->original_request);
 
     if (req->version == 1) {
         Agent__Brain__V1__CreateEnvironmentRequest *m =
@@ -455,7 +450,7 @@ read_config(struct vault_op *op, const Agent__Vault__V1__PutPolicyRequest *req,
         if (m == NULL)
             return ag_err_set(err, AG_ERR_INVALID,
                               "original_request: no CreateEnvironmentRequest");
-        *config = ag_arena_copy(op->arena, bytes_of(m->config_json));
+        *config = ag_arena_copy(op->arena, vault_op_bytes(m->config_json));
         agent__brain__v1__create_environment_request__free_unpacked(m, NULL);
         return 0;
     }
@@ -464,7 +459,7 @@ read_config(struct vault_op *op, const Agent__Vault__V1__PutPolicyRequest *req,
             NULL, raw.n, (const uint8_t *)raw.p);
     bool ok = m != NULL && strcmp(m->environment_id, req->environment_id) == 0;
     if (ok)
-        *config = ag_arena_copy(op->arena, bytes_of(m->config_json));
+        *config = ag_arena_copy(op->arena, vault_op_bytes(m->config_json));
     if (m != NULL)
         agent__brain__v1__update_environment_request__free_unpacked(m, NULL);
     if (!ok)
@@ -478,7 +473,8 @@ static void
 put_policy(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     const Agent__Vault__V1__PutPolicyRequest *req = (const void *)request;
-    ag_str_t original = bytes_of(req->original_request), config = {NULL, 0};
+    ag_str_t original = vault_op_bytes(req->original_request),
+             config = {NULL, 0};
     struct vault_op *op =
         vault_op_begin(call, req, arg, VAULT_WRITE, &original);
     AG_AUTO(ag_buf_release)
