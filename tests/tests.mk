@@ -64,6 +64,13 @@ check-all:
 	@$(again) -j2 all tests
 	@tests/run.sh $(B) unit integration e2e
 
+.PHONY: attack
+attack: ## the agent in the sandbox attacks egress (root; CASES="15 48")
+	$(need_root)
+	@$(again) -j2 all
+	@BRAINBOX_BUILD=$(CURDIR)/$(B) PATH=/usr/sbin:/sbin:$$PATH \
+	  python3 tests/attack/attack.py $(CASES)
+
 .PHONY: lint docs format asan tsan bench install
 lint: ## rules of safety and layering
 	@tests/lint/lint.sh
