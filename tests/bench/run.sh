@@ -2,7 +2,7 @@
 # Measures, prints one line `figure NAME VALUE UNIT` a figure, and writes the
 # tables of docs/benchmarks. Needs root, and a machine that does nothing else.
 #
-#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform (both)
+#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform, egress (all)
 #   OUT=FOLDER run.sh …            tables go there, not to docs/benchmarks
 #
 # Each part runs on an instance of its own under /tmp that ends with it.
@@ -16,17 +16,18 @@ figures=$(mktemp /tmp/brainbox-bench.XXXXXX)
 trap 'rm -f "$figures"' EXIT
 
 make --no-print-directory -s -j2 "$build/tools/sandbox_bench" \
-    "$build/tools/sandbox_call" "$build/tools/fake_vault"
+    "$build/tools/sandbox_call" "$build/tools/fake_vault" \
+    "$build/tools/vault_call" "$build/tools/egress_load"
 mkdir -p "$out"
-for part in "${@:-sandbox platform}"; do
-    for p in $part; do
-        : >"$figures"
-        case $p in
-        sandbox) python3 tests/bench/sandbox_bench.py ${ROUNDS:-200} ;;
-        platform) python3 tests/bench/platform_bench.py ;;
-        *) echo "run.sh: no part \"$p\"" >&2; exit 2 ;;
-        esac | tee "$figures"
-        python3 tests/bench/table.py "$p" <"$figures" >"$out/$p.md.new"
-        mv "$out/$p.md.new" "$out/$p.md"
-    done
+[ $# -gt 0 ] || set -- sandbox platform egress
+for p; do
+    : >"$figures"
+    case $p in
+    sandbox) python3 tests/bench/sandbox_bench.py "${SANDBOX_ROUNDS:-200}" ;;
+    platform) python3 tests/bench/platform_bench.py ;;
+    egress) python3 tests/bench/egress_bench.py ;;
+    *) echo "run.sh: no part \"$p\"" >&2; exit 2 ;;
+    esac | tee "$figures"
+    python3 tests/bench/table.py "$p" <"$figures" >"$out/$p.md.new"
+    mv "$out/$p.md.new" "$out/$p.md"
 done

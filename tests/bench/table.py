@@ -34,10 +34,15 @@ MEANING = {
     "api.health_rps": "`GET /healthz`: nginx alone",
     "egress.swap_rps": "requests through egress with authorisation, audit "
                        "row, swap and scrub, 32 connections with TLS",
-    "egress.plain_rps": "the same through a plain nginx TLS proxy",
+    "egress.plain_rps": "the same through a plain nginx TLS proxy that keeps "
+                        "its connections to the host",
+    "egress.plain_dial_rps": "the same through one that dials for each "
+                             "request, as egress does",
     "egress.swap_vs_nginx": "the first by the second",
+    "egress.swap_vs_nginx_dial": "the first by the third",
 }
-TITLE = {"sandbox": "Sandboxes", "platform": "The whole platform"}
+TITLE = {"sandbox": "Sandboxes", "platform": "The whole platform",
+         "egress": "Egress"}
 RUN = "sudo tests/bench/run.sh build/release"
 
 
