@@ -5,7 +5,10 @@
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
 
+#include <ifaddrs.h>
 #include <openssl/ssl.h>
+
+#define NGX_AGENT_OWN_SECONDS  1       /* between looks at the interfaces */
 
 
 typedef struct {
@@ -93,6 +96,59 @@ ngx_agent_is_public(struct sockaddr *sa)
 }
 
 
+static ngx_uint_t
+ngx_agent_same_address(struct sockaddr *a, struct sockaddr *b)
+{
+    if (b == NULL || a->sa_family != b->sa_family) {
+        return 0;
+    }
+
+    if (a->sa_family == AF_INET) {
+        return ((struct sockaddr_in *) a)->sin_addr.s_addr
+               == ((struct sockaddr_in *) b)->sin_addr.s_addr;
+    }
+
+    return ngx_memcmp(&((struct sockaddr_in6 *) a)->sin6_addr,
+                      &((struct sockaddr_in6 *) b)->sin6_addr,
+                      sizeof(struct in6_addr)) == 0;
+}
+
+
+/*
+ * Public as it may be, an address of this machine leads to services that take
+ * who connects from here for one of theirs. Yes when it cannot be known.
+ */
+static ngx_uint_t
+ngx_agent_is_own(struct sockaddr *sa)
+{
+    struct ifaddrs         *i;
+    static time_t           read;
+    static struct ifaddrs  *own;
+
+    if (own == NULL || ngx_time() - read >= NGX_AGENT_OWN_SECONDS) {
+        if (own != NULL) {
+            freeifaddrs(own);
+            own = NULL;
+        }
+
+        if (getifaddrs(&own) == -1) {
+            own = NULL;
+            return 1;
+        }
+
+        read = ngx_time();
+    }
+
+    for (i = own; i != NULL; i = i->ifa_next) {
+        if (ngx_agent_same_address(sa, i->ifa_addr)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 static void
 ngx_agent_take_address(ngx_agent_egress_ctx_t *ctx, struct sockaddr *sa,
     socklen_t len, in_port_t port)
@@ -139,7 +195,7 @@ ngx_agent_vet(ngx_agent_egress_ctx_t *ctx, ngx_resolver_ctx_t *rctx)
         sa = rctx->addrs[i].sockaddr;
 
         if (!ctx->verdict->is_deployment_destination
-            && !ngx_agent_is_public(sa))
+            && (!ngx_agent_is_public(sa) || ngx_agent_is_own(sa)))
         {
             ctx->dial_error = "address_refused";
             return;
