@@ -49,7 +49,7 @@ ngx_agent_split_authority(ngx_http_request_t *r, ngx_str_t *in,
 }
 
 
-/* Every Host field, and the authority of the request line, must agree. */
+/* All Host fields must agree. */
 static ngx_int_t
 ngx_agent_one_host(ngx_http_request_t *r, ngx_str_t *value)
 {
@@ -81,16 +81,30 @@ ngx_agent_one_host(ngx_http_request_t *r, ngx_str_t *value)
         }
     }
 
-    if (r->host_start != NULL && r->host_end > r->host_start
-        && r->schema_start != NULL && value->len != 0
-        && ((size_t) (r->host_end - r->host_start) > value->len
-            || ngx_strncasecmp(value->data, r->host_start,
-                               r->host_end - r->host_start) != 0))
-    {
-        return NGX_ERROR;
+    return value->len != 0 ? NGX_OK : NGX_ERROR;
+}
+
+
+/* The authority of an absolute-form request line is the same, to the letter:
+ * a host that begins like another is not that host. */
+static ngx_int_t
+ngx_agent_line_agrees(ngx_http_request_t *r, ngx_str_t *host, in_port_t asked)
+{
+    ngx_str_t   line, name;
+    in_port_t   port;
+
+    if (r->host_start == NULL || r->host_end <= r->host_start) {
+        return NGX_OK;
     }
 
-    return value->len != 0 ? NGX_OK : NGX_ERROR;
+    line.data = r->host_start;
+    line.len = (r->port_end > r->host_end ? r->port_end : r->host_end)
+               - r->host_start;
+
+    return ngx_agent_split_authority(r, &line, &name, &port) == NGX_OK
+           && name.len == host->len
+           && ngx_memcmp(name.data, host->data, name.len) == 0
+           && (port == 0 || port == asked) ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -175,7 +189,9 @@ ngx_agent_egress_destination(ngx_http_request_t *r,
         asked = port;
     }
 
-    if (asked == 0 || (port != 0 && port != asked)) {
+    if (asked == 0 || (port != 0 && port != asked)
+        || ngx_agent_line_agrees(r, &ctx->host, asked) != NGX_OK)
+    {
         return "destination_mismatch";
     }
 
