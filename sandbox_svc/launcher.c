@@ -13,12 +13,9 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -27,9 +24,9 @@
 #include "lib/log.h"
 #include "sandbox_svc/fdpass.h"
 #include "sandbox_svc/launcher_bridge.h"
+#include "sandbox_svc/launcher_chore.h"
 #include "sandbox_svc/launcher_host.h"
 
-#define WIPES_MAX 16
 #define STOP_TIMEOUT_MS 5000
 #define CGROUP_RETRY_MS 10
 
@@ -77,13 +74,6 @@ static const struct ag_conf conf = {
     .n_options = sizeof(option_table) / sizeof(option_table[0]),
 };
 
-/* A workspace that is being removed by a child. */
-struct wipe {
-    pid_t pid;
-    int pidfd;
-    uint64_t tag;
-};
-
 struct launcher {
     struct options opt;
     struct launcher_host host;
@@ -91,7 +81,7 @@ struct launcher {
     uid_t peer_uid;
     int listen_fd, signal_fd, client;
     bool is_stopping;
-    struct wipe wipes[WIPES_MAX];
+    struct launcher_chore chores[LAUNCHER_CHORES_MAX];
 };
 
 /* ---- answers --------------------------------------------------------- */
@@ -215,55 +205,33 @@ do_list(struct launcher *l, uint64_t tag)
     answer_result(l, tag, &ok);
 }
 
-/* Removing a tree can take long and its shape is the sandbox's choice: a
- * child does it, with the tool that has survived such trees for decades. */
-static void
-exec_wipe(struct launcher *l, const char *session_id)
-{
-    if (fchdir(l->host.work_dir) < 0)
-        _exit(1);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    execl("/bin/rm", "rm", "-rf", "--one-file-system", "--", session_id,
-          (char *)NULL);
-    _exit(127);
-}
-
 static int
-do_wipe(struct launcher *l, const struct launcher_request *req,
-        struct ag_err *err)
+do_chore(struct launcher *l, const struct launcher_request *req,
+         struct ag_err *err)
 {
-    struct wipe *w = l->wipes;
+    bool is_wipe = req->type == LAUNCHER_WIPE;
 
-    if (launcher_sandbox_of_session(&l->host, req->session_id) != NULL)
+    if (is_wipe
+        && launcher_sandbox_of_session(&l->host, req->session_id) != NULL)
         return ag_err_set(err, AG_ERR_PRECONDITION,
                           "the workspace of %s is in use", req->session_id);
-    while (w < l->wipes + WIPES_MAX && w->pid != 0)
-        w++;
-    if (w == l->wipes + WIPES_MAX)
-        return ag_err_set(err, AG_ERR_LIMIT, "%d workspaces are being removed",
-                          WIPES_MAX);
-    pid_t pid = fork();
-    if (pid == 0)
-        exec_wipe(l, req->session_id);
-    if (pid < 0)
-        return ag_err_sys(err, "fork");
-    *w = (struct wipe){pid, (int)syscall(SYS_pidfd_open, pid, 0), req->tag};
-    return 0;
+    return launcher_chore_begin(l->chores, is_wipe, l->host.work_dir,
+                                req->session_id, req->tag, err);
 }
 
 static void
-end_wipe(struct launcher *l, struct wipe *w)
+end_chore(struct launcher *l, struct launcher_chore *c)
 {
+    struct launcher_reply r = {
+        .magic = LAUNCHER_MAGIC, .type = LAUNCHER_REPLY, .tag = c->tag};
     struct ag_err err = AG_ERR_INIT;
-    int status;
 
-    if (waitpid(w->pid, &status, WNOHANG) != w->pid)
+    if (!launcher_chore_is_done(c, &r.bytes, &err))
         return;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        ag_err_set(&err, AG_ERR_IO, "rm ended with status %d", status);
-    answer_result(l, w->tag, &err);
-    ag_closep(&w->pidfd);
-    *w = (struct wipe){0, -1, 0};
+    if (err.kind != AG_ERR_NONE)
+        answer_result(l, r.tag, &err);
+    else
+        answer(l, &r, NULL, 0);
 }
 
 static void
@@ -278,8 +246,8 @@ serve(struct launcher *l, const struct launcher_request *req)
         rc = do_attach(l, req, &err);
     else if (req->type == LAUNCHER_DESTROY)
         rc = do_destroy(l, req, &err);
-    else if (req->type == LAUNCHER_WIPE)
-        rc = do_wipe(l, req, &err);
+    else if (req->type == LAUNCHER_WIPE || req->type == LAUNCHER_MEASURE)
+        rc = do_chore(l, req, &err);
     else
         do_list(l, req->tag);
     if (rc < 0) {
@@ -376,9 +344,9 @@ collect(struct launcher *l)
             answer_result(l, sb->waiter_tag, &ok);
         launcher_sandbox_forget(&l->host, sb);
     }
-    for (int i = 0; i < WIPES_MAX; i++)
-        if (l->wipes[i].pid != 0)
-            end_wipe(l, &l->wipes[i]);
+    for (int i = 0; i < LAUNCHER_CHORES_MAX; i++)
+        if (l->chores[i].pid != 0)
+            end_chore(l, &l->chores[i]);
     return again;
 }
 
@@ -415,9 +383,9 @@ turn(struct launcher *l, struct pollfd *p, int timeout)
                                          ? sb->pidfd
                                          : launcher_sandbox_setup_fd(sb),
                                      POLLIN, 0};
-    for (int i = 0; i < WIPES_MAX; i++)
-        if (l->wipes[i].pid != 0)
-            p[n++] = (struct pollfd){l->wipes[i].pidfd, POLLIN, 0};
+    for (int i = 0; i < LAUNCHER_CHORES_MAX; i++)
+        if (l->chores[i].pid != 0)
+            p[n++] = (struct pollfd){l->chores[i].pidfd, POLLIN, 0};
     if (poll(p, n, timeout) <= 0)
         return;
     if (p[POLL_SIGNAL].revents != 0) {
@@ -439,7 +407,7 @@ static void
 run(struct launcher *l)
 {
     struct pollfd *p = ag_xcalloc(
-        (size_t)l->opt.max_sandboxes + POLL_FIXED + WIPES_MAX, sizeof(*p));
+        (size_t)l->opt.max_sandboxes + POLL_FIXED + LAUNCHER_CHORES_MAX, sizeof(*p));
     int64_t stop_by = 0;
 
     for (;;) {

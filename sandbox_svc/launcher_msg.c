@@ -114,6 +114,7 @@ shape_of(uint32_t type, struct shape *out)
         *out = (struct shape){false, false, false};
         return 0;
     case LAUNCHER_WIPE:
+    case LAUNCHER_MEASURE:
         *out = (struct shape){false, true, false};
         return 0;
     default:
@@ -174,7 +175,7 @@ launcher_reply_parse(const void *packet, size_t n, struct launcher_reply *out,
     if (r.magic != LAUNCHER_MAGIC
         || (r.type != LAUNCHER_REPLY && r.type != LAUNCHER_ENTRY))
         return ag_err_set(err, AG_ERR_CORRUPT, "launcher: unknown message");
-    if (r.error < 0 || r.error > AG_ERR_INTERNAL
+    if (r.error < 0 || r.error > AG_ERR_INTERNAL || r.bytes < 0
         || padded_length(r.sandbox_id, sizeof(r.sandbox_id)) < 0
         || padded_length(r.address, sizeof(r.address)) < 0
         || padded_length(r.text, sizeof(r.text)) < 0)

@@ -33,6 +33,8 @@ enum launcher_type {
     LAUNCHER_LIST = 4,
     /* Remove the workspace of `session_id`; refused while it is attached. */
     LAUNCHER_WIPE = 5,
+    /* How much the workspace of `session_id` holds: `bytes` of the reply. */
+    LAUNCHER_MEASURE = 6,
     /* ---- from the launcher ---- */
     LAUNCHER_REPLY = 65,
     LAUNCHER_ENTRY = 66,
@@ -79,6 +81,7 @@ struct launcher_reply {
     /* fd00::/8 address that names the sandbox to egress. */
     char address[LAUNCHER_ADDRESS_MAX];
     char text[LAUNCHER_TEXT_MAX];
+    int64_t bytes;
 };
 
 /*

@@ -50,6 +50,7 @@ set_limits(struct sandbox_svc *svc)
         .timeout_max_s = c->timeout_max_seconds,
         .output_bytes = c->output_kib << 10,
         .output_file_bytes = c->output_file_mib << 20,
+        .workspace_bytes = c->workspace_mib << 20,
     };
 }
 

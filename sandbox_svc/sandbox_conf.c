@@ -44,6 +44,8 @@ static const struct ag_conf_option options[] = {
         "Most sandboxes of sessions at a time; more are refused."),
     INT(session_seconds, "s", "3600", 1, 604800,
         "A sandbox whose turn has not ended by then is destroyed."),
+    INT(orphan_seconds, "s", "30", 1, 86400,
+        "A command for whose result nobody waits is killed after so long."),
     INT(memory_mib, "MiB", "512", 16, 1048576,
         "Memory of a sandbox, with the files it writes outside of "
         "/workspace."),
@@ -63,6 +65,8 @@ static const struct ag_conf_option options[] = {
         "What the caller gets of each output of a command."),
     INT(output_file_mib, "MiB", "64", 1, 65536,
         "Length of an output at which its command is killed."),
+    INT(workspace_mib, "MiB", "8192", 1, 1048576,
+        "Size of a workspace at which what makes it grow is killed."),
     INT(grace_ms, "ms", "3000", 0, 600000,
         "How long running calls may take to end at shutdown."),
     INT(notify_fd, "", "-1", -1, 1024,

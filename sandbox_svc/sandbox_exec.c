@@ -44,6 +44,7 @@ sandbox_job_free(struct sandbox_job *job)
     *at = job->next;
     ag_timer_stop(job->svc->loop, &job->timer);
     ag_timer_stop(job->svc->loop, &job->watch);
+    ag_timer_stop(job->svc->loop, &job->orphan);
     for (int i = 0; i < 2; i++) {
         sandbox_output_release(&job->streams[i].output);
         ag_buf_release(&job->text[i]);
@@ -116,6 +117,13 @@ on_watch(struct ag_timer *timer)
 /* ---- those who wait -------------------------------------------------- */
 
 static void
+on_orphan_limit(struct ag_timer *timer)
+{
+    sandbox_job_kill(OF(orphan, timer), SANDBOX_REASON_CANCELLED);
+}
+
+/* Not a cancellation: a brain that is restarted comes back for the result. */
+static void
 on_caller_gone(struct ag_rpc_call *call, void *arg)
 {
     struct sandbox_watcher *w = arg;
@@ -134,8 +142,11 @@ on_caller_gone(struct ag_rpc_call *call, void *arg)
         job->is_paused = false;
         sandbox_job_set_reading(job, true);
     }
-    if (job->watchers == NULL)
-        sandbox_job_kill(job, SANDBOX_REASON_CANCELLED);
+    if (job->watchers != NULL)
+        return;
+    job->orphan.fn = on_orphan_limit;
+    ag_timer_start(job->svc->loop, &job->orphan,
+                   job->svc->conf.orphan_seconds * 1000);
 }
 
 static void
@@ -146,6 +157,7 @@ job_add_watcher(struct sandbox_job *job, struct ag_rpc_call *call)
 
     while (*at != NULL)
         at = &(*at)->next;
+    ag_timer_stop(job->svc->loop, &job->orphan);
     *w = (struct sandbox_watcher){NULL, job, call};
     *at = w;
     ag_rpc_call_on_cancel(call, on_caller_gone, w);
@@ -335,4 +347,16 @@ sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
                                   ag_str(s->environment_id),
                                   ag_str(s->task_description), on_started,
                                   job);
+}
+
+bool
+sandbox_exec_cancel(struct sandbox_svc *svc, const char *session_id,
+                    const char *call_id)
+{
+    struct sandbox_job *job = job_find(svc, session_id, call_id);
+
+    if (job == NULL || job->session == NULL)
+        return false;
+    sandbox_job_kill(job, SANDBOX_REASON_CANCELLED);
+    return true;
 }

@@ -21,6 +21,7 @@ enum sandbox_reason {
     SANDBOX_REASON_OUTPUT,
     SANDBOX_REASON_MEMORY,
     SANDBOX_REASON_PIDS,
+    SANDBOX_REASON_DISK,
     SANDBOX_REASON_LOST,
 };
 
@@ -65,6 +66,7 @@ struct sandbox_job {
     int64_t oom_before, refused_before;
     struct ag_timer timer; /* time limit, then kill, drain or save */
     struct ag_timer watch;
+    struct ag_timer orphan; /* runs while nobody waits for the result */
     int save_tries;
     /* The result, once it is made. */
     struct ag_buf text[2];

@@ -121,6 +121,7 @@ set_outcome(struct sandbox_job *job)
         [SANDBOX_REASON_OUTPUT] = {SANDBOX_OUTCOME_LIMIT_REACHED, "output"},
         [SANDBOX_REASON_MEMORY] = {SANDBOX_OUTCOME_LIMIT_REACHED, "memory"},
         [SANDBOX_REASON_PIDS] = {SANDBOX_OUTCOME_LIMIT_REACHED, "pids"},
+        [SANDBOX_REASON_DISK] = {SANDBOX_OUTCOME_LIMIT_REACHED, "disk"},
         [SANDBOX_REASON_LOST] = {SANDBOX_OUTCOME_UNKNOWN, ""},
     };
     struct sandbox_result *r = &job->result;
@@ -161,6 +162,7 @@ sandbox_job_finish(struct sandbox_job *job)
 {
     ag_timer_stop(job->svc->loop, &job->timer);
     ag_timer_stop(job->svc->loop, &job->watch);
+    ag_timer_stop(job->svc->loop, &job->orphan);
     sandbox_job_close_pipes(job);
     notice_limits(job);
     job->state = SANDBOX_JOB_SAVING;
@@ -226,6 +228,12 @@ sandbox_job_event(struct sandbox_job *job, const struct init_head *event)
             job->reason = SANDBOX_REASON_LOST;
         sandbox_job_finish(job);
     }
+}
+
+void
+sandbox_job_disk_full(struct sandbox_job *job)
+{
+    sandbox_job_kill(job, SANDBOX_REASON_DISK);
 }
 
 void

@@ -265,6 +265,24 @@ list_sandboxes(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
     ag_rpc_reply(call, &r.base);
 }
 
+static void
+cancel(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
+{
+    const Agent__Sandbox__V1__CancelRequest *r
+        = (const Agent__Sandbox__V1__CancelRequest *)m;
+    Agent__Sandbox__V1__CancelResponse reply
+        = AGENT__SANDBOX__V1__CANCEL_RESPONSE__INIT;
+    struct ag_err err = AG_ERR_INIT;
+
+    if (check_session_id(r->session_id, &err) < 0
+        || check_call_id(r->call_id, &err) < 0) {
+        ag_rpc_fail(call, &err);
+        return;
+    }
+    reply.cancelled = sandbox_exec_cancel(arg, r->session_id, r->call_id);
+    ag_rpc_reply(call, &reply.base);
+}
+
 void
 sandbox_rpc_add(struct ag_rpc_server *server, struct sandbox_svc *svc)
 {
@@ -274,6 +292,9 @@ sandbox_rpc_add(struct ag_rpc_server *server, struct sandbox_svc *svc)
     ag_rpc_server_add(server,
                       &agent__sandbox__v1__sandbox_service__execute__rpc,
                       execute, svc);
+    ag_rpc_server_add(server,
+                      &agent__sandbox__v1__sandbox_service__cancel__rpc,
+                      cancel, svc);
     ag_rpc_server_add(server,
                       &agent__sandbox__v1__sandbox_service__end_turn__rpc,
                       end_turn, svc);

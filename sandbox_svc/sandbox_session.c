@@ -21,6 +21,7 @@
 #include "sandbox_svc/sandbox_exec.h"
 #include "sandbox_svc/sandbox_link.h"
 #include "sandbox_svc/sandbox_pool.h"
+#include "sandbox_svc/sandbox_watch.h"
 #include "sandbox_svc/sandbox_workload.h"
 
 #define VAULT_TIMEOUT_MS 5000
@@ -99,6 +100,7 @@ static void
 session_clear(struct sandbox_session *s)
 {
     ag_timer_stop(s->svc->loop, &s->expiry);
+    sandbox_watch_stop(s);
     if (s->job != NULL)
         sandbox_job_lost(s->job);
     free(ag_take(&s->tenant));
@@ -325,6 +327,7 @@ step_done(struct sandbox_session *s, const struct ag_err *err)
     s->expires_us = s->created_us + s->svc->conf.session_seconds * 1000000;
     ag_timer_start(s->svc->loop, &s->expiry,
                    s->svc->conf.session_seconds * 1000);
+    sandbox_watch_start(s);
     ag_log(AG_INFO, "sandbox.provisioned", AG_S("sandbox", s->box->id),
            AG_S("session", s->id), AG_S("tenant", s->tenant));
     answer_provisions(s, NULL);

@@ -39,6 +39,10 @@ struct sandbox_session {
     /* The command that runs. */
     struct sandbox_job *job;
 
+    /* Of sandbox_watch.c. */
+    struct ag_timer watch;
+    int64_t workspace_bytes, watch_begun_ms;
+
     struct ag_timer expiry; /* the rest is private */
     struct sandbox_provision *provisions;
     struct sandbox_ending *endings;

@@ -81,7 +81,7 @@ class Stack(bridge.World):
     def start_service(self, *options):
         self.svc = subprocess.Popen(
             [f"{base.BIN}/sandbox_svc", f"--listen-brain={self.tmp}/svc/s",
-             f"--launcher={self.sock_path}",
+             f"--launcher={self.sock_path}", "--orphan-seconds=4",
              f"--vault=unix:{self.tmp}/vault/s",
              f"--database={database} user=sandbox_run",
              f"--output-dir={self.tmp}/output", "--user=nobody",
@@ -312,13 +312,37 @@ def time_limit_kills_everything(w):
 def cancelling_kills(w):
     s = session()
     w.provision(s)
-    r = w.ask("execute", f"session_id={s}", "call_id=c1",
-              "command=sleep 600", "@timeout_ms=700")
-    assert r[-1]["error"] == "timeout", r
-    wait_for(lambda: not w.ask("list_sandboxes")[0]["sandboxes"][0]["is_busy"])
+    t = []
+    th = threading.Thread(target=lambda: t.append(
+        w.execute(s, "c1", "sleep 600")[0]))
+    th.start()
+    time.sleep(0.4)
+    assert w.ask("cancel", f"session_id={s}", "call_id=c1") == [
+        {"cancelled": True}]
+    th.join(10)
+    assert t[0]["outcome"] == "CANCELLED", t
     r, _, _ = w.execute(s, "c1", "true")
     assert r["outcome"] == "CANCELLED" and r["is_recorded"], r
     assert w.execute(s, "c2", "ps -e | grep -c sleep")[0]["stdout"] == "0\n"
+    assert w.ask("cancel", f"session_id={s}", "call_id=c1") == [
+        {"cancelled": False}]
+
+
+def command_outlives_its_caller_and_is_attached_to_again(w):
+    s = session()
+    w.provision(s)
+    r = w.ask("execute", f"session_id={s}", "call_id=c1",
+              "command=echo x >> n; sleep 1.5; wc -l < n", "@timeout_ms=500")
+    assert r[-1]["error"] == "timeout", r
+    r, _, _ = w.execute(s, "c1", "ignored: the call is known")
+    assert r["outcome"] == "EXITED" and r["stdout"] == "1\n", r
+    # And one that nobody asks for again is killed in the end.
+    r = w.ask("execute", f"session_id={s}", "call_id=c2",
+              "command=sleep 600", "@timeout_ms=500")
+    assert r[-1]["error"] == "timeout", r
+    wait_for(lambda: not w.ask("list_sandboxes")[0]["sandboxes"][0]["is_busy"])
+    r, _, _ = w.execute(s, "c2", "true")
+    assert r["outcome"] == "CANCELLED" and r["is_recorded"], r
 
 
 def the_end_of_a_turn_ends_its_command(w):
@@ -380,6 +404,22 @@ def limits_are_named(w):
     w.execute(s, "c3", "kill -9 $PPID; kill -9 -1")
     r, _, _ = w.execute(s, "c4", "echo fine")
     assert r["stdout"] == "fine\n", r
+
+
+@with_options("--workspace-mib=32")
+def a_workspace_has_a_size(w):
+    s = session()
+    w.provision(s)
+    r, _, _ = w.execute(s, "c1", "head -c 40M /dev/zero > f; sleep 30")
+    assert (r["outcome"], r["limit"]) == ("LIMIT_REACHED", "disk"), r
+    assert r["wall_ms"] < 20000, r
+    # What is too much can be removed, also a little at a time.
+    r, out, _ = w.execute(s, "c2", "rm f; sleep 3; echo room")
+    assert out == "room\n", r
+    # What is left behind by a command counts too.
+    w.execute(s, "c3", "(sleep 0.5; head -c 36M /dev/zero > g; while sleep 1;"
+              " do head -c 1M /dev/zero >> g; done) > /dev/null 2>&1 &")
+    wait_for(lambda: not w.ask("list_sandboxes")[0]["sandboxes"], 20)
 
 
 def refusals_of_the_vault_pass_through(w):
@@ -584,8 +624,9 @@ TESTS = [provision_and_execute, stdin_and_workspace, certificates_are_trusted,
          two_callers_of_one_call_share_its_result,
          a_killed_service_leaves_an_unknown_end, a_killed_launcher_is_survived,
          time_limit_kills_everything, cancelling_kills,
+         command_outlives_its_caller_and_is_attached_to_again,
          the_end_of_a_turn_ends_its_command, long_output_keeps_head_and_tail,
-         endless_output_is_stopped, limits_are_named,
+         endless_output_is_stopped, limits_are_named, a_workspace_has_a_size,
          refusals_of_the_vault_pass_through,
          another_environment_replaces_the_sandbox,
          malformed_requests_name_the_field,

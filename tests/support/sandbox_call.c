@@ -4,7 +4,7 @@
  *   sandbox_call TARGET METHOD [FIELD=VALUE]... [@timeout_ms=N]
  *
  * TARGET as gRPC names it (unix:/path); METHOD one of provision, execute,
- * end_turn, delete_workspace, list_sandboxes, health. Each message that comes
+ * cancel, end_turn, delete_workspace, list_sandboxes, health. Each message that comes
  * back is one line of JSON; bytes are shown as text. FIELD=@FILE reads the
  * value from a file. Ends with 1 and a line {"error": …, "message": …} when
  * the call failed.
@@ -28,6 +28,7 @@ static const struct {
 } methods[] = {
     {"provision", SANDBOX(provision)},
     {"execute", SANDBOX(execute)},
+    {"cancel", SANDBOX(cancel)},
     {"end_turn", SANDBOX(end_turn)},
     {"delete_workspace", SANDBOX(delete_workspace)},
     {"list_sandboxes", SANDBOX(list_sandboxes)},
