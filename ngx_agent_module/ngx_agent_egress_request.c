@@ -263,11 +263,13 @@ ngx_agent_stubs_in(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
     ngx_table_elt_t *header)
 {
     char       core[36];
+    u_char    *copy;
     size_t     from;
     ag_str_t   token;
     ngx_int_t  rc;
 
     from = 0;
+    copy = NULL;
 
     while (ngx_agent_stub_next(text, from, &token)) {
         rc = ngx_agent_stub_push(r, ctx, kind, name, token, header);
@@ -275,10 +277,26 @@ ngx_agent_stubs_in(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
             return rc;
         }
 
+        /* What is hidden may stand beside one that is not. */
+
+        if (copy == NULL) {
+            copy = ngx_pnalloc(r->pool, text.n);
+            if (copy == NULL) {
+                return NGX_ERROR;
+            }
+
+            ngx_memcpy(copy, text.p, text.n);
+        }
+
+        ngx_memset(copy + (token.p - text.p), ' ', token.n);
         from = token.p - text.p + token.n;
     }
 
-    if (from == 0 && ngx_agent_stub_hidden(text, core)) {
+    if (copy != NULL) {
+        text.p = (char *) copy;
+    }
+
+    if (ngx_agent_stub_hidden(text, core)) {
         return ngx_agent_stub_push(r, ctx,
                    AGENT__VAULT__V1__SLOT_KIND__SLOT_UNSPECIFIED, name,
                    ag_str_n(core, sizeof(core)), NULL);
