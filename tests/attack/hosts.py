@@ -216,7 +216,7 @@ def in_pieces(c, r, size):
 def ranged(r):
     """A host that knows Range by all its names."""
     text = "0123456789" + r.auth
-    for name in ("range", "request-range", "x-range"):
+    for name in ("range", "request-range"):
         low, _, high = r.headers.get(name, "").partition("=")[2] \
             .partition("-")
         if low:
