@@ -15,7 +15,9 @@ static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 static void
 ngx_agent_scrub_cleanup(void *data)
 {
-    ngx_agent_scrub_release(data);
+    ngx_agent_egress_ctx_t  *ctx = data;
+
+    ngx_agent_scrub_release(&ctx->scrub);
 }
 
 
@@ -37,7 +39,7 @@ ngx_agent_egress_scrub_init(ngx_http_request_t *r,
 
     ngx_agent_scrub_init(&ctx->scrub, (unsigned) ctx->verdict->n_scrub);
     cln->handler = ngx_agent_scrub_cleanup;
-    cln->data = &ctx->scrub;
+    cln->data = ctx;
     ctx->scrubbing = 1;
 
     for (i = 0; i < ctx->verdict->n_scrub; i++) {
@@ -60,6 +62,48 @@ ngx_agent_is_identity(ngx_str_t *coding)
            || (coding->len == sizeof("identity") - 1
                && ngx_strncasecmp(coding->data, (u_char *) "identity",
                                   coding->len) == 0);
+}
+
+
+/*
+ * Is the answer as it was written? What cannot be read cannot be scrubbed.
+ * nginx keeps the last Content-Encoding alone, and takes any Transfer-Encoding
+ * that holds the word "chunked" for it.
+ */
+static ngx_uint_t
+ngx_agent_is_readable(ngx_http_request_t *r)
+{
+    ngx_str_t        *te;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    for (part = &r->headers_out.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (h[i].hash != 0
+                && h[i].key.len == sizeof("content-encoding") - 1
+                && ngx_strncasecmp(h[i].key.data,
+                                   (u_char *) "content-encoding",
+                                   h[i].key.len) == 0
+                && !ngx_agent_is_identity(&h[i].value))
+            {
+                return 0;
+            }
+        }
+    }
+
+    if (r->upstream == NULL || r->upstream->headers_in.transfer_encoding
+                               == NULL)
+    {
+        return 1;
+    }
+
+    te = &r->upstream->headers_in.transfer_encoding->value;
+
+    return te->len == sizeof("chunked") - 1
+           && ngx_strncasecmp(te->data, (u_char *) "chunked", te->len) == 0;
 }
 
 
@@ -132,10 +176,7 @@ ngx_agent_egress_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
-    if (r->headers_out.content_encoding != NULL
-        && !ngx_agent_is_identity(&r->headers_out.content_encoding->value))
-    {
-        /* What cannot be read cannot be scrubbed. */
+    if (!ngx_agent_is_readable(r)) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "an answer with credentials has a content coding");
         ctx->scrubbing = 0;
