@@ -308,6 +308,7 @@ static ngx_int_t
 ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
     ngx_uint_t                            status;
+    const char                           *reason, *message;
     Agent__Vault__V1__AuthorizeResponse  *v;
 
     v = ctx->verdict;
@@ -342,6 +343,12 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
                    "upgrade_refused",
                    "a request with a credential cannot change its protocol",
                    0);
+    }
+
+    reason = ngx_agent_egress_ambiguous(r, ctx, &message);
+    if (reason != NULL) {
+        return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN, reason, message,
+                                       0);
     }
 
     /* Else a 101 that nobody asked for would become a tunnel. */

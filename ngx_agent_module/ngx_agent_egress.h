@@ -83,6 +83,8 @@ typedef struct {
     unsigned                   reported:1;
     unsigned                   finished:1;
     struct ngx_agent_scrub     scrub;
+    ngx_log_t                 *log;        /* whose lines are scrubbed */
+    ngx_log_t                 *log_next;
     ngx_chain_t               *free;
     ngx_chain_t               *busy;
     size_t                     out_size;
@@ -110,6 +112,15 @@ ngx_int_t ngx_agent_egress_find_stubs(ngx_http_request_t *r,
 /* Put the verdict's values in the stubs' places. */
 ngx_int_t ngx_agent_egress_swap(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
+
+/* ngx_agent_egress_guard.c: what could be read in two ways, and the log */
+/* NULL, or the reason of a refusal with its text in *message. */
+const char *ngx_agent_egress_ambiguous(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx, const char **message);
+/* From here on lines of the connection's log are scrubbed, until _log_free. */
+void ngx_agent_egress_log_guard(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+void ngx_agent_egress_log_free(ngx_agent_egress_ctx_t *ctx);
 
 /* ngx_agent_egress_ask.c: the vault */
 /* NGX_AGAIN: wait; NGX_OK: ctx->verdict is set, or NULL when there is none. */

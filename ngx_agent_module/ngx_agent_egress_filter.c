@@ -17,6 +17,7 @@ ngx_agent_scrub_cleanup(void *data)
 {
     ngx_agent_egress_ctx_t  *ctx = data;
 
+    ngx_agent_egress_log_free(ctx);
     ngx_agent_scrub_release(&ctx->scrub);
 }
 
@@ -50,6 +51,7 @@ ngx_agent_egress_scrub_init(ngx_http_request_t *r,
     }
 
     ctx->out_size = NGX_AGENT_CHUNK + ctx->scrub.longest;
+    ngx_agent_egress_log_guard(r, ctx);
 
     return NGX_OK;
 }

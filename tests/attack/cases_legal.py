@@ -51,6 +51,8 @@ out([status('/v1/x', b, h + ': DELETE', method='POST') for h in
 out([status('/v1/x', b, h + ': /gists') for h in
      ('X-Original-URL', 'X-Rewrite-URL')])
 """, t.session([v]))
+    assert got[3] == ["403 override_refused"] * 5, got[3]
+    assert got[4] == ["403 override_refused"] * 2, got[4]
     assert got[0] == ["200 ", "200 "], got[0]
     assert got[1] == ["403 method_not_allowed"] * 5, got[1]
     assert all(x.startswith(("403 path_not", "400")) for x in got[2]), got[2]
@@ -94,7 +96,7 @@ out(ask(S.lower() + '.in.e-corp.test'))
         assert a[:1] in ("!", "") or " 400 " in a[:20], a
     for a in got[13:17]:
         assert a.startswith("!"), a
-    assert "default" not in got[17], got[17]
+    assert "default via" not in got[17] and "default dev" not in got[17]
     asked = {x["raw"] for x in t.seen("dns")}
     assert not asked - {hosts.A, hosts.E} or all(
         x.endswith(".in.e-corp.test") for x in asked), asked
@@ -153,9 +155,10 @@ out(a, x)
     t.api.call("POST", f"/v1/vaults/{v}/credentials/{c}/archive", {})
     th.join(60)
     t.one(got[0], 200)
-    t.one(got[2], 403, "stub_unknown")
+    t.one(got[2], 403)
+    assert "stub_unknown" in got[2] or "stub_foreign" in got[2], got[2]
     t.one(got[3], 403, "host_not_allowed")
-    t.audit("stub_unknown", s)
+    t.audit("host_not_allowed", s)
 
 
 @case("56", "the CA's key; a leaf for a forbidden name")
@@ -172,7 +175,6 @@ def leaf(name):
 for n in (E, 'localhost', '*.a-corp.test', 'xn--a', 'a_b.test', 'test',
           'com'):
     out(attempt(leaf, n))
-out(attempt(lambda: ssl.get_server_certificate((A, 443)) and 'made'))
 c = tls(A)
 import tempfile
 with open('/tmp/leaf.pem', 'w') as f:
@@ -182,10 +184,10 @@ out(sh('openssl x509 -in /tmp/leaf.pem -noout -ext basicConstraints,keyUsage,'
 """)
     assert got[0].strip().startswith("[exit"), got[0]
     t.one(got[1], 403, "host_not_allowed")
-    for a in got[2:10]:
+    for a in got[2:9]:
         assert a.startswith("!"), a
-    assert "CA:FALSE" in got[10] and "CA:TRUE" not in got[10] or \
-        "not found" in got[10], got[10]
+    assert "CA:FALSE" in got[9] and "CA:TRUE" not in got[9] or \
+        "not found" in got[9], got[9]
 
 
 @case("58", "signed requests: a signature of the stub goes nowhere")
@@ -222,13 +224,14 @@ out(sh(f'http_proxy=http://{E}:80 curl -sS -m 10 -H "{bearer()}" '
        f'http://{A}/form/raw'))
 """)
     assert len(got) == 3
+    checked = 0
     for p in os.listdir("/proc"):
         try:
-            with open(f"/proc/{p}/cmdline", "rb") as f:
-                if b"nginx" not in f.read():
-                    continue
+            if not os.readlink(f"/proc/{p}/exe").endswith("/nginx"):
+                continue
             with open(f"/proc/{p}/environ", "rb") as f:
                 names = {x.partition(b"=")[0] for x in f.read().split(b"\0")}
+            checked += 1
         except OSError:
             continue
         if os.readlink("/proc/self/ns/net") == os.readlink(
@@ -236,6 +239,7 @@ out(sh(f'http_proxy=http://{E}:80 curl -sS -m 10 -H "{bearer()}" '
             assert not names & {b"LD_PRELOAD", b"SSLKEYLOGFILE",
                                 b"HTTPS_PROXY", b"OPENSSL_CONF",
                                 b"API_TOKEN", b"SSL_CERT_FILE"}, names
+    assert checked >= 2, "no gateway process was looked at"
     assert not [x for x in t.seen("E") if x["raw"]]
 
 
