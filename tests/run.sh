@@ -18,7 +18,13 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-ignore_noninstrumented_modules=1:suppressions=$PWD/tests/support/tsan.supp}
 passed=0 failed=0 skipped=0
 log=$(mktemp /tmp/brainbox-test.XXXXXX)
-trap 'rm -f "$log"' EXIT
+# Sanitizers write here, so that what a service reports fails its test too.
+reports=$(mktemp -d /tmp/brainbox-reports.XXXXXX)
+chmod 1777 "$reports"
+trap 'rm -rf "$log" "$reports"' EXIT
+ASAN_OPTIONS+=:log_path=$reports/asan
+UBSAN_OPTIONS+=:log_path=$reports/asan
+TSAN_OPTIONS+=:log_path=$reports/tsan
 
 # Adds what the output says; a failure that it does not count is one.
 count() {
@@ -44,6 +50,11 @@ run() {
     shift 2
     case $name in *"${ONLY:-}"*) ;; *) return ;; esac
     timeout -k 10 "$limit" "$@" >"$log" 2>&1 </dev/null || status=$?
+    if [ -n "$(ls -A "$reports")" ]; then
+        { echo "sanitizers reported:"; head -n 60 "$reports"/*; } >>"$log"
+        rm -f "$reports"/*
+        status=1
+    fi
     if count "$status"; then
         echo "ok      $name ($verdict, $((SECONDS - start)) s)"
         [ -z "${VERBOSE:-}" ] || cat "$log"
