@@ -12,6 +12,8 @@ build=${1:-build/release}
 shift || true
 out=${OUT:-docs/benchmarks}
 export BRAINBOX_BUILD=$PWD/$build PATH=/usr/sbin:/sbin:$PATH
+# A figure of a machine that had other work says so on its page.
+export LOAD_BEFORE=$(cut -d" " -f1 /proc/loadavg)
 figures=$(mktemp /tmp/brainbox-bench.XXXXXX)
 trap 'rm -f "$figures"' EXIT
 

@@ -54,8 +54,10 @@ def machine():
             model = m.group(1)
     with open("/proc/meminfo") as f:
         kib = int(re.search(r"MemTotal:\s*(\d+)", f.read()).group(1))
+    load = os.environ.get("LOAD_BEFORE", "unknown")
     return (f"{os.cpu_count()} × {model}, {kib / 2**20:.0f} GiB, "
-            f"Linux {platform.release().split('-')[0]}")
+            f"Linux {platform.release().split('-')[0]}, load average before "
+            f"the run {load}")
 
 
 def meaning(name):
