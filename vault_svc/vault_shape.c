@@ -213,7 +213,7 @@ vault_shape_stub_prefix(const struct vault_shapes *shapes, ag_str_t value)
     const struct vault_shape *s = vault_shape_of(shapes, value);
     ag_str_t prefix = ag_str(s == NULL ? NULL : s->stub_prefix);
 
-    if (prefix.n + VAULT_STUB_BODY == value.n)
-        return (ag_str_t){NULL, 0};
-    return prefix;
+    if (prefix.n + VAULT_STUB_BODY != value.n)
+        return prefix;
+    return prefix.n > 0 ? (ag_str_t){NULL, 0} : AG_STR("stub_");
 }

@@ -40,8 +40,9 @@ enum vault_looks vault_shape_looks(const struct vault_shapes *shapes,
                                    ag_str_t name, ag_str_t value);
 
 /*
- * The prefix for stubs of a value: its shape's, unless stub and value would
- * then have the same length (a stub says nothing of the value's length).
+ * The prefix for stubs of a value: its shape's, if any, unless stub and value
+ * would then have the same length (a stub says nothing of the value's length);
+ * then none, or "stub_" where there was none.
  */
 ag_str_t
 vault_shape_stub_prefix(const struct vault_shapes *shapes, ag_str_t value);
