@@ -1,6 +1,8 @@
 /*
- * The matcher: a bitmap of two-byte beginnings, then comparison. Sessions have
- * few credentials bound to one host, so few patterns.
+ * The matcher: a bitmap of two-byte beginnings, then comparison, byte for byte
+ * as it is or as an escape of it: libraries escape different sets of bytes, so
+ * no list of whole encodings is complete. Sessions have few credentials bound
+ * to one host, so few patterns.
  */
 #include "ngx_agent_module/ngx_agent_scrub.h"
 
@@ -10,6 +12,7 @@
 #include "lib/secret.h"
 
 #define PATTERN_MIN  8
+#define ESCAPE_MAX   8                 /* "&#x0027;" */
 
 
 void
@@ -41,8 +44,51 @@ ngx_agent_scrub_release(struct ngx_agent_scrub *s)
 
 
 static void
+pair_add(struct ngx_agent_scrub *s, unsigned char a, unsigned char b)
+{
+    unsigned  pair = (unsigned) a << 8 | b;
+
+    s->first[pair / 8] |= 1u << pair % 8;
+}
+
+
+/* How a text may begin that stands for `p`. */
+static void
+pairs_add(struct ngx_agent_scrub *s, const unsigned char *p, bool is_escaped)
+{
+    static const char  after_percent[] = "0123456789abcdefABCDEF";
+    static const char  after_amp[] = "#algq", after_slash[] = "ux\"/\\'";
+
+    pair_add(s, p[0], p[1]);
+
+    if (!is_escaped) {
+        return;
+    }
+
+    pair_add(s, p[0], '%');
+    pair_add(s, p[0], '&');
+    pair_add(s, p[0], '\\');
+    pair_add(s, p[0], '+');
+    pair_add(s, '+', p[1]);
+    pair_add(s, '+', '%');
+
+    for (const char *c = after_percent; *c != '\0'; c++) {
+        pair_add(s, '%', (unsigned char) *c);
+    }
+
+    for (const char *c = after_amp; *c != '\0'; c++) {
+        pair_add(s, '&', (unsigned char) *c);
+    }
+
+    for (const char *c = after_slash; *c != '\0'; c++) {
+        pair_add(s, '\\', (unsigned char) *c);
+    }
+}
+
+
+static void
 pattern_add(struct ngx_agent_scrub *s, const void *p, size_t n,
-            unsigned owner)
+            bool is_escaped, unsigned owner)
 {
     if (n < PATTERN_MIN) {
         return;
@@ -61,15 +107,16 @@ pattern_add(struct ngx_agent_scrub *s, const void *p, size_t n,
     }
 
     unsigned char *copy = ag_xmalloc(n);
+    size_t most = is_escaped ? ESCAPE_MAX * n : n;
+
     memcpy(copy, p, n);
-    s->patterns[s->n++] = (struct ngx_agent_pattern){copy, n, owner};
+    s->patterns[s->n++] = (struct ngx_agent_pattern){copy, n, most, owner,
+                                                     is_escaped};
+    pairs_add(s, copy, is_escaped);
 
-    unsigned pair = (unsigned) copy[0] << 8 | copy[1];
-    s->first[pair / 8] |= 1u << pair % 8;
-
-    if (n > s->longest) {
-        s->longest = n;
-        s->held = ag_xrealloc(s->held, n);
+    if (most > s->longest) {
+        s->longest = most;
+        s->held = ag_xrealloc(s->held, most);
     }
 }
 
@@ -93,85 +140,7 @@ add_base64(struct ngx_agent_scrub *s, ag_str_t value, int skip,
         ag_buf_addc(&b, alphabet[v >> (10 - at % 8) & 63]);
     }
 
-    pattern_add(s, b.p, b.n, owner);
-    ag_buf_wipe(&b);
-}
-
-
-static bool
-is_unreserved(unsigned char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-           || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'
-           || c == '~';
-}
-
-
-/* Percent-encoding; `spare` stays as it is beside unreserved characters. */
-static void
-add_percent(struct ngx_agent_scrub *s, ag_str_t value, const char *format,
-            const char *spare, unsigned owner)
-{
-    struct ag_buf b = AG_BUF_INIT(value.n * 3 + 16);
-
-    for (size_t i = 0; i < value.n; i++) {
-        unsigned char c = (unsigned char) value.p[i];
-
-        if (is_unreserved(c) || strchr(spare, c) != NULL) {
-            ag_buf_addc(&b, (char) c);
-
-        } else {
-            ag_buf_addf(&b, format, c);
-        }
-    }
-
-    pattern_add(s, b.p, b.n, owner);
-    ag_buf_wipe(&b);
-}
-
-
-static void
-add_json(struct ngx_agent_scrub *s, ag_str_t value, bool slash,
-         unsigned owner)
-{
-    struct ag_buf b = AG_BUF_INIT(value.n * 2 + 16);
-
-    for (size_t i = 0; i < value.n; i++) {
-        char c = value.p[i];
-
-        if (c == '"' || c == '\\' || (c == '/' && slash)) {
-            ag_buf_addc(&b, '\\');
-        }
-
-        ag_buf_addc(&b, c);
-    }
-
-    pattern_add(s, b.p, b.n, owner);
-    ag_buf_wipe(&b);
-}
-
-
-static void
-add_html(struct ngx_agent_scrub *s, ag_str_t value, const char *quote,
-         unsigned owner)
-{
-    struct ag_buf b = AG_BUF_INIT(value.n * 6 + 16);
-
-    for (size_t i = 0; i < value.n; i++) {
-        char c = value.p[i];
-        const char *as = c == '&' ? "&amp;" : c == '<' ? "&lt;"
-                         : c == '>' ? "&gt;" : c == '"' ? "&quot;"
-                         : c == '\'' ? quote : NULL;
-
-        if (as != NULL) {
-            ag_buf_add(&b, ag_str(as));
-
-        } else {
-            ag_buf_addc(&b, c);
-        }
-    }
-
-    pattern_add(s, b.p, b.n, owner);
+    pattern_add(s, b.p, b.n, true, owner);
     ag_buf_wipe(&b);
 }
 
@@ -186,7 +155,7 @@ add_hex(struct ngx_agent_scrub *s, ag_str_t value, const char *format,
         ag_buf_addf(&b, format, (unsigned char) value.p[i]);
     }
 
-    pattern_add(s, b.p, b.n, owner);
+    pattern_add(s, b.p, b.n, false, owner);
     ag_buf_wipe(&b);
 }
 
@@ -204,30 +173,159 @@ ngx_agent_scrub_add(struct ngx_agent_scrub *s, ag_str_t value,
         return;
     }
 
-    pattern_add(s, value.p, value.n, owner);
+    pattern_add(s, value.p, value.n, true, owner);
 
     for (int skip = 0; skip < 3; skip++) {
         add_base64(s, value, skip, standard, owner);
         add_base64(s, value, skip, url_safe, owner);
     }
 
-    add_percent(s, value, "%%%02X", "", owner);
-    add_percent(s, value, "%%%02x", "", owner);
-    add_percent(s, value, "%%%02X", "/:@!$&'()*+,;=", owner);
-    add_json(s, value, false, owner);
-    add_json(s, value, true, owner);
-    add_html(s, value, "&#39;", owner);
-    add_html(s, value, "&#x27;", owner);
     add_hex(s, value, "%02x", owner);
     add_hex(s, value, "%02X", owner);
 }
 
 
-/* The longest pattern that begins at p, or NULL. */
+static int
+hex_at(const unsigned char *p, size_t n)
+{
+    int  v = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = p[i] | 0x20;
+
+        if (p[i] >= '0' && p[i] <= '9') {
+            v = v << 4 | (p[i] - '0');
+
+        } else if (c >= 'a' && c <= 'f') {
+            v = v << 4 | (c - 'a' + 10);
+
+        } else {
+            return -1;
+        }
+    }
+
+    return v;
+}
+
+
+/* "&#39;", "&#x27;" with zeros in front, or one of the five names. */
+static size_t
+entity_len(const unsigned char *p, size_t n, unsigned char c)
+{
+    static const struct {
+        const char *text;
+        char c;
+    }  names[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'},
+                  {"&quot;", '"'}, {"&apos;", '\''}};
+    const unsigned char *end = memchr(p, ';', n < ESCAPE_MAX ? n : ESCAPE_MAX);
+
+    if (end == NULL) {
+        return 0;
+    }
+
+    size_t len = (size_t) (end - p) + 1;
+
+    if (len > 3 && p[1] == '#' && (p[2] | 0x20) == 'x') {
+        return hex_at(p + 3, len - 4) == c && len > 4 ? len : 0;
+    }
+
+    if (len > 3 && p[1] == '#') {
+        unsigned v = 0;
+
+        for (size_t i = 2; i < len - 1; i++) {
+            if (p[i] < '0' || p[i] > '9') {
+                return 0;
+            }
+            v = v * 10 + (unsigned) (p[i] - '0');
+        }
+
+        return v == c ? len : 0;
+    }
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (names[i].c == (char) c && len == strlen(names[i].text)
+            && memcmp(p, names[i].text, len) == 0)
+        {
+            return len;
+        }
+    }
+
+    return 0;
+}
+
+
+/* The length of an escape at p that stands for `c`, or 0. */
+static size_t
+escape_len(const unsigned char *p, size_t n, unsigned char c)
+{
+    switch (p[0]) {
+
+    case '%':
+        if (n >= 5 && p[1] == '2' && p[2] == '5' && hex_at(p + 3, 2) == c) {
+            return 5;
+        }
+
+        return n >= 3 && hex_at(p + 1, 2) == c ? 3 : 0;
+
+    case '\\':
+        if (n >= 6 && p[1] == 'u' && hex_at(p + 2, 4) == c) {
+            return 6;
+        }
+
+        if (n >= 4 && p[1] == 'x' && hex_at(p + 2, 2) == c) {
+            return 4;
+        }
+
+        return n >= 2 && p[1] == c && strchr("\"'/\\", c) != NULL ? 2 : 0;
+
+    case '&':
+        return entity_len(p, n, c);
+
+    case '+':
+        return c == ' ' ? 1 : 0;
+
+    default:
+        return 0;
+    }
+}
+
+
+/* How much of the text at p stands for the pattern: all of it, or 0. */
+static size_t
+match_len(const struct ngx_agent_pattern *t, const unsigned char *p, size_t n)
+{
+    size_t  at = 0;
+
+    if (t->n <= n && memcmp(p, t->p, t->n) == 0) {
+        return t->n;
+    }
+
+    for (size_t i = 0; i < t->n && t->is_escaped; i++) {
+        size_t len = at < n ? escape_len(p + at, n - at, t->p[i]) : 0;
+
+        if (len == 0 && at < n && p[at] == t->p[i]) {
+            len = 1;
+        }
+
+        if (len == 0) {
+            return 0;
+        }
+
+        at += len;
+    }
+
+    return at;
+}
+
+
+/* The pattern whose text is the longest that begins at p, or NULL. */
 static const struct ngx_agent_pattern *
-match_at(const struct ngx_agent_scrub *s, const unsigned char *p, size_t n)
+match_at(const struct ngx_agent_scrub *s, const unsigned char *p, size_t n,
+         size_t *len)
 {
     const struct ngx_agent_pattern  *best = NULL;
+
+    *len = 0;
 
     if (n < PATTERN_MIN) {
         return NULL;
@@ -240,12 +338,11 @@ match_at(const struct ngx_agent_scrub *s, const unsigned char *p, size_t n)
     }
 
     for (size_t i = 0; i < s->n; i++) {
-        const struct ngx_agent_pattern *t = &s->patterns[i];
+        size_t most = match_len(&s->patterns[i], p, n);
 
-        if (t->n <= n && (best == NULL || t->n > best->n)
-            && memcmp(p, t->p, t->n) == 0)
-        {
-            best = t;
+        if (most > *len) {
+            *len = most;
+            best = &s->patterns[i];
         }
     }
 
@@ -280,17 +377,18 @@ cover(struct ngx_agent_scrub *s, unsigned char *p, size_t n, size_t end)
     unsigned  hits = 0;
 
     for (size_t i = 0; i < end; /* void */) {
-        const struct ngx_agent_pattern *t = match_at(s, p + i, n - i);
+        size_t len;
+        const struct ngx_agent_pattern *t = match_at(s, p + i, n - i, &len);
 
         if (t == NULL) {
             i++;
             continue;
         }
 
-        memset(p + i, NGX_AGENT_SCRUB_FILLER, t->n);
+        memset(p + i, NGX_AGENT_SCRUB_FILLER, len);
         s->hits[t->owner]++;
         hits++;
-        i += t->n;
+        i += len;
     }
 
     return hits;

@@ -17,13 +17,15 @@
 struct ngx_agent_pattern {
     const unsigned char *p;
     size_t n;
+    size_t most;                       /* longest text that stands for it */
     unsigned owner;                    /* index into hits */
+    bool is_escaped;                   /* also where escapes stand for bytes */
 };
 
 struct ngx_agent_scrub {
     struct ngx_agent_pattern *patterns;
     size_t n, cap;
-    size_t longest;
+    size_t longest;                    /* `most` of all patterns */
     unsigned char *held;               /* room for `longest` bytes */
     size_t n_held;
     unsigned *hits;                    /* for each owner */
@@ -36,9 +38,10 @@ void ngx_agent_scrub_init(struct ngx_agent_scrub *s, unsigned n_owners);
 void ngx_agent_scrub_release(struct ngx_agent_scrub *s);
 
 /*
- * Look for `value` as it is, in base64 at its three offsets (also URL-safe),
- * percent-encoded, JSON- and HTML-escaped and in hex. Values under 8 bytes are
- * left out. Not once bytes were fed.
+ * Look for `value` as it is, in base64 at its three offsets (also URL-safe) and
+ * in hex; in the first two with any of its bytes percent-encoded (once or
+ * twice) or escaped as JSON, C or HTML do. Values under 8 bytes are left out.
+ * Not once bytes were fed.
  */
 void ngx_agent_scrub_add(struct ngx_agent_scrub *s, ag_str_t value,
                          unsigned owner);

@@ -81,6 +81,15 @@ every_encoding_is_covered(void **state)
         "s3cret/\\\"value\\\"+0123456789",
         "s3cret\\/\\\"value\\\"+0123456789",
         "s3cret/&quot;value&quot;+0123456789",
+        "s3cret/%22value%22%2B0123456789",
+        "s3cret%252F%2522value%2522%252B0123456789",
+        "s3cret/&#34;value&#34;&#43;0123456789",
+        "s3cret&#x2F;&#x22;value&#x0022;&#x2b;0123456789",
+        "s3cret/\\u0022value\\u0022\\u002B0123456789",
+        "\\x73\\x33cret/\\x22value\\x22+0123456789",
+        "&#115;&#0051;cret/\"value\"+0123456789",
+        "czNjcmV0LyJ2YWx1ZSIrMDEyMzQ1Njc4O",
+        "czNjcmV0LyJ2YWx1ZSIrMDEyMzQ1Njc4%4f",
         "7333637265742f2276616c7565222b30313233343536373839",
         "7333637265742F2276616C7565222B30313233343536373839"};
     (void)state;
