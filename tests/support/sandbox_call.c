@@ -140,11 +140,12 @@ print_json(json_t *j)
 
 /* ---- FIELD=VALUE to message ------------------------------------------ */
 
+/* Until the next call. */
 static ag_str_t
 file_value(const char *path)
 {
+    static char p[FILE_MAX];
     FILE *f = fopen(path, "re");
-    char *p = ag_xmalloc(FILE_MAX);
 
     if (f == NULL)
         usage("a file of a field cannot be read");
