@@ -24,9 +24,9 @@ BIN = f"{BUILD}/bin"
 IMAGES = os.environ.get("SANDBOX_IMAGES", f"{ROOT}/build/images")
 
 MAGIC = 0x61676c31
-CREATE, ATTACH, DESTROY, LIST, WIPE = 1, 2, 3, 4, 5
+CREATE, ATTACH, DESTROY, LIST, WIPE, MEASURE = 1, 2, 3, 4, 5, 6
 REQUEST = struct.Struct("<IIQ40s40s64s5q")
-REPLY = struct.Struct("<IIQii40s48s160s")
+REPLY = struct.Struct("<IIQii40s48s160sq")
 INIT_MAGIC = 0x74696e62
 HEAD = struct.Struct("<IIIii")
 RUN, KILL, PUT = 1, 2, 3
@@ -91,7 +91,8 @@ class Launcher:
         f = REPLY.unpack(data)
         return {"type": f[1], "error": f[3], "id": f[5].rstrip(b"\0"),
                 "address": f[6].rstrip(b"\0").decode(),
-                "text": f[7].rstrip(b"\0").decode(), "fds": list(fds)}
+                "text": f[7].rstrip(b"\0").decode(), "bytes": f[8],
+                "fds": list(fds)}
 
     def create(self, n, limits=LIMITS):
         r = self.ask(CREATE, sbx(n), image=b"base", limits=limits)
@@ -281,6 +282,21 @@ def keeps_the_workspace_and_nothing_else(l):
     assert os.listdir(f"{l.tmp}/work") == []
 
 
+def measures_a_workspace(l):
+    b = l.create(1)
+    b.attach()
+    empty = l.ask(MEASURE, session=SESSION)
+    assert empty["error"] == 0 and 0 < empty["bytes"] < 1 << 16, empty
+    # Hard links and links count once, and at any depth.
+    b.sh("head -c 3M /dev/zero > f; ln f g; ln -s / root; for i in $(seq 300);"
+         " do mkdir d; cd d; done; head -c 1M /dev/zero > f")
+    r = l.ask(MEASURE, session=SESSION)
+    assert 4 * MB <= r["bytes"] - empty["bytes"] < 7 * MB, r
+    r = l.ask(MEASURE, session=b"sesn_" + b"1" * 26)
+    assert r["error"] != 0 and r["bytes"] == 0, r
+    b.destroy()
+
+
 def refuses_what_leads_out(l):
     b = l.create(1)
     b.fails("mount -t tmpfs x /mnt")
@@ -419,6 +435,7 @@ def survives_sandboxes_that_die(l):
 
 TESTS = [runs_a_command_and_reports_its_end, looks_like_a_machine_of_its_own,
          builds_software, keeps_the_workspace_and_nothing_else,
+         measures_a_workspace,
          refuses_what_leads_out, sees_no_network_but_loopback,
          holds_memory_and_pids, kills_everything_on_request, writes_a_file,
          refuses_malformed_requests, ends_every_sandbox_with_its_client,
