@@ -67,45 +67,53 @@ ngx_agent_is_identity(ngx_str_t *coding)
 }
 
 
+static ngx_uint_t
+ngx_agent_is_named(ngx_table_elt_t *h, const char *name)
+{
+    return h->key.len == ngx_strlen(name)
+           && ngx_strncasecmp(h->key.data, (u_char *) name, h->key.len) == 0;
+}
+
+
 /*
- * Is the answer as it was written? What cannot be read cannot be scrubbed.
- * nginx keeps the last Content-Encoding alone, and takes any Transfer-Encoding
- * that holds the word "chunked" for it.
+ * Is the answer as it was written? What cannot be read cannot be scrubbed. All
+ * lines count: nginx keeps the last Content-Encoding alone, and takes any
+ * Transfer-Encoding that holds the word "chunked" for it.
  */
 static ngx_uint_t
 ngx_agent_is_readable(ngx_http_request_t *r)
 {
-    ngx_str_t        *te;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
-    for (part = &r->headers_out.headers.part; part; part = part->next) {
+    if (r->upstream == NULL) {
+        return 1;
+    }
+
+    for (part = &r->upstream->headers_in.headers.part; part;
+         part = part->next)
+    {
         h = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            if (h[i].hash != 0
-                && h[i].key.len == sizeof("content-encoding") - 1
-                && ngx_strncasecmp(h[i].key.data,
-                                   (u_char *) "content-encoding",
-                                   h[i].key.len) == 0
+            if (ngx_agent_is_named(&h[i], "content-encoding")
                 && !ngx_agent_is_identity(&h[i].value))
+            {
+                return 0;
+            }
+
+            if (ngx_agent_is_named(&h[i], "transfer-encoding")
+                && (h[i].value.len != sizeof("chunked") - 1
+                    || ngx_strncasecmp(h[i].value.data, (u_char *) "chunked",
+                                       sizeof("chunked") - 1) != 0))
             {
                 return 0;
             }
         }
     }
 
-    if (r->upstream == NULL || r->upstream->headers_in.transfer_encoding
-                               == NULL)
-    {
-        return 1;
-    }
-
-    te = &r->upstream->headers_in.transfer_encoding->value;
-
-    return te->len == sizeof("chunked") - 1
-           && ngx_strncasecmp(te->data, (u_char *) "chunked", te->len) == 0;
+    return 1;
 }
 
 

@@ -292,9 +292,11 @@ def answer(c, r):
                  "identity-then-gzip": ["Content-Encoding: identity",
                                         "Content-Encoding: gzip"]}
         return plain(packed, *lines[word])
-    if r.path == "/transfer/gzip":
-        c.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n"
-                  b"\r\n" + chunk(packed) + b"0\r\n\r\n")
+    if r.path.startswith("/transfer/"):
+        lines = {"gzip": b"gzip, chunked",
+                 "two-lines": b"gzip\r\nTransfer-Encoding: chunked"}[word]
+        c.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + lines +
+                  b"\r\n\r\n" + chunk(packed) + b"0\r\n\r\n")
         return None
     if r.path == "/bomb":
         c.sendall(b"HTTP/1.1 200 OK\r\n")
