@@ -52,7 +52,7 @@ static const struct ag_conf_option options[] = {
         NULL, "egress gateway for https:// model endpoints"),
     STR(ca_file, "path", "/run/brainbox/public/ca.pem", NULL,
         "root certificate of the egress gateway"),
-    INT(db_connections, "", "4", 1, 32, "connections to PostgreSQL"),
+    INT(db_connections, "", "2", 1, 32, "connections to PostgreSQL"),
     INT(db_timeout_ms, "ms", "5000", 100, 600000,
         "longest wait for the database"),
     INT(lease_ms, "ms", "6000", 500, 600000,
