@@ -109,7 +109,7 @@ def platform():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-# ---- does a text hold a value? -------------------------------------------------
+# ---- does a text hold a value? ---------------------------------------------
 
 def unescaped(text):
     """The text with escapes of common kinds undone, a few times over."""
@@ -161,7 +161,7 @@ class Skip(Exception):
     pass
 
 
-# ---- one case ------------------------------------------------------------------
+# ---- one case --------------------------------------------------------------
 
 class Attack:
     """What a case uses. `t.run` is the attack, all else looks at what came."""

@@ -148,10 +148,15 @@ def read_back(t):
     s = t.session()
     t.run("out(ask(A, '/store', bearer()))", s)
     got = t.run("out(ask(A, '/load', bearer()), ask(A, '/load'),"
-                " ask(A, '/load', 'X-Api-Key: ' + K))", s)
+                " ask(A, '/load', 'X-Api-Key: ' + K),"
+                " ask(A, '/load', port=8443),"
+                " attempt(lambda: talk(tcp(A, 80), text(A, '/load'))))", s)
     t.one(got[0], 200)
     assert "****" in got[0], got[0]
     t.one(got[1], 401)
+    for a in got[2:]:
+        t.one(a, 200)
+        assert "****" in a, a
 
 
 @case("45b", "slices of an answer: Range by all its names")

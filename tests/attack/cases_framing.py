@@ -49,7 +49,8 @@ def obfuscated_coding(t):
 body = '0\\r\\n\\r\\nGET /inner HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'
 for h in ('Transfer-Encoding: xchunked', 'Transfer-Encoding : chunked',
           'Transfer-Encoding: chunked, identity', 'Transfer-Encoding: identity',
-          'Transfer-Encoding:\\x0bchunked', 'X: y\\r\\n Transfer-Encoding: chunked',
+          'Transfer-Encoding:\\x0bchunked',
+          'X: y\\r\\n Transfer-Encoding: chunked',
           'Transfer-Encoding:\\r\\n chunked', 'Transfer-Encoding: "chunked"',
           'Transfer_Encoding: chunked', 'Transfer-Encoding\\x00: chunked',
           'Transfer-Encoding: chunked\\r\\nTransfer-Encoding: identity',

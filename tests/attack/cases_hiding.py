@@ -94,7 +94,8 @@ def slowly(data):
     for c in data:
         s.send(c.encode())
     return talk(s, '')
-body = ''.join('1\\r\\n%s\\r\\n' % c for c in '{"k":"%s"}' % S) + '0\\r\\n\\r\\n'
+body = ''.join('1\\r\\n%s\\r\\n' % c for c in '{"k":"%s"}' % S)
+body += '0\\r\\n\\r\\n'
 out(ask(A, '/echo', 'Transfer-Encoding: chunked', method='POST', body=body,
         length=False))
 out(ask(A, '/echo', bearer(), 'Transfer-Encoding: chunked', method='POST',

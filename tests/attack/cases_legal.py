@@ -74,7 +74,8 @@ out(ask('dns.google', '/dns-query?dns=AAAB'),
 for kind, proto in ((socket.SOCK_RAW, 1), (socket.SOCK_RAW, 255),
                     (socket.SOCK_RAW, 17), (socket.SOCK_DGRAM, 1)):
     out(attempt(lambda: socket.socket(socket.AF_INET, kind, proto) and 'made'))
-out(attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW) and 'made'))
+out(attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            and 'made'))
 for port in (22, 25, 53, 587, 9418):
     out(attempt(lambda: talk(tcp(E, port), 'EHLO x\\r\\n', 3)))
 out(attempt(lambda: socket.create_connection(('93.184.216.66', 443), 3)
