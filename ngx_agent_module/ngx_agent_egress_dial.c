@@ -364,6 +364,73 @@ ngx_agent_peer_free(ngx_peer_connection_t *pc, void *data, ngx_uint_t state)
 
 
 /*
+ * The roots of a ca= file of deployment.conf, parsed once a worker and again
+ * when the file changes: parsing costs more than the handshake that needs them.
+ * The table is small, since the file is root's; what does not fit takes the
+ * place of the oldest.  The caller borrows the store.
+ */
+
+#define NGX_AGENT_DIAL_STORES  16
+
+
+static X509_STORE *
+ngx_agent_dial_store(char *file)
+{
+    struct stat   st;
+    X509_STORE   *store;
+    ngx_uint_t    i;
+
+    static struct {
+        char             path[512];
+        struct stat      st;
+        X509_STORE      *store;
+    } known[NGX_AGENT_DIAL_STORES];
+
+    static ngx_uint_t  oldest;
+
+    if (stat(file, &st) != 0 || ngx_strlen(file) >= sizeof(known[0].path)) {
+        return NULL;
+    }
+
+    for (i = 0; i < NGX_AGENT_DIAL_STORES; i++) {
+
+        if (known[i].store == NULL || ngx_strcmp(known[i].path, file) != 0) {
+            continue;
+        }
+
+        if (known[i].st.st_ino == st.st_ino
+            && known[i].st.st_size == st.st_size
+            && known[i].st.st_mtim.tv_sec == st.st_mtim.tv_sec
+            && known[i].st.st_mtim.tv_nsec == st.st_mtim.tv_nsec)
+        {
+            return known[i].store;
+        }
+
+        break;
+    }
+
+    store = X509_STORE_new();
+
+    if (store == NULL || X509_STORE_load_file(store, file) != 1) {
+        X509_STORE_free(store);
+        return NULL;
+    }
+
+    if (i == NGX_AGENT_DIAL_STORES) {
+        i = oldest++ % NGX_AGENT_DIAL_STORES;
+    }
+
+    X509_STORE_free(known[i].store);
+
+    ngx_memcpy(known[i].path, file, ngx_strlen(file) + 1);
+    known[i].st = st;
+    known[i].store = store;
+
+    return store;
+}
+
+
+/*
  * Called before the handshake. A deployment's own CA replaces the roots for
  * this connection alone; sessions are not resumed, so that the certificate is
  * verified each time.
@@ -383,12 +450,9 @@ ngx_agent_peer_set_session(ngx_peer_connection_t *pc, void *data)
         return NGX_OK;
     }
 
-    store = X509_STORE_new();
+    store = ngx_agent_dial_store(file);
 
-    if (store == NULL || X509_STORE_load_file(store, file) != 1
-        || SSL_set0_verify_cert_store(ssl, store) != 1)
-    {
-        X509_STORE_free(store);
+    if (store == NULL || SSL_set1_verify_cert_store(ssl, store) != 1) {
         ngx_log_error(NGX_LOG_ERR, pc->log, 0,
                       "cannot load the certificates of \"%s\"", file);
         return NGX_ERROR;
