@@ -62,6 +62,8 @@ class Stack(bridge.World):
             f.write(CA)
         self.events = f"{tmp}/vault/events"
         super().__init__(tmp)
+        # The service tries again after a second, which a test may not have.
+        wait_for(lambda: os.path.exists(self.sock_path))
         self.start_vault()
         self.start_service()
 
