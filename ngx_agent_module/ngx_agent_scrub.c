@@ -52,12 +52,14 @@ pair_add(struct ngx_agent_scrub *s, unsigned char a, unsigned char b)
 }
 
 
-/* How a text may begin that stands for `p`. */
+/* How a text may begin that stands for `p`: as few pairs as there can be,
+ * since each costs a comparison where it stands. */
 static void
 pairs_add(struct ngx_agent_scrub *s, const unsigned char *p, bool is_escaped)
 {
-    static const char  after_percent[] = "0123456789abcdefABCDEF";
-    static const char  after_amp[] = "#algq", after_slash[] = "ux\"/\\'";
+    static const char  digits[] = "0123456789abcdef";
+    static const char  upper[] = "0123456789ABCDEF";
+    static const char  named[] = "&a<l>g\"q'a";
 
     pair_add(s, p[0], p[1]);
 
@@ -68,20 +70,30 @@ pairs_add(struct ngx_agent_scrub *s, const unsigned char *p, bool is_escaped)
     pair_add(s, p[0], '%');
     pair_add(s, p[0], '&');
     pair_add(s, p[0], '\\');
-    pair_add(s, p[0], '+');
-    pair_add(s, '+', p[1]);
-    pair_add(s, '+', '%');
+    pair_add(s, '%', (unsigned char) digits[p[0] >> 4]);
+    pair_add(s, '%', (unsigned char) upper[p[0] >> 4]);
+    pair_add(s, '%', '2');
+    pair_add(s, '&', '#');
+    pair_add(s, '\\', 'u');
+    pair_add(s, '\\', 'x');
+    pair_add(s, '\\', p[0]);
 
-    for (const char *c = after_percent; *c != '\0'; c++) {
-        pair_add(s, '%', (unsigned char) *c);
+    for (const char *c = named; *c != '\0'; c += 2) {
+        if (p[0] == (unsigned char) c[0]) {
+            pair_add(s, '&', (unsigned char) c[1]);
+        }
     }
 
-    for (const char *c = after_amp; *c != '\0'; c++) {
-        pair_add(s, '&', (unsigned char) *c);
+    if (p[1] == ' ') {
+        pair_add(s, p[0], '+');
     }
 
-    for (const char *c = after_slash; *c != '\0'; c++) {
-        pair_add(s, '\\', (unsigned char) *c);
+    if (p[0] == ' ') {
+        pair_add(s, '+', p[1]);
+        pair_add(s, '+', '%');
+        pair_add(s, '+', '&');
+        pair_add(s, '+', '\\');
+        pair_add(s, '+', '+');
     }
 }
 
@@ -296,7 +308,7 @@ match_len(const struct ngx_agent_pattern *t, const unsigned char *p, size_t n)
 {
     size_t  at = 0;
 
-    if (t->n <= n && memcmp(p, t->p, t->n) == 0) {
+    if (p[0] == t->p[0] && t->n <= n && memcmp(p, t->p, t->n) == 0) {
         return t->n;
     }
 
