@@ -32,10 +32,10 @@ static const struct ag_conf_option option_table[] = {
      "Socket on which the launcher is served."},
     {"egress_tls", AG_CONF_STR, "path", NULL, 1, 107, NULL, OPT(egress_tls),
      "Socket of egress for TLS connections."},
-    {"egress_plain", AG_CONF_STR, "path", NULL, 1, 107, NULL,
-     OPT(egress_plain), "Socket of egress for all other connections."},
-    {"idle_seconds", AG_CONF_INT, "s", "600", 1, 86400, NULL,
-     OPT(idle_seconds), "A connection without traffic for so long is reset."},
+    {"egress_plain", AG_CONF_STR, "path", NULL, 1, 107, NULL, OPT(egress_plain),
+     "Socket of egress for all other connections."},
+    {"idle_seconds", AG_CONF_INT, "s", "600", 1, 86400, NULL, OPT(idle_seconds),
+     "A connection without traffic for so long is reset."},
     {"max_connections", AG_CONF_INT, "", "2048", 1, 100000, NULL,
      OPT(max_connections), "Most connections of all sandboxes together."},
     {"user", AG_CONF_STR, "", "", 0, 64, NULL, OPT(user),
@@ -60,8 +60,8 @@ struct server {
     struct ag_io listener, launcher;
 };
 
-#define OF(member, p)                                                          \
-    ((struct server *)((char *)(p) - offsetof(struct server, member)))
+#define OF(member, p) \
+    ((struct server *)((char *)(p)-offsetof(struct server, member)))
 
 static void
 drop_launcher(struct server *s)
@@ -78,8 +78,7 @@ static void
 obey(struct server *s, const struct bridge_msg *m, int *fds, int *n_fds)
 {
     struct ag_err err = AG_ERR_INIT;
-    struct bridge_sandbox *old =
-        bridge_sandbox_find(&s->bridge, m->sandbox_id);
+    struct bridge_sandbox *old = bridge_sandbox_find(&s->bridge, m->sandbox_id);
 
     if (old != NULL)
         bridge_sandbox_free(old);
@@ -91,7 +90,8 @@ obey(struct server *s, const struct bridge_msg *m, int *fds, int *n_fds)
     }
     *n_fds = 0;
     if (bridge_sandbox_new(&s->bridge, m->sandbox_id, m->address, fds[0],
-                           fds[1], &err) == NULL)
+                           fds[1], &err)
+        == NULL)
         ag_log(AG_ERROR, "sandbox.failed", AG_S("sandbox", m->sandbox_id),
                AG_E(&err));
 }

@@ -36,8 +36,8 @@ struct side {
     struct ag_io io;
     uint32_t interest;
     bool is_watched;
-    bool has_ended;  /* no more will be read */
-    bool is_shut;    /* no more will be written */
+    bool has_ended; /* no more will be read */
+    bool is_shut;   /* no more will be written */
 };
 
 struct flow {
@@ -59,8 +59,8 @@ struct bridge_conn {
     uint16_t port, source_port;
 };
 
-#define OF(member, p)                                                          \
-    ((struct bridge_conn *)((char *)(p) - offsetof(struct bridge_conn, member)))
+#define OF(member, p) \
+    ((struct bridge_conn *)((char *)(p)-offsetof(struct bridge_conn, member)))
 
 static struct ag_loop *
 loop_of(const struct bridge_conn *c)
@@ -158,8 +158,8 @@ flow_step(struct flow *f, struct side *from, struct side *to)
         moved = n >= 0;
     }
     if (f->n > 0) {
-        ssize_t n = send(to->io.fd, f->buf + f->off, f->n,
-                         MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n =
+            send(to->io.fd, f->buf + f->off, f->n, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN && errno != EINTR)
             return -1;
         if (n > 0) {
@@ -211,9 +211,22 @@ void
 bridge_proxy_header(const unsigned char address[16], uint16_t source_port,
                     uint16_t port, unsigned char out[BRIDGE_PROXY_HEADER])
 {
-    static const unsigned char head[16] = {
-        0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54,
-        0x0a, 0x21 /* v2, PROXY */, 0x21 /* TCP over IPv6 */, 0, 36};
+    static const unsigned char head[16] = {0x0d,
+                                           0x0a,
+                                           0x0d,
+                                           0x0a,
+                                           0x00,
+                                           0x0d,
+                                           0x0a,
+                                           0x51,
+                                           0x55,
+                                           0x49,
+                                           0x54,
+                                           0x0a,
+                                           0x21 /* v2, PROXY */,
+                                           0x21 /* TCP over IPv6 */,
+                                           0,
+                                           36};
 
     memcpy(out, head, sizeof(head));
     memcpy(out + 16, address, 16);
@@ -241,7 +254,8 @@ begin_flow(struct bridge_conn *c)
 
     bridge_proxy_header(c->sb->address, c->source_port, c->port, header);
     if (send(c->egress.io.fd, header, sizeof(header),
-             MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof(header)) {
+             MSG_NOSIGNAL | MSG_DONTWAIT)
+        != (ssize_t)sizeof(header)) {
         refuse(c, "egress does not take the connection");
         return;
     }
@@ -314,8 +328,8 @@ decide(struct bridge_conn *c)
 static void
 read_hello(struct bridge_conn *c)
 {
-    ssize_t n = recv(c->inside.io.fd, c->up.buf + c->up.n,
-                     FLOW_BYTES - c->up.n, MSG_DONTWAIT);
+    ssize_t n = recv(c->inside.io.fd, c->up.buf + c->up.n, FLOW_BYTES - c->up.n,
+                     MSG_DONTWAIT);
 
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
@@ -344,8 +358,8 @@ on_deadline(struct ag_timer *t)
 {
     struct bridge_conn *c = OF(deadline, t);
 
-    refuse(c, c->state == STATE_FLOW ? "idle for too long"
-                                     : "not begun in time");
+    refuse(c,
+           c->state == STATE_FLOW ? "idle for too long" : "not begun in time");
 }
 
 /* Where it was meant to go, from the connection tracking of its namespace. */

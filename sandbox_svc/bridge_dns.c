@@ -65,8 +65,7 @@ read_name(const unsigned char *p, size_t n, size_t *at, char *out)
         unsigned label = p[(*at)++];
         if (label == 0)
             break;
-        if (label > 63 || *at + label > n
-            || len + label + 2 > BRIDGE_NAME_MAX)
+        if (label > 63 || *at + label > n || len + label + 2 > BRIDGE_NAME_MAX)
             return -1;
         if (len > 0)
             out[len++] = '.';
@@ -140,8 +139,7 @@ bridge_dns_answer(const void *packet, const struct bridge_dns_query *q,
     out[3] = (unsigned char)(0x80 | code);
     put16(out + 4, q->question_n > 0);
     put16(out + 6, has_address);
-    memcpy(out + HEADER, (const unsigned char *)packet + HEADER,
-           q->question_n);
+    memcpy(out + HEADER, (const unsigned char *)packet + HEADER, q->question_n);
     /* The question is at most 12 + 254 + 1 + 4 bytes: the record fits. */
     if (has_address) {
         unsigned char *r = out + n;

@@ -38,8 +38,8 @@ struct bridge_dns_query {
  * Parse a query. Returns BRIDGE_DNS_OK; another code that is the answer
  * (`id` is set, question_n may be 0); or -1 for what is not answered at all.
  */
-int bridge_dns_parse(const void *packet, size_t n,
-                     struct bridge_dns_query *out);
+int
+bridge_dns_parse(const void *packet, size_t n, struct bridge_dns_query *out);
 
 /*
  * Write the answer to `out` (BRIDGE_DNS_MAX bytes): the question of `packet`

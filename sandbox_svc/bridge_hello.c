@@ -149,8 +149,8 @@ bridge_hello_parse(const void *data, size_t n, char *name)
         || (have > 0 && message[0] != CLIENT_HELLO))
         return BRIDGE_HELLO_BAD;
     if (have >= 4) {
-        size_t want = (size_t)message[1] << 16 | (size_t)message[2] << 8
-                      | message[3];
+        size_t want =
+            (size_t)message[1] << 16 | (size_t)message[2] << 8 | message[3];
         if (have >= want + 4)
             return parse_body((struct cursor){message + 4, want}, name);
         if (want > BRIDGE_HELLO_MAX - 4)

@@ -22,12 +22,12 @@
 #define ACCEPTS_AT_ONCE 16
 #define REFUSALS_LOGGED 20
 
-#define OF_TCP(io)                                                             \
-    ((struct bridge_sandbox *)((char *)(io)                                    \
-                               - offsetof(struct bridge_sandbox, tcp)))
-#define OF_UDP(io)                                                             \
-    ((struct bridge_sandbox *)((char *)(io)                                    \
-                               - offsetof(struct bridge_sandbox, udp)))
+#define OF_TCP(io)                                                          \
+    ((struct bridge_sandbox *)((char *)(io)-offsetof(struct bridge_sandbox, \
+                                                     tcp)))
+#define OF_UDP(io)                                                          \
+    ((struct bridge_sandbox *)((char *)(io)-offsetof(struct bridge_sandbox, \
+                                                     udp)))
 
 struct bridge_sandbox *
 bridge_sandbox_find(struct bridge *bridge, const char *id)
@@ -121,7 +121,8 @@ set_accepting(struct bridge_sandbox *sb, bool is_accepting)
     if (sb->is_accepting == is_accepting)
         return;
     if (ag_io_change(sb->bridge->loop, &sb->tcp, is_accepting ? EPOLLIN : 0,
-                     &err) < 0)
+                     &err)
+        < 0)
         ag_log(AG_ERROR, "accept.failed", AG_S("sandbox", sb->id), AG_E(&err));
     sb->is_accepting = is_accepting;
 }

@@ -44,18 +44,16 @@ struct bridge_sandbox {
 };
 
 /* Takes over both descriptors, also on failure. */
-struct bridge_sandbox *bridge_sandbox_new(struct bridge *bridge,
-                                          const char *id,
+struct bridge_sandbox *bridge_sandbox_new(struct bridge *bridge, const char *id,
                                           const unsigned char address[16],
-                                          int tcp, int udp,
-                                          struct ag_err *err);
+                                          int tcp, int udp, struct ag_err *err);
 void bridge_sandbox_free(struct bridge_sandbox *sb);
-struct bridge_sandbox *bridge_sandbox_find(struct bridge *bridge,
-                                           const char *id);
+struct bridge_sandbox *
+bridge_sandbox_find(struct bridge *bridge, const char *id);
 
 /* The name that was issued with `address` (host order), or NULL. */
-const char *bridge_sandbox_name(const struct bridge_sandbox *sb,
-                                uint32_t address);
+const char *
+bridge_sandbox_name(const struct bridge_sandbox *sb, uint32_t address);
 /* A connection ended: accept again if that was why not. */
 void bridge_sandbox_resume(struct bridge_sandbox *sb);
 /* Say why a connection was refused, the first few times. */

@@ -106,8 +106,8 @@ lock_path(const char *path, struct ag_err *err)
         return ag_err_sys(err, "open %s", lock);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         close(fd);
-        return ag_err_set(err, AG_ERR_EXISTS,
-                          "another process listens on %s", path);
+        return ag_err_set(err, AG_ERR_EXISTS, "another process listens on %s",
+                          path);
     }
     return 0;
 }
@@ -137,14 +137,14 @@ fdpass_listen(const char *path, struct ag_err *err)
 
     if (unix_address(path, &a, err) < 0 || lock_path(path, err) < 0)
         return -1;
-    AG_AUTO(ag_closep) int fd =
-        socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    AG_AUTO(ag_closep)
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return ag_err_sys(err, "socket");
     if (unlink(path) < 0 && errno != ENOENT)
         return ag_err_sys(err, "remove stale %s", path);
-    if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0
-        || chmod(path, 0660) < 0 || listen(fd, 16) < 0)
+    if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || chmod(path, 0660) < 0
+        || listen(fd, 16) < 0)
         return ag_err_sys(err, "listen on %s", path);
     adopt_group(path);
     int out = fd;
@@ -159,8 +159,8 @@ fdpass_connect(const char *path, int type, struct ag_err *err)
 
     if (unix_address(path, &a, err) < 0)
         return -1;
-    AG_AUTO(ag_closep) int fd =
-        socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    AG_AUTO(ag_closep)
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return ag_err_sys(err, "socket");
     if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {

@@ -9,8 +9,8 @@
 #define FDPASS_MAX 8
 
 /* One packet, without waiting. Returns 0, or -1 with errno. */
-int fdpass_send(int sock, const void *data, size_t n, const int *fds,
-                int n_fds);
+int
+fdpass_send(int sock, const void *data, size_t n, const int *fds, int n_fds);
 
 /*
  * One packet of at most `max` bytes. `fds` (FDPASS_MAX of them) gets what came

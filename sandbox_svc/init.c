@@ -180,8 +180,7 @@ on_message(void)
         if (h.type == INIT_RUN) {
             run(&h, at, end, fds, n_fds);
         } else if (h.type == INIT_PUT) {
-            tell(INIT_PUT_DONE, h.run_id,
-                 put(at, end, (mode_t)h.a, h.b), 0);
+            tell(INIT_PUT_DONE, h.run_id, put(at, end, (mode_t)h.a, h.b), 0);
         } else if (h.type == INIT_KILL) {
             /* The kernel holds the task list while it signals, so a process
              * that forks without end is caught with all its children. */

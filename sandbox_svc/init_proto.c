@@ -37,8 +37,8 @@ check_values(const struct init_head *h, struct ag_err *err)
     }
     if (!ok)
         return ag_err_set(err, AG_ERR_CORRUPT,
-                          "init: message %u with values %d, %d", h->type,
-                          h->a, h->b);
+                          "init: message %u with values %d, %d", h->type, h->a,
+                          h->b);
     return 0;
 }
 

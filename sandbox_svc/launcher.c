@@ -58,8 +58,8 @@ static const struct ag_conf_option option_table[] = {
     {"init", AG_CONF_STR, "path", "", 0, 1024, NULL, OPT(init),
      "Program that is pid 1 of a sandbox. Empty: sandbox_init beside this "
      "program."},
-    {"max_sandboxes", AG_CONF_INT, "", "256", 1, 4096, NULL,
-     OPT(max_sandboxes), "Most sandboxes at a time."},
+    {"max_sandboxes", AG_CONF_INT, "", "256", 1, 4096, NULL, OPT(max_sandboxes),
+     "Most sandboxes at a time."},
     {"notify_fd", AG_CONF_INT, "", "-1", -1, 1024, NULL, OPT(notify_fd),
      "Descriptor that gets a newline when the launcher is ready."},
     {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, OPT(log_level),
@@ -92,8 +92,7 @@ static void
 answer(struct launcher *l, const struct launcher_reply *r, const int *fds,
        int n_fds)
 {
-    if (l->client >= 0
-        && fdpass_send(l->client, r, sizeof(*r), fds, n_fds) < 0)
+    if (l->client >= 0 && fdpass_send(l->client, r, sizeof(*r), fds, n_fds) < 0)
         drop_client(l);
 }
 
@@ -105,8 +104,7 @@ answer_result(struct launcher *l, uint64_t tag, const struct ag_err *err)
 
     r.error = (int32_t)err->kind;
     r.sys = err->sys;
-    snprintf(r.text, sizeof(r.text), "%.*s", (int)sizeof(r.text) - 1,
-             err->msg);
+    snprintf(r.text, sizeof(r.text), "%.*s", (int)sizeof(r.text) - 1, err->msg);
     answer(l, &r, NULL, 0);
 }
 
@@ -276,8 +274,8 @@ drop_client(struct launcher *l)
 static void
 accept_client(struct launcher *l)
 {
-    AG_AUTO(ag_closep) int fd =
-        accept4(l->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    AG_AUTO(ag_closep)
+    int fd = accept4(l->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct ucred peer;
     socklen_t n = sizeof(peer);
 
@@ -374,15 +372,14 @@ turn(struct launcher *l, struct pollfd *p, int timeout)
      * sandboxes. */
     int accept_fd = l->host.count == 0 && !l->is_stopping ? l->listen_fd : -1;
     p[POLL_SIGNAL] = (struct pollfd){l->signal_fd, POLLIN, 0};
-    p[POLL_CLIENT] = (struct pollfd){
-        l->client >= 0 ? l->client : accept_fd, POLLIN, 0};
+    p[POLL_CLIENT] =
+        (struct pollfd){l->client >= 0 ? l->client : accept_fd, POLLIN, 0};
     p[POLL_BRIDGE] = (struct pollfd){l->bridge.fd, POLLIN, 0};
     for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next)
         if (!sb->is_reaped)
-            p[n++] = (struct pollfd){sb->build == NULL
-                                         ? sb->pidfd
-                                         : launcher_sandbox_setup_fd(sb),
-                                     POLLIN, 0};
+            p[n++] = (struct pollfd){
+                sb->build == NULL ? sb->pidfd : launcher_sandbox_setup_fd(sb),
+                POLLIN, 0};
     for (int i = 0; i < LAUNCHER_CHORES_MAX; i++)
         if (l->chores[i].pid != 0)
             p[n++] = (struct pollfd){l->chores[i].pidfd, POLLIN, 0};
@@ -406,8 +403,9 @@ turn(struct launcher *l, struct pollfd *p, int timeout)
 static void
 run(struct launcher *l)
 {
-    struct pollfd *p = ag_xcalloc(
-        (size_t)l->opt.max_sandboxes + POLL_FIXED + LAUNCHER_CHORES_MAX, sizeof(*p));
+    struct pollfd *p = ag_xcalloc((size_t)l->opt.max_sandboxes + POLL_FIXED
+                                      + LAUNCHER_CHORES_MAX,
+                                  sizeof(*p));
     int64_t stop_by = 0;
 
     for (;;) {
@@ -434,8 +432,8 @@ find_peer(struct launcher *l, struct ag_err *err)
         return 0;
     struct passwd *pw = getpwnam(l->opt.peer_user);
     if (pw == NULL)
-        return ag_err_set(err, AG_ERR_NOT_FOUND,
-                          "peer_user: no user \"%s\"", l->opt.peer_user);
+        return ag_err_set(err, AG_ERR_NOT_FOUND, "peer_user: no user \"%s\"",
+                          l->opt.peer_user);
     l->peer_uid = pw->pw_uid;
     return 0;
 }

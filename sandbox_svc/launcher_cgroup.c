@@ -63,8 +63,8 @@ v2_has_controllers(const char *path)
 {
     char text[512] = " ";
     AG_AUTO(ag_closep) int dir = open(path, O_DIRECTORY | O_CLOEXEC);
-    AG_AUTO(ag_closep) int fd =
-        dir < 0 ? -1 : openat(dir, "cgroup.controllers", O_CLOEXEC);
+    AG_AUTO(ag_closep)
+    int fd = dir < 0 ? -1 : openat(dir, "cgroup.controllers", O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text + 1, sizeof(text) - 3);
 
     if (n <= 0)
@@ -259,8 +259,8 @@ create_v1(struct launcher_cgroup *cg, const char *id,
           int procs[HIERARCHIES], struct ag_err *err)
 {
     AG_AUTO(ag_closep) int memory = open_group(cg, MEMORY, id, err);
-    AG_AUTO(ag_closep) int pids =
-        memory < 0 ? -1 : open_group(cg, PIDS, id, err);
+    AG_AUTO(ag_closep)
+    int pids = memory < 0 ? -1 : open_group(cg, PIDS, id, err);
     AG_AUTO(ag_closep) int cpu = pids < 0 ? -1 : open_group(cg, CPU, id, err);
 
     if (cpu < 0
@@ -272,7 +272,8 @@ create_v1(struct launcher_cgroup *cg, const char *id,
     /* With swap accounting, no way around the limit through swap either. */
     if (faccessat(memory, "memory.memsw.limit_in_bytes", W_OK, 0) == 0
         && write_int(memory, "memory.memsw.limit_in_bytes", l->memory_bytes,
-                     err) < 0)
+                     err)
+               < 0)
         return -1;
     events[0] = openat(memory, "memory.oom_control", O_CLOEXEC);
     events[1] = openat(pids, "pids.events", O_CLOEXEC);
@@ -305,8 +306,7 @@ create_v2(struct launcher_cgroup *cg, const char *id,
 int
 launcher_cgroup_create(struct launcher_cgroup *cg, const char *id,
                        const struct launcher_limits *limits, int events[2],
-                       int procs[LAUNCHER_PROCS], int *into,
-                       struct ag_err *err)
+                       int procs[LAUNCHER_PROCS], int *into, struct ag_err *err)
 {
     int rc = 0;
 

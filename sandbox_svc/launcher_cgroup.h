@@ -19,8 +19,8 @@ struct launcher_cgroup;
 
 /* Detect, and remove what a killed predecessor of `instance` left, killing
  * what still runs in it. */
-struct launcher_cgroup *launcher_cgroup_new(const char *instance,
-                                            struct ag_err *err);
+struct launcher_cgroup *
+launcher_cgroup_new(const char *instance, struct ag_err *err);
 /* Removes the groups of the instance. */
 void launcher_cgroup_free(struct launcher_cgroup *cg);
 
@@ -31,9 +31,9 @@ void launcher_cgroup_free(struct launcher_cgroup *cg);
  * launcher_cgroup_enter takes (-1 otherwise). The caller closes all of them.
  */
 int launcher_cgroup_create(struct launcher_cgroup *cg, const char *id,
-                           const struct launcher_limits *limits,
-                           int events[2], int procs[LAUNCHER_PROCS],
-                           int *into, struct ag_err *err);
+                           const struct launcher_limits *limits, int events[2],
+                           int procs[LAUNCHER_PROCS], int *into,
+                           struct ag_err *err);
 /* In the child: step into the groups of `procs`. Waits for the kernel. */
 int launcher_cgroup_enter(const int procs[LAUNCHER_PROCS], struct ag_err *err);
 /* Returns 0 when nothing is left, -1 to be tried again later. */

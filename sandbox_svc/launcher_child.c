@@ -58,8 +58,8 @@ set_limits(const struct launcher_limits *l, struct ag_err *err)
 static void
 be_first_to_go(void)
 {
-    AG_AUTO(ag_closep) int fd =
-        open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    AG_AUTO(ag_closep)
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
     if (fd >= 0 && write(fd, "500", 3) < 0)
         return; /* no worse than without */

@@ -12,9 +12,9 @@ struct launcher_child {
     struct launcher_root root;
     struct launcher_limits limits;
     const struct launcher_seccomp *filter;
-    int init_exe;    /* the program, to be executed by descriptor */
-    int init_socket; /* becomes its descriptor 3 */
-    int setup;       /* to the launcher */
+    int init_exe;              /* the program, to be executed by descriptor */
+    int init_socket;           /* becomes its descriptor 3 */
+    int setup;                 /* to the launcher */
     int procs[LAUNCHER_PROCS]; /* its cgroups, to be entered */
 };
 

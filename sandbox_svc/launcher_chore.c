@@ -58,8 +58,8 @@ launcher_chore_begin(struct launcher_chore chores[LAUNCHER_CHORES_MAX],
         close(p[0]);
         return ag_err_sys(err, "fork");
     }
-    *c = (struct launcher_chore){
-        pid, (int)syscall(SYS_pidfd_open, pid, 0), p[0], tag, is_wipe};
+    *c = (struct launcher_chore){pid, (int)syscall(SYS_pidfd_open, pid, 0),
+                                 p[0], tag, is_wipe};
     return 0;
 }
 

@@ -25,8 +25,8 @@ static int
 load_init(const char *path, struct ag_err *err)
 {
     AG_AUTO(ag_closep) int from = open(path, O_RDONLY | O_CLOEXEC);
-    AG_AUTO(ag_closep) int mem =
-        memfd_create("sandbox_init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    AG_AUTO(ag_closep)
+    int mem = memfd_create("sandbox_init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     char buf[65536], self[64];
     ssize_t n = 0;
 
@@ -37,7 +37,8 @@ load_init(const char *path, struct ag_err *err)
             return ag_err_sys(err, "copy %s", path);
     if (n < 0 || fchmod(mem, 0555) < 0
         || fcntl(mem, F_ADD_SEALS,
-                 F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+                 F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
+               < 0)
         return ag_err_sys(err, "copy %s", path);
     /* A descriptor that may write would make exec fail with ETXTBSY. */
     snprintf(self, sizeof(self), "/proc/self/fd/%d", mem);
@@ -121,8 +122,8 @@ launcher_host_open(struct launcher_host *h,
             return -1;
     }
     h->filter = launcher_seccomp_new(err);
-    h->cgroup = h->filter == NULL ? NULL
-                                  : launcher_cgroup_new(o->instance, err);
+    h->cgroup =
+        h->filter == NULL ? NULL : launcher_cgroup_new(o->instance, err);
     return h->cgroup == NULL ? -1 : 0;
 }
 

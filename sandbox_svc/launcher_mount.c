@@ -68,8 +68,8 @@ fs_open(const char *type, struct ag_err *err)
 static int
 attach(int tree, int dir, const char *path, struct ag_err *err)
 {
-    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH
-                     | (*path == 0 ? MOVE_MOUNT_T_EMPTY_PATH : 0);
+    unsigned flags =
+        MOVE_MOUNT_F_EMPTY_PATH | (*path == 0 ? MOVE_MOUNT_T_EMPTY_PATH : 0);
 
     if (syscall(SYS_move_mount, tree, "", dir, path, flags) < 0)
         return ag_err_sys(err, "attach mount at \"%s\"", path);
@@ -82,12 +82,11 @@ static int
 clone_tree(int dir, const char *path, uint64_t attrs, int user_ns,
            struct ag_err *err)
 {
-    AG_AUTO(ag_closep) int tree = (int)syscall(
-        SYS_open_tree, dir, path,
-        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
-            | AT_SYMLINK_NOFOLLOW);
-    struct mount_attr attr = {.attr_set = attrs,
-                              .propagation = MS_PRIVATE};
+    AG_AUTO(ag_closep)
+    int tree = (int)syscall(SYS_open_tree, dir, path,
+                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
+                                | AT_SYMLINK_NOFOLLOW);
+    struct mount_attr attr = {.attr_set = attrs, .propagation = MS_PRIVATE};
 
     if (tree < 0)
         return ag_err_sys(err, "clone mount \"%s\"", path);
@@ -95,8 +94,8 @@ clone_tree(int dir, const char *path, uint64_t attrs, int user_ns,
         attr.attr_set |= MOUNT_ATTR_IDMAP;
         attr.userns_fd = (unsigned)user_ns;
     }
-    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr,
-                sizeof(attr)) < 0)
+    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr))
+        < 0)
         return ag_err_sys(err, "attributes of mount \"%s\"", path);
     int out = tree;
     tree = -1;
@@ -164,14 +163,16 @@ make_nodes(int dev, struct ag_err *err)
         unsigned minor, major;
     } nodes[] = {{"null", 3, 1},   {"zero", 5, 1},    {"full", 7, 1},
                  {"random", 8, 1}, {"urandom", 9, 1}, {"tty", 0, 5}};
-    static const char *const links[][2] = {
-        {"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"},
-        {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
-        {"pts/ptmx", "ptmx"}};
+    static const char *const links[][2] = {{"/proc/self/fd", "fd"},
+                                           {"/proc/self/fd/0", "stdin"},
+                                           {"/proc/self/fd/1", "stdout"},
+                                           {"/proc/self/fd/2", "stderr"},
+                                           {"pts/ptmx", "ptmx"}};
 
     for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++)
         if (mknodat(dev, nodes[i].name, S_IFCHR | 0666,
-                    makedev(nodes[i].major, nodes[i].minor)) < 0
+                    makedev(nodes[i].major, nodes[i].minor))
+                < 0
             || fchmodat(dev, nodes[i].name, 0666, 0) < 0)
             return ag_err_sys(err, "device %s", nodes[i].name);
     for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
@@ -190,8 +191,8 @@ mount_pts(int dev, struct ag_err *err)
     if (fs < 0 || fs_set(fs, "ptmxmode", "0666", err) < 0
         || fs_set(fs, "mode", "0620", err) < 0)
         return -1;
-    AG_AUTO(ag_closep) int tree = fs_mount(
-        fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
+    AG_AUTO(ag_closep)
+    int tree = fs_mount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
     return tree < 0 ? -1 : attach(tree, dev, "pts", err);
 }
 
@@ -200,17 +201,16 @@ mount_pts(int dev, struct ag_err *err)
 static int
 mount_dev(const struct launcher_root *r, int root, struct ag_err *err)
 {
-    AG_AUTO(ag_closep) int dev =
-        mount_tmpfs(256 << 10, "0755",
-                    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
-    AG_AUTO(ag_closep) int shm =
-        dev < 0 ? -1
-                : mount_tmpfs(r->disk_bytes, "1777", NODEV_NOSUID, err);
+    AG_AUTO(ag_closep)
+    int dev = mount_tmpfs(256 << 10, "0755",
+                          MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
+    AG_AUTO(ag_closep)
+    int shm =
+        dev < 0 ? -1 : mount_tmpfs(r->disk_bytes, "1777", NODEV_NOSUID, err);
     struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 
-    if (shm < 0 || make_nodes(dev, err) < 0
-        || attach(dev, root, "dev", err) < 0 || mount_pts(dev, err) < 0
-        || attach(shm, dev, "shm", err) < 0)
+    if (shm < 0 || make_nodes(dev, err) < 0 || attach(dev, root, "dev", err) < 0
+        || mount_pts(dev, err) < 0 || attach(shm, dev, "shm", err) < 0)
         return -1;
     if (!launcher_without("dev_read_only")
         && syscall(SYS_mount_setattr, dev, "", AT_EMPTY_PATH, &ro, sizeof(ro))
@@ -226,8 +226,8 @@ mount_proc(int root, struct ag_err *err)
 
     if (fs < 0)
         return -1;
-    AG_AUTO(ag_closep) int tree =
-        fs_mount(fs, NODEV_NOSUID | MOUNT_ATTR_NOEXEC, err);
+    AG_AUTO(ag_closep)
+    int tree = fs_mount(fs, NODEV_NOSUID | MOUNT_ATTR_NOEXEC, err);
     return tree < 0 ? -1 : attach(tree, root, "proc", err);
 }
 
@@ -249,15 +249,16 @@ launcher_mount_root(const struct launcher_root *r, struct ag_err *err)
     struct mount_attr private = {.propagation = MS_PRIVATE};
 
     if (syscall(SYS_mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, &private,
-                sizeof(private)) < 0)
+                sizeof(private))
+        < 0)
         return ag_err_sys(err, "private mounts");
-    AG_AUTO(ag_closep) int lower =
-        clone_tree(AT_FDCWD, r->image, MOUNT_ATTR_RDONLY | NODEV_NOSUID,
-                   r->user_ns, err);
+    AG_AUTO(ag_closep)
+    int lower = clone_tree(AT_FDCWD, r->image, MOUNT_ATTR_RDONLY | NODEV_NOSUID,
+                           r->user_ns, err);
     if (lower < 0)
         return -1;
-    AG_AUTO(ag_closep) int base =
-        mount_tmpfs(r->disk_bytes, "0755", NODEV_NOSUID, err);
+    AG_AUTO(ag_closep)
+    int base = mount_tmpfs(r->disk_bytes, "0755", NODEV_NOSUID, err);
     if (base < 0 || attach(base, AT_FDCWD, r->image, err) < 0
         || make_layers(r, base, lower, err) < 0)
         return -1;
@@ -273,9 +274,9 @@ launcher_mount_root(const struct launcher_root *r, struct ag_err *err)
 static int
 open_beneath(int dir, const char *path, struct ag_err *err)
 {
-    struct open_how how = {
-        .flags = O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    struct open_how how = {.flags =
+                               O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
     int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
 
     return fd < 0 ? ag_err_sys(err, "open folder \"%s\"", path) : fd;
@@ -288,8 +289,8 @@ open_workspace(const struct launcher_workspace *ws, struct ag_err *err)
 {
     if (mkdirat(ws->work_dir, ws->session_id, 0755) < 0 && errno != EEXIST)
         return ag_err_sys(err, "make workspace of %s", ws->session_id);
-    AG_AUTO(ag_closep) int dir =
-        open_beneath(ws->work_dir, ws->session_id, err);
+    AG_AUTO(ag_closep)
+    int dir = open_beneath(ws->work_dir, ws->session_id, err);
     struct stat st;
 
     if (dir < 0)
@@ -309,16 +310,15 @@ open_workspace(const struct launcher_workspace *ws, struct ag_err *err)
 static int
 attach_here(int tree, int output, struct ag_err *err)
 {
-    AG_AUTO(ag_closep) int root =
-        open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    AG_AUTO(ag_closep) int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     AG_AUTO(ag_closep) int at = open_beneath(root, "workspace", err);
 
     if (at < 0 || attach(tree, at, "", err) < 0)
         return -1;
     if (output < 0)
         return 0;
-    AG_AUTO(ag_closep) int out_at =
-        open_beneath(root, "workspace/.output", err);
+    AG_AUTO(ag_closep)
+    int out_at = open_beneath(root, "workspace/.output", err);
     return out_at < 0 ? -1 : attach(output, out_at, "", err);
 }
 
@@ -329,8 +329,7 @@ static int
 attach_inside(const struct launcher_workspace *ws, int tree, int output,
               struct ag_err *err)
 {
-    AG_AUTO(ag_closep) int here =
-        open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    AG_AUTO(ag_closep) int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (here < 0)
         return ag_err_sys(err, "open the working directory");
@@ -349,8 +348,8 @@ launcher_mount_workspace(const struct launcher_workspace *ws,
     AG_AUTO(ag_closep) int dir = open_workspace(ws, err);
     if (dir < 0)
         return -1;
-    AG_AUTO(ag_closep) int tree =
-        clone_tree(dir, "", NODEV_NOSUID, ws->user_ns, err);
+    AG_AUTO(ag_closep)
+    int tree = clone_tree(dir, "", NODEV_NOSUID, ws->user_ns, err);
     if (tree < 0)
         return -1;
     AG_AUTO(ag_closep) int out_dir = -1;
@@ -359,10 +358,9 @@ launcher_mount_workspace(const struct launcher_workspace *ws,
         out_dir = open_beneath(ws->output_dir, ws->session_id, err);
         if (out_dir < 0)
             return -1;
-        output = clone_tree(out_dir, "",
-                            MOUNT_ATTR_RDONLY | NODEV_NOSUID
-                                | MOUNT_ATTR_NOEXEC,
-                            -1, err);
+        output = clone_tree(
+            out_dir, "", MOUNT_ATTR_RDONLY | NODEV_NOSUID | MOUNT_ATTR_NOEXEC,
+            -1, err);
         if (output < 0)
             return -1;
     }

@@ -20,11 +20,11 @@ struct launcher_root {
 int launcher_mount_root(const struct launcher_root *root, struct ag_err *err);
 
 struct launcher_workspace {
-    int pidfd;       /* the sandbox's init */
-    int own_mounts;  /* the launcher's mount namespace */
+    int pidfd;      /* the sandbox's init */
+    int own_mounts; /* the launcher's mount namespace */
     int user_ns;
-    int work_dir;    /* holds a directory for each session */
-    int output_dir;  /* the same for whole outputs */
+    int work_dir;   /* holds a directory for each session */
+    int output_dir; /* the same for whole outputs */
     const char *session_id;
 };
 

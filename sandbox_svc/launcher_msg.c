@@ -17,8 +17,8 @@ struct bound {
 };
 
 static const struct bound bounds[] = {
-    {"memory_bytes", offsetof(struct launcher_limits, memory_bytes),
-     16LL << 20, 1LL << 42},
+    {"memory_bytes", offsetof(struct launcher_limits, memory_bytes), 16LL << 20,
+     1LL << 42},
     {"cpu_milli", offsetof(struct launcher_limits, cpu_milli), 10, 1000000},
     {"pids", offsetof(struct launcher_limits, pids), 4, 32768},
     {"disk_bytes", offsetof(struct launcher_limits, disk_bytes), 1LL << 20,
@@ -84,10 +84,9 @@ check_limits(const struct launcher_limits *limits, struct ag_err *err)
 
         memcpy(&v, (const char *)limits + b->offset, sizeof(v));
         if (v < b->min || v > b->max)
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "limits.%s is %lld, must be %lld to %lld",
-                              b->name, (long long)v, (long long)b->min,
-                              (long long)b->max);
+            return ag_err_set(
+                err, AG_ERR_INVALID, "limits.%s is %lld, must be %lld to %lld",
+                b->name, (long long)v, (long long)b->min, (long long)b->max);
     }
     return 0;
 }

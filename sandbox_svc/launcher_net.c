@@ -90,8 +90,8 @@ nl_wait(struct mnl_socket *nl, uint32_t last, const char *what,
 static int
 route_request(struct nlmsghdr *h, const char *what, struct ag_err *err)
 {
-    AG_AUTO(nl_closep) struct mnl_socket *nl =
-        mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+    AG_AUTO(nl_closep)
+    struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
 
     h->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
     h->nlmsg_seq = 1;
@@ -239,8 +239,7 @@ fill_rule(struct nftnl_rule *rule)
     nftnl_expr_set(e, NFTNL_EXPR_IMM_DATA, &port, sizeof(port));
     e = rule_expr(rule, "redir");
     nftnl_expr_set_u32(e, NFTNL_EXPR_REDIR_REG_PROTO_MIN, NFT_REG_1);
-    nftnl_expr_set_u32(e, NFTNL_EXPR_REDIR_FLAGS,
-                       NF_NAT_RANGE_PROTO_SPECIFIED);
+    nftnl_expr_set_u32(e, NFTNL_EXPR_REDIR_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
 }
 
 static void
@@ -263,8 +262,8 @@ batch_rule(struct batch *t)
 static int
 redirect(struct ag_err *err)
 {
-    AG_AUTO(nl_closep) struct mnl_socket *nl =
-        mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+    AG_AUTO(nl_closep)
+    struct mnl_socket *nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
     struct batch t = {.seq = 0};
 
     if (nl == NULL || mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0)
@@ -291,8 +290,8 @@ redirect(struct ag_err *err)
 static int
 bound_socket(int type, uint16_t port, struct ag_err *err)
 {
-    AG_AUTO(ag_closep) int fd =
-        socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    AG_AUTO(ag_closep)
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_in a = {.sin_family = AF_INET,
                             .sin_port = htons(port),
                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -309,9 +308,9 @@ bound_socket(int type, uint16_t port, struct ag_err *err)
 static void
 allow_low_ports(void)
 {
-    AG_AUTO(ag_closep) int fd =
-        open("/proc/sys/net/ipv4/ip_unprivileged_port_start",
-             O_WRONLY | O_CLOEXEC);
+    AG_AUTO(ag_closep)
+    int fd = open("/proc/sys/net/ipv4/ip_unprivileged_port_start",
+                  O_WRONLY | O_CLOEXEC);
 
     if (fd >= 0 && write(fd, "0", 1) < 0)
         return; /* they cannot, then */
@@ -320,8 +319,8 @@ allow_low_ports(void)
 int
 launcher_net_setup(int *tcp, int *udp, struct ag_err *err)
 {
-    if (loopback_up(err) < 0 || local_route(err) < 0
-        || own_address(err) < 0 || redirect(err) < 0)
+    if (loopback_up(err) < 0 || local_route(err) < 0 || own_address(err) < 0
+        || redirect(err) < 0)
         return -1;
     AG_AUTO(ag_closep) int t = bound_socket(SOCK_STREAM, CAPTURE_PORT, err);
     if (t < 0)

@@ -27,7 +27,7 @@
 /* Enough for apt, chown and su; each of them only over the ids of the
  * sandbox. */
 static const int kept_caps[] = {
-    CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,      CAP_FSETID, CAP_KILL,
+    CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,      CAP_FSETID,  CAP_KILL,
     CAP_SETGID, CAP_SETUID,       CAP_AUDIT_WRITE, CAP_SETFCAP,
 };
 

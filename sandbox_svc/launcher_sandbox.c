@@ -159,19 +159,19 @@ prepare(struct launcher_host *host, struct launcher_sandbox *sb,
     struct launcher_build *b = sb->build;
 
     if (snprintf(b->image, sizeof(b->image), "%s/%s", host->image_dir,
-                 req->image) >= (int)sizeof(b->image)
+                 req->image)
+            >= (int)sizeof(b->image)
         || access(b->image, X_OK) < 0)
         return ag_err_set(err, AG_ERR_NOT_FOUND, "no image %s", req->image);
     if (make_sockets(b->init, b->setup, err) < 0
-        || launcher_cgroup_create(host->cgroup, sb->id, &req->limits,
-                                  b->events, b->child.procs, &b->into, err)
+        || launcher_cgroup_create(host->cgroup, sb->id, &req->limits, b->events,
+                                  b->child.procs, &b->into, err)
                < 0)
         return -1;
     b->child.root = (struct launcher_root){
         .image = b->image,
         .user_ns = host->user_ns[sb->slot],
-        .uid_base = LAUNCHER_UID_BASE
-                    + LAUNCHER_UID_COUNT * (uint32_t)sb->slot,
+        .uid_base = LAUNCHER_UID_BASE + LAUNCHER_UID_COUNT * (uint32_t)sb->slot,
         .disk_bytes = req->limits.disk_bytes};
     b->child.limits = req->limits;
     b->child.filter = host->filter;
@@ -224,8 +224,7 @@ abandon(struct launcher_host *host, struct launcher_sandbox *sb)
 
 int
 launcher_sandbox_create(struct launcher_host *host,
-                        const struct launcher_request *req,
-                        struct ag_err *err)
+                        const struct launcher_request *req, struct ag_err *err)
 {
     struct launcher_sandbox *sb = new_sandbox(host, req->sandbox_id, err);
 
@@ -317,9 +316,8 @@ launcher_sandbox_follow(struct launcher_sandbox *sb, int *fds,
 }
 
 int
-launcher_sandbox_attach(struct launcher_host *host,
-                        struct launcher_sandbox *sb, const char *session_id,
-                        struct ag_err *err)
+launcher_sandbox_attach(struct launcher_host *host, struct launcher_sandbox *sb,
+                        const char *session_id, struct ag_err *err)
 {
     struct launcher_workspace ws = {
         .pidfd = sb->pidfd,
@@ -331,8 +329,8 @@ launcher_sandbox_attach(struct launcher_host *host,
     };
 
     if (sb->is_dying || sb->build != NULL || sb->session_id[0] != 0)
-        return ag_err_set(err, AG_ERR_PRECONDITION,
-                          "%s is in use or ending", sb->id);
+        return ag_err_set(err, AG_ERR_PRECONDITION, "%s is in use or ending",
+                          sb->id);
     if (launcher_mount_workspace(&ws, err) < 0)
         return -1;
     snprintf(sb->session_id, sizeof(sb->session_id), "%s", session_id);
@@ -366,8 +364,7 @@ launcher_sandbox_is_gone(struct launcher_host *host,
 }
 
 void
-launcher_sandbox_forget(struct launcher_host *host,
-                        struct launcher_sandbox *sb)
+launcher_sandbox_forget(struct launcher_host *host, struct launcher_sandbox *sb)
 {
     struct launcher_sandbox **at = &host->list;
 

@@ -56,9 +56,9 @@ struct launcher_host {
  *   AG_ERR_LIMIT      max_sandboxes are there
  *   AG_ERR_NOT_FOUND  no such image
  */
-int launcher_sandbox_create(struct launcher_host *host,
-                            const struct launcher_request *req,
-                            struct ag_err *err);
+int
+launcher_sandbox_create(struct launcher_host *host,
+                        const struct launcher_request *req, struct ag_err *err);
 
 /* Readable when there is something to follow; the tag of the request; how long
  * it has been built. Only while `sb->build` is not NULL. */
@@ -75,12 +75,12 @@ int64_t launcher_sandbox_build_us(const struct launcher_sandbox *sb);
 int launcher_sandbox_follow(struct launcher_sandbox *sb, int *fds,
                             struct ag_err *err);
 
-int launcher_sandbox_attach(struct launcher_host *host,
-                            struct launcher_sandbox *sb,
-                            const char *session_id, struct ag_err *err);
+int
+launcher_sandbox_attach(struct launcher_host *host, struct launcher_sandbox *sb,
+                        const char *session_id, struct ag_err *err);
 
-struct launcher_sandbox *launcher_sandbox_find(struct launcher_host *host,
-                                               const char *id);
+struct launcher_sandbox *
+launcher_sandbox_find(struct launcher_host *host, const char *id);
 struct launcher_sandbox *
 launcher_sandbox_of_session(struct launcher_host *host, const char *session);
 

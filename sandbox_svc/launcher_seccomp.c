@@ -38,32 +38,63 @@ struct launcher_seccomp {
 
 static const int denied[] = {
     /* mounts */
-    SCMP_SYS(mount), SCMP_SYS(umount2), SCMP_SYS(pivot_root),
-    SCMP_SYS(open_tree), SCMP_SYS(move_mount), SCMP_SYS(fsopen),
-    SCMP_SYS(fsconfig), SCMP_SYS(fsmount), SCMP_SYS(fspick),
-    SCMP_SYS(mount_setattr), SYS_open_tree_attr, SCMP_SYS(swapon),
-    SCMP_SYS(swapoff), SCMP_SYS(quotactl), SCMP_SYS(quotactl_fd),
+    SCMP_SYS(mount),
+    SCMP_SYS(umount2),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(open_tree),
+    SCMP_SYS(move_mount),
+    SCMP_SYS(fsopen),
+    SCMP_SYS(fsconfig),
+    SCMP_SYS(fsmount),
+    SCMP_SYS(fspick),
+    SCMP_SYS(mount_setattr),
+    SYS_open_tree_attr,
+    SCMP_SYS(swapon),
+    SCMP_SYS(swapoff),
+    SCMP_SYS(quotactl),
+    SCMP_SYS(quotactl_fd),
     /* namespaces */
-    SCMP_SYS(unshare), SCMP_SYS(setns),
+    SCMP_SYS(unshare),
+    SCMP_SYS(setns),
     /* kernel programs, keys, tracing */
-    SCMP_SYS(bpf), SCMP_SYS(perf_event_open), SCMP_SYS(keyctl),
-    SCMP_SYS(add_key), SCMP_SYS(request_key), SCMP_SYS(userfaultfd),
-    SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter),
-    SCMP_SYS(io_uring_register), SCMP_SYS(fanotify_init),
-    SCMP_SYS(open_by_handle_at), SCMP_SYS(process_vm_writev),
-    SCMP_SYS(lookup_dcookie), SCMP_SYS(kcmp), SCMP_SYS(modify_ldt),
+    SCMP_SYS(bpf),
+    SCMP_SYS(perf_event_open),
+    SCMP_SYS(keyctl),
+    SCMP_SYS(add_key),
+    SCMP_SYS(request_key),
+    SCMP_SYS(userfaultfd),
+    SCMP_SYS(io_uring_setup),
+    SCMP_SYS(io_uring_enter),
+    SCMP_SYS(io_uring_register),
+    SCMP_SYS(fanotify_init),
+    SCMP_SYS(open_by_handle_at),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(lookup_dcookie),
+    SCMP_SYS(kcmp),
+    SCMP_SYS(modify_ldt),
     /* the machine */
-    SCMP_SYS(init_module), SCMP_SYS(finit_module), SCMP_SYS(delete_module),
-    SCMP_SYS(kexec_load), SCMP_SYS(kexec_file_load), SCMP_SYS(reboot),
-    SCMP_SYS(syslog), SCMP_SYS(acct), SCMP_SYS(settimeofday),
-    SCMP_SYS(clock_settime), SCMP_SYS(clock_adjtime), SCMP_SYS(adjtimex),
-    SCMP_SYS(iopl), SCMP_SYS(ioperm), SCMP_SYS(vhangup),
-    SCMP_SYS(sethostname), SCMP_SYS(setdomainname),
+    SCMP_SYS(init_module),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(delete_module),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(kexec_file_load),
+    SCMP_SYS(reboot),
+    SCMP_SYS(syslog),
+    SCMP_SYS(acct),
+    SCMP_SYS(settimeofday),
+    SCMP_SYS(clock_settime),
+    SCMP_SYS(clock_adjtime),
+    SCMP_SYS(adjtimex),
+    SCMP_SYS(iopl),
+    SCMP_SYS(ioperm),
+    SCMP_SYS(vhangup),
+    SCMP_SYS(sethostname),
+    SCMP_SYS(setdomainname),
 };
 
 static const unsigned clone_flags[] = {
-    CLONE_NEWNS,  CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
-    CLONE_NEWUSER, CLONE_NEWPID,   CLONE_NEWNET,
+    CLONE_NEWNS,   CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
+    CLONE_NEWUSER, CLONE_NEWPID,    CLONE_NEWNET,
 };
 
 static int
@@ -72,12 +103,11 @@ add_clone_rules(scmp_filter_ctx ctx)
     int rc = 0;
 
     for (size_t i = 0; i < sizeof(clone_flags) / sizeof(clone_flags[0]); i++)
-        rc |= seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
-                               SCMP_A0(SCMP_CMP_MASKED_EQ, clone_flags[i],
-                                       clone_flags[i]));
+        rc |= seccomp_rule_add(
+            ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+            SCMP_A0(SCMP_CMP_MASKED_EQ, clone_flags[i], clone_flags[i]));
     return rc
-           | seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3),
-                              0);
+           | seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
 /* Unix, IPv4, IPv6 and the routing netlink; the comparison is on 64 bits, so
@@ -94,10 +124,9 @@ add_socket_rules(scmp_filter_ctx ctx)
             rc |= seccomp_rule_add(ctx, no, SCMP_SYS(socket), 1,
                                    SCMP_A0(SCMP_CMP_EQ, f, 0));
     return rc
-           | seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT),
-                              SCMP_SYS(socket), 2,
-                              SCMP_A0(SCMP_CMP_EQ, AF_NETLINK, 0),
-                              SCMP_A2(SCMP_CMP_NE, 0, 0));
+           | seccomp_rule_add(
+               ctx, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket), 2,
+               SCMP_A0(SCMP_CMP_EQ, AF_NETLINK, 0), SCMP_A2(SCMP_CMP_NE, 0, 0));
 }
 
 static int
@@ -113,9 +142,9 @@ add_device_rules(scmp_filter_ctx ctx)
                                SCMP_A1(SCMP_CMP_MASKED_EQ, S_IFMT, kinds[i]));
         rc |= seccomp_rule_add(ctx, no, SCMP_SYS(mknodat), 1,
                                SCMP_A2(SCMP_CMP_MASKED_EQ, S_IFMT, kinds[i]));
-        rc |= seccomp_rule_add(ctx, no, SCMP_SYS(ioctl), 1,
-                               SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu,
-                                       ioctls[i]));
+        rc |= seccomp_rule_add(
+            ctx, no, SCMP_SYS(ioctl), 1,
+            SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, ioctls[i]));
     }
     return rc;
 }
@@ -129,8 +158,7 @@ context_release(scmp_filter_ctx *ctx)
 
 /* Turn the rules into the array that the kernel takes. */
 static int
-export_program(scmp_filter_ctx ctx, struct sock_fprog *prog,
-               struct ag_err *err)
+export_program(scmp_filter_ctx ctx, struct sock_fprog *prog, struct ag_err *err)
 {
     AG_AUTO(ag_closep) int fd = memfd_create("seccomp", MFD_CLOEXEC);
     struct stat st;
@@ -139,8 +167,8 @@ export_program(scmp_filter_ctx ctx, struct sock_fprog *prog,
         return ag_err_sys(err, "memfd for the filter");
     if (seccomp_export_bpf(ctx, fd) < 0 || fstat(fd, &st) < 0)
         return ag_err_set(err, AG_ERR_INTERNAL, "export the seccomp filter");
-    prog->len = (unsigned short)((size_t)st.st_size
-                                 / sizeof(struct sock_filter));
+    prog->len =
+        (unsigned short)((size_t)st.st_size / sizeof(struct sock_filter));
     prog->filter = ag_xmalloc((size_t)st.st_size);
     if (pread(fd, prog->filter, (size_t)st.st_size, 0) != st.st_size)
         return ag_err_sys(err, "read the seccomp filter");
@@ -150,8 +178,7 @@ export_program(scmp_filter_ctx ctx, struct sock_fprog *prog,
 struct launcher_seccomp *
 launcher_seccomp_new(struct ag_err *err)
 {
-    AG_AUTO(context_release) scmp_filter_ctx ctx =
-        seccomp_init(SCMP_ACT_ALLOW);
+    AG_AUTO(context_release) scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
     int rc = 0;
 
     if (ctx == NULL) {

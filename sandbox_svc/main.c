@@ -87,13 +87,11 @@ open_output_dir(struct sandbox_svc *svc, struct ag_err *err)
 static void
 on_stop_tick(struct ag_timer *timer)
 {
-    struct server *s = (struct server *)((char *)timer
-                                         - offsetof(struct server,
-                                                    stop_timer));
+    struct server *s =
+        (struct server *)((char *)timer - offsetof(struct server, stop_timer));
     const struct sandbox_svc *svc = &s->svc;
 
-    if ((svc->sessions == NULL && svc->jobs == NULL
-         && svc->n_vault_calls == 0)
+    if ((svc->sessions == NULL && svc->jobs == NULL && svc->n_vault_calls == 0)
         || ag_mono_ms() > s->stop_by_ms)
         ag_loop_stop(svc->loop);
     else
@@ -163,8 +161,7 @@ open_loop(struct server *s, struct ag_err *err)
     struct sandbox_svc *svc = &s->svc;
 
     svc->loop = ag_loop_new(err);
-    if (svc->loop == NULL
-        || ag_loop_on_term(svc->loop, on_term, s, err) < 0)
+    if (svc->loop == NULL || ag_loop_on_term(svc->loop, on_term, s, err) < 0)
         return -1;
     svc->db = ag_db_new(svc->loop, svc->conf.database,
                         (int)svc->conf.database_connections,
@@ -183,8 +180,7 @@ static int
 start(struct server *s, struct ag_err *err)
 {
     struct sandbox_svc *svc = &s->svc;
-    struct sandbox_link_events events = {on_launcher_up, on_launcher_down,
-                                         svc};
+    struct sandbox_link_events events = {on_launcher_up, on_launcher_down, svc};
 
     set_limits(svc);
     raise_descriptors();
@@ -228,8 +224,7 @@ main(int argc, char **argv)
     int n_words = 0, rc = 0;
 
     ag_log_init("sandbox", level);
-    if (ag_conf_load(&sandbox_conf_table, argc, argv, conf, &n_words, &err)
-            < 0
+    if (ag_conf_load(&sandbox_conf_table, argc, argv, conf, &n_words, &err) < 0
         || ag_log_level_parse(ag_str(conf->log_level), &level) < 0) {
         if (err.kind == AG_ERR_NONE)
             ag_err_set(&err, AG_ERR_INVALID, "log_level: \"%s\"",

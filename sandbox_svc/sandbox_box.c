@@ -27,16 +27,15 @@ die(struct sandbox_box *box)
 static void
 on_readable(struct ag_io *io, uint32_t events)
 {
-    struct sandbox_box *box
-        = (struct sandbox_box *)((char *)io
-                                 - offsetof(struct sandbox_box, init));
+    struct sandbox_box *box =
+        (struct sandbox_box *)((char *)io - offsetof(struct sandbox_box, init));
     /* One byte more than a message, so that a longer one shows. */
     char packet[sizeof(struct init_head) + 1];
     struct init_head event;
     struct ag_err err = AG_ERR_INIT;
     int fds[FDPASS_MAX], n_fds = 0;
-    ssize_t n = fdpass_recv(io->fd, packet, sizeof(packet), fds, &n_fds,
-                            MSG_DONTWAIT);
+    ssize_t n =
+        fdpass_recv(io->fd, packet, sizeof(packet), fds, &n_fds, MSG_DONTWAIT);
 
     (void)events;
     fdpass_close(fds, n_fds);

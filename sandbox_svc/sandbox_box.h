@@ -34,9 +34,9 @@ struct sandbox_box {
 };
 
 /* From a CREATE reply; takes over the descriptors. */
-struct sandbox_box *sandbox_box_new(struct ag_loop *loop,
-                                    const struct launcher_reply *reply,
-                                    const int *fds, struct ag_err *err);
+struct sandbox_box *
+sandbox_box_new(struct ag_loop *loop, const struct launcher_reply *reply,
+                const int *fds, struct ag_err *err);
 /* Lets go of it. Its init sees that and ends. */
 void sandbox_box_free(struct sandbox_box *box);
 
@@ -50,9 +50,9 @@ struct sandbox_command {
 };
 
 /* Each returns the number that comes back in the events, or 0. */
-uint32_t sandbox_box_run(struct sandbox_box *box,
-                         const struct sandbox_command *command,
-                         struct ag_err *err);
+uint32_t
+sandbox_box_run(struct sandbox_box *box, const struct sandbox_command *command,
+                struct ag_err *err);
 uint32_t sandbox_box_kill(struct sandbox_box *box, struct ag_err *err);
 /* Write a file, or append to it. */
 uint32_t sandbox_box_put(struct sandbox_box *box, const char *path, int mode,

@@ -29,7 +29,7 @@ sandbox_ca_put(struct sandbox_svc *svc, struct sandbox_box *box,
     box->ca_put_id = 0;
     /* Init answers in order, so the second answer stands for both. */
     if (sandbox_box_put(box, SANDBOX_CA_FILE, 0644, false, pem, err) != 0)
-        box->ca_put_id = sandbox_box_put(box, SANDBOX_CA_BUNDLE, 0644, true,
-                                         pem, err);
+        box->ca_put_id =
+            sandbox_box_put(box, SANDBOX_CA_BUNDLE, 0644, true, pem, err);
     return box->ca_put_id == 0 ? -1 : 0;
 }

@@ -6,12 +6,16 @@
 
 #include <stddef.h>
 
-#define STR(name, unit, def, min, max, help)                                   \
-    {#name, AG_CONF_STR, unit, def, min, max, NULL,                            \
-     offsetof(struct sandbox_conf, name), help}
-#define INT(name, unit, def, min, max, help)                                   \
-    {#name, AG_CONF_INT, unit, def, min, max, NULL,                            \
-     offsetof(struct sandbox_conf, name), help}
+#define STR(name, unit, def, min, max, help)           \
+    {                                                  \
+#name, AG_CONF_STR, unit, def, min, max, NULL, \
+            offsetof(struct sandbox_conf, name), help  \
+    }
+#define INT(name, unit, def, min, max, help)           \
+    {                                                  \
+#name, AG_CONF_INT, unit, def, min, max, NULL, \
+            offsetof(struct sandbox_conf, name), help  \
+    }
 
 static const struct ag_conf_option options[] = {
     STR(listen_brain, "path", "/run/brainbox/sandbox-brain/sandbox-brain.sock",
@@ -19,21 +23,22 @@ static const struct ag_conf_option options[] = {
     STR(launcher, "path",
         "/run/brainbox/launcher-sandbox/launcher-sandbox.sock", 1, 107,
         "Socket of sandbox_launcher."),
-    STR(vault, "target",
-        "unix:/run/brainbox/vault-sandbox/vault-sandbox.sock", 1, 255,
-        "gRPC target of vault_svc."),
-    STR(database, "conninfo", "host=/run/brainbox/pg dbname=brainbox "
-        "user=sandbox_run", 1, 1024, "Database, as the role sandbox_run."),
-    STR(database_owner, "conninfo", "host=/run/brainbox/pg dbname=brainbox "
-        "user=sandbox_owner", 1, 1024,
-        "Database, as the role sandbox_owner; for --migrate."),
+    STR(vault, "target", "unix:/run/brainbox/vault-sandbox/vault-sandbox.sock",
+        1, 255, "gRPC target of vault_svc."),
+    STR(database, "conninfo",
+        "host=/run/brainbox/pg dbname=brainbox "
+        "user=sandbox_run",
+        1, 1024, "Database, as the role sandbox_run."),
+    STR(database_owner, "conninfo",
+        "host=/run/brainbox/pg dbname=brainbox "
+        "user=sandbox_owner",
+        1, 1024, "Database, as the role sandbox_owner; for --migrate."),
     STR(sql_dir, "path", "sandbox_svc/sql", 1, 1024,
         "Folder of the migrations; for --migrate."),
     {"migrate", AG_CONF_BOOL, "", "false", 0, 1, NULL,
      offsetof(struct sandbox_conf, migrate),
      "Bring the database up to date, and end."},
-    STR(output_dir, "path", "var/output", 1, 1024,
-        "Folder of whole outputs."),
+    STR(output_dir, "path", "var/output", 1, 1024, "Folder of whole outputs."),
     STR(image, "", "base", 1, 63, "Name of the image of sandboxes."),
     STR(user, "", "", 0, 64, "User to become when started as root."),
     STR(log_level, "", "info", 1, 8, "debug, info, warn or error."),

@@ -62,8 +62,8 @@ static bool
 is_name(const char *name)
 {
     for (const char *p = name; *p != 0; p++)
-        if (!((*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z')
-              || *p == '_' || (p > name && *p >= '0' && *p <= '9')))
+        if (!((*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z') || *p == '_'
+              || (p > name && *p >= '0' && *p <= '9')))
             return false;
     return *name != 0;
 }
@@ -84,8 +84,8 @@ sandbox_env_add(struct ag_buf *env, const char *name, const char *value,
         return ag_err_set(err, AG_ERR_INVALID, "environment: %s is set twice",
                           name);
     if (env->n + strlen(name) + strlen(value) + 2 > SANDBOX_ENV_MAX)
-        return ag_err_set(err, AG_ERR_LIMIT,
-                          "environment: more than %d bytes", SANDBOX_ENV_MAX);
+        return ag_err_set(err, AG_ERR_LIMIT, "environment: more than %d bytes",
+                          SANDBOX_ENV_MAX);
     add(env, name, value);
     return 0;
 }

@@ -21,15 +21,14 @@
 #define KILL_MS 5000
 #define WATCH_MS 200
 
-#define OF(member, p)                                                          \
-    ((struct sandbox_job *)((char *)(p) - offsetof(struct sandbox_job, member)))
+#define OF(member, p) \
+    ((struct sandbox_job *)((char *)(p)-offsetof(struct sandbox_job, member)))
 
 struct sandbox_call_key
 sandbox_job_key(const struct sandbox_job *job)
 {
-    return (struct sandbox_call_key){ag_str(job->tenant),
-                                     ag_str(job->session_id),
-                                     ag_str(job->call_id)};
+    return (struct sandbox_call_key){
+        ag_str(job->tenant), ag_str(job->session_id), ag_str(job->call_id)};
 }
 
 /* ---- life ------------------------------------------------------------ */
@@ -205,10 +204,13 @@ job_launch(struct sandbox_job *job, struct ag_err *err)
 
     if (sandbox_job_open_pipes(job, fds, err) < 0)
         return -1;
-    struct sandbox_command command = {
-        .text = job->command, .cwd = "/workspace",
-        .env = ag_buf_str(&s->env), .n_env = s->n_env,
-        .in = fds[0], .out = fds[1], .err = fds[2]};
+    struct sandbox_command command = {.text = job->command,
+                                      .cwd = "/workspace",
+                                      .env = ag_buf_str(&s->env),
+                                      .n_env = s->n_env,
+                                      .in = fds[0],
+                                      .out = fds[1],
+                                      .err = fds[2]};
     job->oom_before = sandbox_limits_count(s->box->memory_events, "oom_kill");
     job->refused_before = sandbox_limits_count(s->box->pids_events, "max");
     job->run_id = sandbox_box_run(s->box, &command, err);
@@ -326,10 +328,10 @@ sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
         || (*req->sandbox_id != 0 && strcmp(req->sandbox_id, s->box->id) != 0))
         ag_err_set(&err, AG_ERR_PRECONDITION,
                    "no sandbox %swas provisioned in this turn: provision one "
-                   "first", *req->sandbox_id != 0 ? "of that id " : "");
+                   "first",
+                   *req->sandbox_id != 0 ? "of that id " : "");
     else if (s->job != NULL)
-        ag_err_set(&err, AG_ERR_LIMIT,
-                   "another command of the session runs");
+        ag_err_set(&err, AG_ERR_LIMIT, "another command of the session runs");
     if (err.kind != AG_ERR_NONE) {
         sandbox_reply_recorded(svc, call, s == NULL ? NULL : s->tenant,
                                req->session_id, req->call_id, &err);
@@ -345,8 +347,7 @@ sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
         sandbox_store_start_first(svc->db, &key, s->box->id,
                                   strlen(req->command),
                                   ag_str(s->environment_id),
-                                  ag_str(s->task_description), on_started,
-                                  job);
+                                  ag_str(s->task_description), on_started, job);
 }
 
 bool

@@ -28,8 +28,8 @@ enum sandbox_reason {
 enum sandbox_job_state {
     SANDBOX_JOB_RECORDING, /* "started" is being committed */
     SANDBOX_JOB_RUNNING,
-    SANDBOX_JOB_DRAINING,  /* the shell has ended, its pipes have not */
-    SANDBOX_JOB_SAVING,    /* the result is being committed */
+    SANDBOX_JOB_DRAINING, /* the shell has ended, its pipes have not */
+    SANDBOX_JOB_SAVING,   /* the result is being committed */
 };
 
 struct sandbox_stream {

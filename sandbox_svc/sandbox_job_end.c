@@ -20,8 +20,8 @@
 #define SAVE_RETRY_MS 1000
 #define SAVE_TRIES 30
 
-#define OF(member, p)                                                          \
-    ((struct sandbox_job *)((char *)(p) - offsetof(struct sandbox_job, member)))
+#define OF(member, p) \
+    ((struct sandbox_job *)((char *)(p)-offsetof(struct sandbox_job, member)))
 
 static void job_save(struct sandbox_job *job);
 
@@ -140,9 +140,8 @@ set_output(struct sandbox_job *job)
 
     for (int i = 0; i < 2; i++) {
         struct sandbox_output *o = &job->streams[i].output;
-        ag_buf_init(&job->text[i],
-                    (size_t)job->svc->limits.output_bytes
-                        + SANDBOX_OUTPUT_MARK);
+        ag_buf_init(&job->text[i], (size_t)job->svc->limits.output_bytes
+                                       + SANDBOX_OUTPUT_MARK);
         sandbox_output_text(o, &job->text[i]);
         if (!sandbox_output_is_truncated(o))
             continue;
@@ -176,8 +175,7 @@ sandbox_job_finish(struct sandbox_job *job)
     ag_log(AG_INFO, "command.ended", AG_S("session", job->session_id),
            AG_S("call", job->call_id), AG_I("outcome", job->result.outcome),
            AG_I("exit_code", job->result.exit_code),
-           AG_I("signal", job->result.signal),
-           AG_V("limit", job->result.limit),
+           AG_I("signal", job->result.signal), AG_V("limit", job->result.limit),
            AG_I("wall_ms", job->result.wall_ms));
     /* The caller need not wait for the record: a call whose end was not
      * recorded is UNKNOWN when it is repeated, and is not run again. */
@@ -257,13 +255,11 @@ sandbox_job_lost(struct sandbox_job *job)
         return;
     if (job->state == SANDBOX_JOB_RUNNING) {
         if (job->reason == SANDBOX_REASON_NONE)
-            job->reason = sandbox_job_oom_kills(job) > 0
-                              ? SANDBOX_REASON_MEMORY
-                              : SANDBOX_REASON_LOST;
+            job->reason = sandbox_job_oom_kills(job) > 0 ? SANDBOX_REASON_MEMORY
+                                                         : SANDBOX_REASON_LOST;
         job->exit_code = -1;
         job->signal = job->reason == SANDBOX_REASON_LOST ? 0 : SIGKILL;
     }
     sandbox_job_read_all(job, DRAIN_READS);
     sandbox_job_finish(job);
 }
-

@@ -19,8 +19,8 @@
 /* A caller that reads slower than this stops the command by its pipes. */
 #define UNSENT_MAX (4 << 20)
 
-#define OF(member, p)                                                          \
-    ((struct sandbox_job *)((char *)(p) - offsetof(struct sandbox_job, member)))
+#define OF(member, p) \
+    ((struct sandbox_job *)((char *)(p)-offsetof(struct sandbox_job, member)))
 
 static void
 close_input(struct sandbox_job *job)
@@ -101,8 +101,7 @@ read_stream(struct sandbox_stream *st, int rounds)
         if (n == 0)
             return false;
         ag_str_t data = ag_str_n(buf, (size_t)n);
-        int64_t room =
-            job->svc->limits.output_file_bytes - st->output.total;
+        int64_t room = job->svc->limits.output_file_bytes - st->output.total;
         if (room < (int64_t)data.n) {
             sandbox_job_kill(job, SANDBOX_REASON_OUTPUT);
             data.n = room > 0 ? (size_t)room : 0;
@@ -126,9 +125,9 @@ sandbox_job_has_open_stream(const struct sandbox_job *job)
 static void
 on_output(struct ag_io *io, uint32_t events)
 {
-    struct sandbox_stream *st
-        = (struct sandbox_stream *)((char *)io
-                                    - offsetof(struct sandbox_stream, io));
+    struct sandbox_stream *st =
+        (struct sandbox_stream *)((char *)io
+                                  - offsetof(struct sandbox_stream, io));
     struct sandbox_job *job = st->job;
 
     (void)events;
@@ -144,8 +143,8 @@ on_input(struct ag_io *io, uint32_t events)
     struct sandbox_job *job = OF(in, io);
 
     (void)events;
-    ssize_t n = write(io->fd, job->input + job->input_at,
-                      job->input_n - job->input_at);
+    ssize_t n =
+        write(io->fd, job->input + job->input_at, job->input_n - job->input_at);
     if (n > 0)
         job->input_at += (size_t)n;
     else if (n < 0 && (errno == EAGAIN || errno == EINTR))

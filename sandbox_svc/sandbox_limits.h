@@ -8,7 +8,7 @@
 
 struct sandbox_limits {
     struct launcher_limits box;
-    int64_t timeout_s;         /* when the caller names none */
+    int64_t timeout_s; /* when the caller names none */
     int64_t timeout_max_s;
     int64_t output_bytes;      /* of each stream, for the caller */
     int64_t output_file_bytes; /* of each stream, in all */

@@ -34,9 +34,8 @@ struct sandbox_link {
     struct pending *pending;
 };
 
-#define OF(member, p)                                                          \
-    ((struct sandbox_link *)((char *)(p)                                       \
-                             - offsetof(struct sandbox_link, member)))
+#define OF(member, p) \
+    ((struct sandbox_link *)((char *)(p)-offsetof(struct sandbox_link, member)))
 
 static void
 fail_pending(struct sandbox_link *link)
@@ -71,8 +70,7 @@ lost(struct sandbox_link *link)
 static struct pending *
 take_pending(struct sandbox_link *link, uint64_t tag)
 {
-    for (struct pending **at = &link->pending; *at != NULL;
-         at = &(*at)->next) {
+    for (struct pending **at = &link->pending; *at != NULL; at = &(*at)->next) {
         struct pending *p = *at;
         if (p->tag != tag)
             continue;
@@ -115,8 +113,8 @@ on_readable(struct ag_io *io, uint32_t events)
     struct launcher_reply reply;
     struct ag_err err = AG_ERR_INIT;
     int fds[FDPASS_MAX], n_fds = 0;
-    ssize_t n = fdpass_recv(io->fd, packet, sizeof(packet), fds, &n_fds,
-                            MSG_DONTWAIT);
+    ssize_t n =
+        fdpass_recv(io->fd, packet, sizeof(packet), fds, &n_fds, MSG_DONTWAIT);
 
     (void)events;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))

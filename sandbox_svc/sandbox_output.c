@@ -59,9 +59,9 @@ file_begin(struct sandbox_output *o)
 {
     if (o->dir < 0 || o->has_file)
         return;
-    o->file = openat(o->dir, o->name,
-                     O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-                     0644);
+    o->file =
+        openat(o->dir, o->name,
+               O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (o->file < 0)
         return;
     /* The umask of a service is 027; the sandbox reads it as "other". */

@@ -246,8 +246,7 @@ fill(struct sandbox_pool *pool)
 
     if (pool->svc->is_stopping || !sandbox_link_is_up(pool->svc->link))
         return;
-    while (pool->n_ready + pool->n_making < want
-           && pool->n_making < MAKING_MAX)
+    while (pool->n_ready + pool->n_making < want && pool->n_making < MAKING_MAX)
         if (make_one(pool) < 0)
             return;
 }
@@ -255,9 +254,9 @@ fill(struct sandbox_pool *pool)
 static void
 on_retry(struct ag_timer *timer)
 {
-    struct sandbox_pool *pool
-        = (struct sandbox_pool *)((char *)timer
-                                  - offsetof(struct sandbox_pool, retry));
+    struct sandbox_pool *pool =
+        (struct sandbox_pool *)((char *)timer
+                                - offsetof(struct sandbox_pool, retry));
 
     drop_dead(pool);
     fill(pool);

@@ -12,8 +12,8 @@ struct sandbox_pool *sandbox_pool_new(struct sandbox_svc *svc);
 void sandbox_pool_free(struct sandbox_pool *pool);
 
 /* Exactly one is not NULL. The box is the callee's. */
-typedef void sandbox_pool_done(void *arg, struct sandbox_box *box,
-                               const struct ag_err *err);
+typedef void
+sandbox_pool_done(void *arg, struct sandbox_box *box, const struct ag_err *err);
 /* `done` may be called at once. */
 void sandbox_pool_claim(struct sandbox_pool *pool, sandbox_pool_done *done,
                         void *arg);

@@ -27,8 +27,8 @@ void
 sandbox_reply_result(struct ag_rpc_call *call, const struct sandbox_result *r)
 {
     Agent__Sandbox__V1__ExecuteResponse m;
-    Agent__Sandbox__V1__ExecuteResult result
-        = AGENT__SANDBOX__V1__EXECUTE_RESULT__INIT;
+    Agent__Sandbox__V1__ExecuteResult result =
+        AGENT__SANDBOX__V1__EXECUTE_RESULT__INIT;
     struct ag_arena *arena = ag_rpc_call_arena(call);
 
     agent__sandbox__v1__execute_response__init(&m);
@@ -102,8 +102,8 @@ on_found(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     } else if (ag_db_rows(res) == 0) {
         struct ag_err gone = AG_ERR_INIT;
         ag_err_set(&gone, AG_ERR_CONFLICT, "the record of the call is gone");
-        look_up_fail(l, l->otherwise.kind != AG_ERR_NONE ? &l->otherwise
-                                                         : &gone);
+        look_up_fail(l,
+                     l->otherwise.kind != AG_ERR_NONE ? &l->otherwise : &gone);
     } else if (sandbox_store_read(res, ag_rpc_call_arena(l->call), &result)) {
         sandbox_reply_result(l->call, &result);
         ag_freep(&l);
@@ -125,8 +125,8 @@ on_tenant(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         look_up_fail(l, &l->otherwise);
         return;
     }
-    l->key.tenant = ag_arena_copy(ag_rpc_call_arena(l->call),
-                                  ag_db_get(res, 0, 0));
+    l->key.tenant =
+        ag_arena_copy(ag_rpc_call_arena(l->call), ag_db_get(res, 0, 0));
     sandbox_store_find(l->svc->db, &l->key, on_found, l);
 }
 

@@ -15,8 +15,8 @@
 #define SANDBOX_OUTCOME_CANCELLED SANDBOX_OUTCOME_(CANCELLED)
 
 /* Send some output. Returns the bytes that wait to be sent. */
-size_t sandbox_reply_chunk(struct ag_rpc_call *call, bool is_err,
-                           ag_str_t data);
+size_t
+sandbox_reply_chunk(struct ag_rpc_call *call, bool is_err, ag_str_t data);
 /* Send the result and end the stream. */
 void sandbox_reply_result(struct ag_rpc_call *call,
                           const struct sandbox_result *result);
@@ -27,9 +27,9 @@ void sandbox_reply_result(struct ag_rpc_call *call,
  * the answer is *otherwise, which is not NULL unless there is a record.
  * `tenant` NULL is looked up by the session.
  */
-void sandbox_reply_recorded(struct sandbox_svc *svc, struct ag_rpc_call *call,
-                            const char *tenant, const char *session_id,
-                            const char *call_id,
-                            const struct ag_err *otherwise);
+void
+sandbox_reply_recorded(struct sandbox_svc *svc, struct ag_rpc_call *call,
+                       const char *tenant, const char *session_id,
+                       const char *call_id, const struct ag_err *otherwise);
 
 #endif

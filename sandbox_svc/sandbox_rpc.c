@@ -46,12 +46,12 @@ check_call_id(const char *id, struct ag_err *err)
         return 0;
     return ag_err_set(err, AG_ERR_INVALID,
                       "call_id: must be 1 to %d letters, digits, '_', '-', "
-                      "'.' or ':'", CALL_ID_MAX);
+                      "'.' or ':'",
+                      CALL_ID_MAX);
 }
 
 static int
-check_text(const char *field, const char *text, size_t max,
-           struct ag_err *err)
+check_text(const char *field, const char *text, size_t max, struct ag_err *err)
 {
     if (strlen(text) > max)
         return ag_err_set(err, AG_ERR_INVALID, "%s: longer than %zu bytes",
@@ -81,8 +81,8 @@ check_execute(const struct sandbox_svc *svc,
                           (long long)svc->limits.timeout_max_s,
                           (long long)svc->limits.timeout_s);
     if (r->stdin.len > STDIN_MAX)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "stdin: longer than %d bytes", STDIN_MAX);
+        return ag_err_set(err, AG_ERR_INVALID, "stdin: longer than %d bytes",
+                          STDIN_MAX);
     return 0;
 }
 
@@ -106,8 +106,8 @@ on_provisioned(void *arg, const struct sandbox_session *s, bool is_new,
                const struct ag_err *err)
 {
     struct ag_rpc_call *call = arg;
-    Agent__Sandbox__V1__ProvisionResponse r
-        = AGENT__SANDBOX__V1__PROVISION_RESPONSE__INIT;
+    Agent__Sandbox__V1__ProvisionResponse r =
+        AGENT__SANDBOX__V1__PROVISION_RESPONSE__INIT;
     Agent__Sandbox__V1__Limits limits = AGENT__SANDBOX__V1__LIMITS__INIT;
     char expires[AG_TIME_TEXT];
 
@@ -133,8 +133,8 @@ on_provisioned(void *arg, const struct sandbox_session *s, bool is_new,
 static void
 provision(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 {
-    const Agent__Sandbox__V1__ProvisionRequest *r
-        = (const Agent__Sandbox__V1__ProvisionRequest *)m;
+    const Agent__Sandbox__V1__ProvisionRequest *r =
+        (const Agent__Sandbox__V1__ProvisionRequest *)m;
     struct sandbox_provision_args args = {r->session_id, r->environment_id,
                                           r->task_description};
     struct ag_err err = AG_ERR_INIT;
@@ -155,8 +155,8 @@ provision(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 static void
 execute(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 {
-    const Agent__Sandbox__V1__ExecuteRequest *r
-        = (const Agent__Sandbox__V1__ExecuteRequest *)m;
+    const Agent__Sandbox__V1__ExecuteRequest *r =
+        (const Agent__Sandbox__V1__ExecuteRequest *)m;
     struct ag_err err = AG_ERR_INIT;
 
     if (check_execute(arg, r, &err) < 0)
@@ -170,8 +170,8 @@ execute(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 static void
 reply_ended(struct ag_rpc_call *call, bool destroyed)
 {
-    Agent__Sandbox__V1__EndTurnResponse r
-        = AGENT__SANDBOX__V1__END_TURN_RESPONSE__INIT;
+    Agent__Sandbox__V1__EndTurnResponse r =
+        AGENT__SANDBOX__V1__END_TURN_RESPONSE__INIT;
 
     r.destroyed = destroyed;
     ag_rpc_reply(call, &r.base);
@@ -186,8 +186,8 @@ on_ended(void *arg)
 static void
 end_turn(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 {
-    const Agent__Sandbox__V1__EndTurnRequest *r
-        = (const Agent__Sandbox__V1__EndTurnRequest *)m;
+    const Agent__Sandbox__V1__EndTurnRequest *r =
+        (const Agent__Sandbox__V1__EndTurnRequest *)m;
     struct ag_err err = AG_ERR_INIT;
 
     if (check_session_id(r->session_id, &err) < 0) {
@@ -205,8 +205,8 @@ end_turn(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 static void
 on_deleted(void *arg, const struct ag_err *err)
 {
-    Agent__Sandbox__V1__DeleteWorkspaceResponse r
-        = AGENT__SANDBOX__V1__DELETE_WORKSPACE_RESPONSE__INIT;
+    Agent__Sandbox__V1__DeleteWorkspaceResponse r =
+        AGENT__SANDBOX__V1__DELETE_WORKSPACE_RESPONSE__INIT;
 
     if (err != NULL)
         ag_rpc_fail(arg, err);
@@ -215,11 +215,10 @@ on_deleted(void *arg, const struct ag_err *err)
 }
 
 static void
-delete_workspace(struct ag_rpc_call *call, const ProtobufCMessage *m,
-                 void *arg)
+delete_workspace(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 {
-    const Agent__Sandbox__V1__DeleteWorkspaceRequest *r
-        = (const Agent__Sandbox__V1__DeleteWorkspaceRequest *)m;
+    const Agent__Sandbox__V1__DeleteWorkspaceRequest *r =
+        (const Agent__Sandbox__V1__DeleteWorkspaceRequest *)m;
     struct ag_err err = AG_ERR_INIT;
 
     if (check_session_id(r->session_id, &err) < 0)
@@ -251,8 +250,8 @@ list_sandboxes(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 {
     const struct sandbox_svc *svc = arg;
     struct ag_arena *arena = ag_rpc_call_arena(call);
-    Agent__Sandbox__V1__ListSandboxesResponse r
-        = AGENT__SANDBOX__V1__LIST_SANDBOXES_RESPONSE__INIT;
+    Agent__Sandbox__V1__ListSandboxesResponse r =
+        AGENT__SANDBOX__V1__LIST_SANDBOXES_RESPONSE__INIT;
     size_t n = 0;
 
     (void)m;
@@ -268,10 +267,10 @@ list_sandboxes(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 static void
 cancel(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 {
-    const Agent__Sandbox__V1__CancelRequest *r
-        = (const Agent__Sandbox__V1__CancelRequest *)m;
-    Agent__Sandbox__V1__CancelResponse reply
-        = AGENT__SANDBOX__V1__CANCEL_RESPONSE__INIT;
+    const Agent__Sandbox__V1__CancelRequest *r =
+        (const Agent__Sandbox__V1__CancelRequest *)m;
+    Agent__Sandbox__V1__CancelResponse reply =
+        AGENT__SANDBOX__V1__CANCEL_RESPONSE__INIT;
     struct ag_err err = AG_ERR_INIT;
 
     if (check_session_id(r->session_id, &err) < 0
@@ -286,14 +285,13 @@ cancel(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
 void
 sandbox_rpc_add(struct ag_rpc_server *server, struct sandbox_svc *svc)
 {
-    ag_rpc_server_add(
-        server, &agent__sandbox__v1__sandbox_service__provision__rpc,
-        provision, svc);
+    ag_rpc_server_add(server,
+                      &agent__sandbox__v1__sandbox_service__provision__rpc,
+                      provision, svc);
     ag_rpc_server_add(server,
                       &agent__sandbox__v1__sandbox_service__execute__rpc,
                       execute, svc);
-    ag_rpc_server_add(server,
-                      &agent__sandbox__v1__sandbox_service__cancel__rpc,
+    ag_rpc_server_add(server, &agent__sandbox__v1__sandbox_service__cancel__rpc,
                       cancel, svc);
     ag_rpc_server_add(server,
                       &agent__sandbox__v1__sandbox_service__end_turn__rpc,
@@ -301,7 +299,7 @@ sandbox_rpc_add(struct ag_rpc_server *server, struct sandbox_svc *svc)
     ag_rpc_server_add(
         server, &agent__sandbox__v1__sandbox_service__delete_workspace__rpc,
         delete_workspace, svc);
-    ag_rpc_server_add(
-        server, &agent__sandbox__v1__sandbox_service__list_sandboxes__rpc,
-        list_sandboxes, svc);
+    ag_rpc_server_add(server,
+                      &agent__sandbox__v1__sandbox_service__list_sandboxes__rpc,
+                      list_sandboxes, svc);
 }

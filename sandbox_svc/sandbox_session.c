@@ -45,16 +45,15 @@ static void session_open(struct sandbox_session *s);
 
 /* ---- states ---------------------------------------------------------- */
 
-static const char *const state_names[] = {"idle", "opening", "ready",
-                                          "ending"};
+static const char *const state_names[] = {"idle", "opening", "ready", "ending"};
 
 static const bool allowed[4][4] = {
     [SANDBOX_SESSION_IDLE] = {[SANDBOX_SESSION_OPENING] = true},
     [SANDBOX_SESSION_OPENING] = {[SANDBOX_SESSION_READY] = true,
                                  [SANDBOX_SESSION_ENDING] = true,
                                  [SANDBOX_SESSION_IDLE] = true},
-    [SANDBOX_SESSION_READY] = {[SANDBOX_SESSION_ENDING] = true,
-                               [SANDBOX_SESSION_IDLE] = true},
+    [SANDBOX_SESSION_READY] =
+        {[SANDBOX_SESSION_ENDING] = true, [SANDBOX_SESSION_IDLE] = true},
     [SANDBOX_SESSION_ENDING] = {[SANDBOX_SESSION_IDLE] = true},
 };
 
@@ -63,8 +62,7 @@ session_enter(struct sandbox_session *s, enum sandbox_session_state next)
 {
     ag_assert(allowed[s->state][next]);
     ag_log(AG_DEBUG, "session.moved", AG_S("session", s->id),
-           AG_S("from", state_names[s->state]),
-           AG_S("to", state_names[next]));
+           AG_S("from", state_names[s->state]), AG_S("to", state_names[next]));
     s->state = next;
 }
 
@@ -134,10 +132,9 @@ session_free(struct sandbox_session *s)
 static void
 on_expiry(struct ag_timer *timer)
 {
-    struct sandbox_session *s
-        = (struct sandbox_session *)((char *)timer
-                                     - offsetof(struct sandbox_session,
-                                                expiry));
+    struct sandbox_session *s =
+        (struct sandbox_session *)((char *)timer
+                                   - offsetof(struct sandbox_session, expiry));
 
     sandbox_session_end(s, "expired", NULL, NULL);
 }
@@ -184,8 +181,8 @@ on_workload_closed(void *arg, const ProtobufCMessage *reply,
 static void
 close_workload(struct sandbox_svc *svc, const char *sandbox_id)
 {
-    Agent__Vault__V1__CloseWorkloadRequest req
-        = AGENT__VAULT__V1__CLOSE_WORKLOAD_REQUEST__INIT;
+    Agent__Vault__V1__CloseWorkloadRequest req =
+        AGENT__VAULT__V1__CLOSE_WORKLOAD_REQUEST__INIT;
     const struct ag_rpc_call_opts opts = {.timeout_ms = VAULT_TIMEOUT_MS};
 
     req.workload_id = (char *)sandbox_id;
@@ -450,8 +447,8 @@ static void
 on_claimed(void *arg, struct sandbox_box *box, const struct ag_err *err)
 {
     struct sandbox_session *s = arg;
-    Agent__Vault__V1__OpenWorkloadRequest req
-        = AGENT__VAULT__V1__OPEN_WORKLOAD_REQUEST__INIT;
+    Agent__Vault__V1__OpenWorkloadRequest req =
+        AGENT__VAULT__V1__OPEN_WORKLOAD_REQUEST__INIT;
     const struct ag_rpc_call_opts opts = {.timeout_ms = VAULT_TIMEOUT_MS};
 
     if (box == NULL) {
@@ -518,8 +515,7 @@ check_room(struct sandbox_svc *svc, struct ag_err *err)
 }
 
 static void
-session_wait(struct sandbox_session *s, sandbox_provision_done *done,
-             void *arg)
+session_wait(struct sandbox_session *s, sandbox_provision_done *done, void *arg)
 {
     struct sandbox_provision *p = ag_xcalloc(1, sizeof(*p));
 

@@ -10,10 +10,10 @@
 #include "sandbox_svc/sandbox_svc.h"
 
 enum sandbox_session_state {
-    SANDBOX_SESSION_IDLE,     /* no sandbox; wanted by whoever waits */
-    SANDBOX_SESSION_OPENING,  /* claimed, asked for, attached */
+    SANDBOX_SESSION_IDLE,    /* no sandbox; wanted by whoever waits */
+    SANDBOX_SESSION_OPENING, /* claimed, asked for, attached */
     SANDBOX_SESSION_READY,
-    SANDBOX_SESSION_ENDING,   /* being destroyed */
+    SANDBOX_SESSION_ENDING, /* being destroyed */
 };
 
 struct sandbox_session {
@@ -52,8 +52,8 @@ struct sandbox_session {
     struct ag_err step_err;
 };
 
-struct sandbox_session *sandbox_session_find(struct sandbox_svc *svc,
-                                             ag_str_t id);
+struct sandbox_session *
+sandbox_session_find(struct sandbox_svc *svc, ag_str_t id);
 /* Ready to run commands? */
 bool sandbox_session_is_live(const struct sandbox_session *s);
 

@@ -7,9 +7,9 @@
 #define TENANT "current_setting('brainbox.tenant')"
 #define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
 
-#define INSERT_CALL                                                            \
-    "INSERT INTO sandbox.call (tenant, session_id, call_id, sandbox_id,"       \
-    " command_bytes) VALUES (" TENANT ", $1, $2, $3, $4::integer)"             \
+#define INSERT_CALL                                                      \
+    "INSERT INTO sandbox.call (tenant, session_id, call_id, sandbox_id," \
+    " command_bytes) VALUES (" TENANT ", $1, $2, $3, $4::integer)"       \
     " ON CONFLICT DO NOTHING RETURNING 1"
 
 void
@@ -21,8 +21,7 @@ sandbox_store_start(struct ag_db *db, const struct sandbox_call_key *key,
         ag_db_str(key->session_id), ag_db_str(key->call_id),
         ag_db_str(ag_str(sandbox_id)), ag_db_int((int64_t)command_bytes)};
 
-    ag_db_query(db, key->tenant, INSERT_CALL, params, COUNT(params), done,
-                arg);
+    ag_db_query(db, key->tenant, INSERT_CALL, params, COUNT(params), done, arg);
 }
 
 void
@@ -53,11 +52,11 @@ sandbox_store_finish(struct ag_db *db, const struct sandbox_call_key *key,
                      void *arg)
 {
     const struct ag_db_param params[] = {
-        ag_db_str(key->session_id),    ag_db_str(key->call_id),
-        ag_db_int(r->outcome),         ag_db_int(r->exit_code),
-        ag_db_int(r->signal),          ag_db_bytes(r->out),
-        ag_db_bytes(r->err),           ag_db_bool(r->is_truncated),
-        ag_db_str(r->output_file),     ag_db_int(r->wall_ms),
+        ag_db_str(key->session_id), ag_db_str(key->call_id),
+        ag_db_int(r->outcome),      ag_db_int(r->exit_code),
+        ag_db_int(r->signal),       ag_db_bytes(r->out),
+        ag_db_bytes(r->err),        ag_db_bool(r->is_truncated),
+        ag_db_str(r->output_file),  ag_db_int(r->wall_ms),
         ag_db_str(r->limit)};
 
     ag_db_query(db, key->tenant,

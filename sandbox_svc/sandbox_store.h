@@ -23,17 +23,16 @@ void sandbox_store_start(struct ag_db *db, const struct sandbox_call_key *key,
                          const char *sandbox_id, size_t command_bytes,
                          ag_db_done *done, void *arg);
 /* The same, and the row of the session, for the first call in a sandbox. */
-void sandbox_store_start_first(struct ag_db *db,
-                               const struct sandbox_call_key *key,
-                               const char *sandbox_id, size_t command_bytes,
-                               ag_str_t environment_id,
-                               ag_str_t task_description, ag_db_done *done,
-                               void *arg);
+void
+sandbox_store_start_first(struct ag_db *db, const struct sandbox_call_key *key,
+                          const char *sandbox_id, size_t command_bytes,
+                          ag_str_t environment_id, ag_str_t task_description,
+                          ag_db_done *done, void *arg);
 /* Only a call that has not ended is changed. Committed without waiting for
  * the disk: what a crash of the machine takes is UNKNOWN later. */
 void sandbox_store_finish(struct ag_db *db, const struct sandbox_call_key *key,
-                          const struct sandbox_result *result,
-                          ag_db_done *done, void *arg);
+                          const struct sandbox_result *result, ag_db_done *done,
+                          void *arg);
 void sandbox_store_find(struct ag_db *db, const struct sandbox_call_key *key,
                         ag_db_done *done, void *arg);
 /* Reads the row of sandbox_store_find; the strings are in `arena`. Returns

@@ -37,8 +37,8 @@ on_measured(void *arg, const struct launcher_reply *reply, const int *fds,
     struct measure *m = arg;
     struct sandbox_session *s =
         sandbox_session_find(m->svc, ag_str(m->session_id));
-    bool is_ours = sandbox_session_is_live(s)
-                   && strcmp(s->box->id, m->sandbox_id) == 0;
+    bool is_ours =
+        sandbox_session_is_live(s) && strcmp(s->box->id, m->sandbox_id) == 0;
 
     (void)fds;
     ag_freep(&m);
@@ -62,10 +62,9 @@ on_measured(void *arg, const struct launcher_reply *reply, const int *fds,
 static void
 on_watch(struct ag_timer *timer)
 {
-    struct sandbox_session *s
-        = (struct sandbox_session *)((char *)timer
-                                     - offsetof(struct sandbox_session,
-                                                watch));
+    struct sandbox_session *s =
+        (struct sandbox_session *)((char *)timer
+                                   - offsetof(struct sandbox_session, watch));
     struct launcher_request req = {.type = LAUNCHER_MEASURE};
     struct measure *m = ag_xcalloc(1, sizeof(*m));
     struct ag_err err = AG_ERR_INIT;

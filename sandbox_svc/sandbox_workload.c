@@ -63,7 +63,7 @@ sandbox_workload_take(struct sandbox_session *s,
 
 int
 sandbox_workload_output_dir(struct sandbox_svc *svc, const char *session_id,
-                           struct ag_err *err)
+                            struct ag_err *err)
 {
     if (mkdirat(svc->output_dir, session_id, 0755) < 0 && errno != EEXIST)
         return ag_err_sys(err, "make output folder of %s", session_id);

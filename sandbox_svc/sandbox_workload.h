@@ -12,6 +12,6 @@ int sandbox_workload_take(struct sandbox_session *s,
 
 /* Open the folder for the session's whole outputs, made if need be. */
 int sandbox_workload_output_dir(struct sandbox_svc *svc, const char *session_id,
-                               struct ag_err *err);
+                                struct ag_err *err);
 
 #endif

@@ -62,8 +62,8 @@ brain_may_reach(const struct vault_ask *ask, const struct vault_state *state)
         if (!vault_held_is_for(h, VAULT_KIND_BRAIN))
             continue;
         for (size_t k = 0; k < h->binding.n_rules; k++)
-            if (vault_rule_fits(&h->binding.rules[k], ask->is_https,
-                                ask->host, ask->port))
+            if (vault_rule_fits(&h->binding.rules[k], ask->is_https, ask->host,
+                                ask->port))
                 return true;
     }
     return false;
@@ -214,8 +214,8 @@ vault_authorize(const struct vault_ask *ask, const struct vault_state *state,
                 struct ag_arena *arena, struct vault_decision *out)
 {
     *out = (struct vault_decision){0};
-    out->swaps = ag_arena_alloc(arena,
-                                (ask->n_stubs + 1) * sizeof(*out->swaps));
+    out->swaps =
+        ag_arena_alloc(arena, (ask->n_stubs + 1) * sizeof(*out->swaps));
     if (!check_who(ask, state, out))
         return;
     out->destination =

@@ -70,9 +70,9 @@ struct vault_decision {
     const struct vault_destination *destination; /* or NULL */
 };
 
-void vault_authorize(const struct vault_ask *ask,
-                     const struct vault_state *state, struct ag_arena *arena,
-                     struct vault_decision *out);
+void
+vault_authorize(const struct vault_ask *ask, const struct vault_state *state,
+                struct ag_arena *arena, struct vault_decision *out);
 
 /* Is the credential meant for workloads of this kind? */
 bool vault_held_is_for(const struct vault_held *held, enum vault_kind kind);

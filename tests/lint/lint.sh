@@ -70,7 +70,7 @@ fi
 
 # Layout.
 if command -v clang-format >/dev/null; then
-    for f in $(git ls-files 'lib/*.[ch]' 'brain_svc/*.[ch]'); do
+    for f in $(git ls-files 'lib/*.[ch]' '*_svc/*.[ch]'); do
         clang-format --dry-run -Werror "$f" >/dev/null 2>&1 ||
             { echo "$f: not formatted (make format)"; breaches=1; }
     done

@@ -294,10 +294,10 @@ secrets_are_told_from_plain_values(void **state)
             .n,
         0);
     /* 36: a stub without a prefix would be as long. */
-    assert_true(ag_str_is(
-        vault_shape_stub_prefix(
-            &shapes, AG_STR("abcdefghijklmnopqrstuvwxyz0123456789")),
-        "stub_"));
+    assert_true(
+        ag_str_is(vault_shape_stub_prefix(
+                      &shapes, AG_STR("abcdefghijklmnopqrstuvwxyz0123456789")),
+                  "stub_"));
     assert_true(ag_str_is(
         vault_shape_stub_prefix(
             &shapes, AG_STR("ghp_abcdefghijklmnopqrstuvwxyz01234567890")),
