@@ -286,7 +286,8 @@ def measures_a_workspace(l):
     b = l.create(1)
     b.attach()
     empty = l.ask(MEASURE, session=SESSION)
-    assert empty["error"] == 0 and 0 < empty["bytes"] < 1 << 16, empty
+    # A folder of tmpfs takes no blocks, one of ext4 some.
+    assert empty["error"] == 0 and empty["bytes"] < 1 << 16, empty
     # Hard links and links count once, and at any depth.
     b.sh("head -c 3M /dev/zero > f; ln f g; ln -s / root; for i in $(seq 300);"
          " do mkdir d; cd d; done; head -c 1M /dev/zero > f")
