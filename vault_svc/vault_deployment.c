@@ -10,18 +10,6 @@
 
 enum { DESTINATIONS_MAX = 1024, FILE_MAX_BYTES = 1 << 20 };
 
-static bool
-next_word(ag_str_t *line, ag_str_t *word)
-{
-    *line = ag_str_trim(*line);
-    size_t n = 0;
-    while (n < line->n && line->p[n] != ' ' && line->p[n] != '\t')
-        n++;
-    *word = ag_str_n(line->p, n);
-    *line = ag_str_n(line->p + n, line->n - n);
-    return n > 0;
-}
-
 /* "a.b.c.d:port", nothing looser. */
 static int
 check_address(ag_str_t text, struct in_addr *ip, struct ag_err *err)
@@ -112,13 +100,13 @@ parse_line(ag_str_t line, struct vault_deployment *out, struct ag_err *err)
 {
     ag_str_t word;
 
-    next_word(&line, &word);
+    vault_file_word(&line, &word);
     if (!ag_str_is(word, "destination"))
         return ag_err_set(err, AG_ERR_INVALID,
                           "\"%.*s\" is no word of this file; lines are "
                           "\"destination HOST:PORT …\"",
                           AG_FMT(word));
-    if (!next_word(&line, &word))
+    if (!vault_file_word(&line, &word))
         return ag_err_set(err, AG_ERR_INVALID, "HOST:PORT is missing");
     if (out->n == DESTINATIONS_MAX)
         return ag_err_set(err, AG_ERR_LIMIT, "more than %d destinations",
@@ -131,7 +119,7 @@ parse_line(ag_str_t line, struct vault_deployment *out, struct ag_err *err)
     if (vault_deployment_find(out, ag_str(d->host), d->port) != d)
         return ag_err_set(err, AG_ERR_INVALID, "\"%.*s\" is listed twice",
                           AG_FMT(word));
-    while (next_word(&line, &word))
+    while (vault_file_word(&line, &word))
         if (parse_option(word, d, err) < 0)
             return -1;
     if (d->is_clear_text && !is_loopback(d))

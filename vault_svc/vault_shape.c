@@ -10,18 +10,6 @@
 
 enum { SHAPES_MAX = 256, FILE_MAX_BYTES = 1 << 18 };
 
-static bool
-next_word(ag_str_t *line, ag_str_t *word)
-{
-    *line = ag_str_trim(*line);
-    size_t n = 0;
-    while (n < line->n && line->p[n] != ' ' && line->p[n] != '\t')
-        n++;
-    *word = ag_str_n(line->p, n);
-    *line = ag_str_n(line->p + n, line->n - n);
-    return n > 0;
-}
-
 static int
 parse_word(ag_str_t word, struct vault_shape *s, struct ag_err *err)
 {
@@ -52,8 +40,8 @@ parse_line(ag_str_t line, struct vault_shapes *out, struct ag_err *err)
 {
     ag_str_t word;
 
-    next_word(&line, &word);
-    if (!ag_str_is(word, "shape") || !next_word(&line, &word))
+    vault_file_word(&line, &word);
+    if (!ag_str_is(word, "shape") || !vault_file_word(&line, &word))
         return ag_err_set(err, AG_ERR_INVALID,
                           "lines are \"shape NAME prefix=… min=… hosts=…\"");
     if (out->n == SHAPES_MAX)
@@ -61,7 +49,7 @@ parse_line(ag_str_t line, struct vault_shapes *out, struct ag_err *err)
     out->v = ag_xrealloc(out->v, (out->n + 1) * sizeof(*out->v));
     struct vault_shape *s = &out->v[out->n++];
     *s = (struct vault_shape){.name = ag_str_dup(word)};
-    while (next_word(&line, &word))
+    while (vault_file_word(&line, &word))
         if (parse_word(word, s, err) < 0)
             return -1;
     if (s->prefix == NULL || s->hosts == NULL || s->min == 0)
