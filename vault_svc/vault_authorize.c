@@ -29,8 +29,7 @@ static const struct {
                           "https"},
     [STAGE_SLOT] = {"stub_wrong_slot",
                     "the stub stands where its credential does not belong: "
-                    "use the header or Basic credentials that its binding "
-                    "names"},
+                    "use a slot that its binding names"},
     [STAGE_METHOD] = {"method_not_allowed",
                       "the credential is not bound to this method"},
     [STAGE_PATH] = {"path_not_allowed",
@@ -87,14 +86,9 @@ destination_is_allowed(const struct vault_ask *ask,
 static bool
 slot_fits(const struct vault_rule *rule, const struct vault_found *f)
 {
-    char text[96];
-
-    if (f->slot == VAULT_SLOT_BASIC)
-        return vault_rule_has_slot(rule, AG_STR("basic"));
-    if (f->slot != VAULT_SLOT_HEADER || f->name.n > 64)
-        return false;
-    snprintf(text, sizeof(text), "header:%.*s", AG_FMT(f->name));
-    return vault_rule_has_slot(rule, ag_str(text));
+    char text[VAULT_SLOT_TEXT];
+    return vault_slot_text(f->slot, f->name, text)
+           && vault_rule_has_slot(rule, ag_str(text));
 }
 
 static enum stage

@@ -7,6 +7,7 @@
 #define VAULT_AUTHORIZE_H
 
 #include "vault_svc/vault_binding.h"
+#include "vault_svc/vault_slot.h"
 
 struct vault_destination;
 
@@ -17,19 +18,9 @@ enum vault_kind {
     VAULT_KIND_BRAIN,
 };
 
-/* Where a stub was found; numbers of proto SlotKind. */
-enum vault_slot {
-    VAULT_SLOT_NONE,
-    VAULT_SLOT_HEADER,
-    VAULT_SLOT_BASIC,
-    VAULT_SLOT_QUERY,
-    VAULT_SLOT_PATH,
-    VAULT_SLOT_BODY,
-};
-
 struct vault_found {
     enum vault_slot slot;
-    ag_str_t name;   /* of the header, lower case */
+    ag_str_t name;
     ag_str_t stub;   /* with its prefix */
     bool is_foreign; /* a live stub of another session or kind */
 };

@@ -6,25 +6,17 @@
 
 #include "lib/json.h"
 #include "vault_svc/vault_deployment.h"
+#include "vault_svc/vault_slot.h"
 
 enum { WORDS_MAX = 32 };
 
 typedef int word_check(ag_str_t in, struct ag_buf *out, struct ag_err *err);
 
-static bool
-is_token(ag_str_t s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (!isalnum((unsigned char)s.p[i])
-            && memchr("!#$%&'*+-.^_`|~", s.p[i], 15) == NULL)
-            return false;
-    return s.n > 0 && s.n <= 64;
-}
-
 static int
 check_method(ag_str_t in, struct ag_buf *out, struct ag_err *err)
 {
-    if (!is_token(in) || ag_str_is(in, "CONNECT") || ag_str_is(in, "TRACE"))
+    if (!vault_is_token(in) || ag_str_is(in, "CONNECT")
+        || ag_str_is(in, "TRACE"))
         return ag_err_set(err, AG_ERR_INVALID,
                           "not an HTTP method that can be allowed");
     for (size_t i = 0; i < in.n; i++)
@@ -46,24 +38,13 @@ check_prefix(ag_str_t in, struct ag_buf *out, struct ag_err *err)
     return 0;
 }
 
-static int
-check_slot(ag_str_t in, struct ag_buf *out, struct ag_err *err)
+static bool
+has_word(const json_t *array, ag_str_t word)
 {
-    ag_str_t name = in, kind;
-
-    if (ag_str_is(in, "basic")) {
-        ag_buf_add(out, in);
-        return 0;
-    }
-    ag_str_cut(&name, ':', &kind);
-    if (ag_str_is(kind, "header") && is_token(name)) {
-        ag_buf_add(out, AG_STR("header:"));
-        for (size_t i = 0; i < name.n; i++)
-            ag_buf_addc(out, (char)tolower((unsigned char)name.p[i]));
-        return 0;
-    }
-    return ag_err_set(err, AG_ERR_INVALID,
-                      "a slot is \"header:<Name>\" or \"basic\"");
+    for (size_t i = 0; i < json_array_size(array); i++)
+        if (ag_str_eq(ag_json_str(json_array_get(array, i)), word))
+            return true;
+    return false;
 }
 
 /* Copy `rule[key]` (an array of strings) into a new checked array. */
@@ -82,6 +63,13 @@ build_words(const json_t *rule, const char *key, word_check *check,
         ag_err_set(err, AG_ERR_INVALID, "%s: more than %d", key, WORDS_MAX);
         return NULL;
     }
+    if (json_is_array(in) && json_array_size(in) == 0) {
+        ag_err_set(err, AG_ERR_INVALID,
+                   "%s: empty, so nothing would fit; leave it out to allow "
+                   "every one",
+                   key);
+        return NULL;
+    }
     for (size_t i = 0; i < json_array_size(in); i++) {
         AG_AUTO(ag_buf_release) struct ag_buf word = AG_BUF_INIT(2048);
         const json_t *item = json_array_get(in, i);
@@ -93,17 +81,27 @@ build_words(const json_t *rule, const char *key, word_check *check,
             ag_err_wrap(err, "%s[%zu]", key, i);
             return NULL;
         }
+        if (has_word(out, ag_buf_str(&word))) {
+            ag_err_set(err, AG_ERR_INVALID, "%s[%zu]: stands there twice", key,
+                       i);
+            return NULL;
+        }
         json_array_append_new(out, ag_json_from_str(ag_buf_str(&word)));
     }
     return ag_take(&out);
 }
 
 static json_t *
-default_slots(void)
+default_slots(unsigned location)
 {
     json_t *out = json_array();
-    json_array_append_new(out, json_string("header:authorization"));
-    json_array_append_new(out, json_string("basic"));
+
+    if (location == 0 || (location & VAULT_IN_HEADER) != 0) {
+        json_array_append_new(out, json_string("header:authorization"));
+        json_array_append_new(out, json_string("basic"));
+    }
+    if ((location & VAULT_IN_BODY) != 0)
+        json_array_append_new(out, json_string("body"));
     return out;
 }
 
@@ -152,11 +150,41 @@ check_clear_text(bool is_https, const struct vault_host_pattern *p,
     return 0;
 }
 
-static json_t *
-build_rule(const json_t *in, const struct vault_policy *hosts,
-           const struct vault_deployment *deployment, struct ag_arena *arena,
-           struct ag_err *err)
+/* Where a rule's parts leave nothing that could fit. */
+static int
+check_contradiction(const json_t *rule, unsigned location, struct ag_err *err)
 {
+    const json_t *slots = json_object_get(rule, "slots");
+    const json_t *methods = json_object_get(rule, "methods");
+    bool may_have_body = json_array_size(methods) == 0;
+
+    for (size_t i = 0; i < json_array_size(methods); i++) {
+        ag_str_t m = ag_json_str(json_array_get(methods, i));
+        may_have_body |= !ag_str_is(m, "GET") && !ag_str_is(m, "HEAD")
+                         && !ag_str_is(m, "OPTIONS");
+    }
+    if (!may_have_body && has_word(slots, AG_STR("body")))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "slots, methods: contradict each other: a \"body\" "
+                          "slot needs a method with a body, like POST");
+    for (size_t i = 0; location != 0 && i < json_array_size(slots); i++) {
+        bool is_body = ag_str_is(ag_json_str(json_array_get(slots, i)), "body");
+        if ((location & (is_body ? VAULT_IN_BODY : VAULT_IN_HEADER)) == 0)
+            return ag_err_set(err, AG_ERR_INVALID,
+                              "slots[%zu]: contradicts "
+                              "auth.injection_location",
+                              i);
+    }
+    return 0;
+}
+
+static json_t *
+build_rule(const json_t *in, const struct vault_binding_in *from,
+           struct ag_arena *arena, struct ag_err *err)
+{
+    static const char *const known[] = {
+        "scheme", "host", "port", "methods", "path_prefixes", "slots", NULL};
+    const struct vault_deployment *deployment = from->deployment;
     ag_str_t scheme = AG_STR("https"), host = {NULL, 0};
     struct vault_host_pattern p;
     int64_t port = 443;
@@ -165,7 +193,8 @@ build_rule(const json_t *in, const struct vault_policy *hosts,
         ag_err_set(err, AG_ERR_INVALID, "not an object");
         return NULL;
     }
-    if (ag_json_get_str(in, "scheme", &scheme, err) < 0
+    if (vault_keys_check(in, known, err) < 0
+        || ag_json_get_str(in, "scheme", &scheme, err) < 0
         || ag_json_get_str(in, "host", &host, err) < 0
         || ag_json_get_i64(in, "port", &port, err) < 0)
         return NULL;
@@ -180,7 +209,7 @@ build_rule(const json_t *in, const struct vault_policy *hosts,
     if (vault_host_pattern_parse(ag_str(full), deployment, &p, err) < 0
         || check_clear_text(is_https, &p, deployment, err) < 0)
         return NULL;
-    if (!is_within(&p, hosts)) {
+    if (!is_within(&p, from->hosts)) {
         ag_err_set(err, AG_ERR_INVALID,
                    "host: \"%s\" is not among the credential's hosts", full);
         return NULL;
@@ -191,65 +220,81 @@ build_rule(const json_t *in, const struct vault_policy *hosts,
         word_check *check;
     } lists[] = {{"methods", check_method},
                  {"path_prefixes", check_prefix},
-                 {"slots", check_slot}};
+                 {"slots", vault_slot_check}};
     for (size_t i = 0; i < 3; i++) {
         json_t *words = build_words(in, lists[i].key, lists[i].check, err);
         if (words == NULL)
             return NULL;
-        json_object_set_new(out, lists[i].key, words);
+        if (json_array_size(words) > 0)
+            json_object_set_new(out, lists[i].key, words);
+        else
+            json_decref(words);
     }
-    if (json_array_size(json_object_get(out, "slots")) == 0)
-        json_object_set_new(out, "slots", default_slots());
-    return ag_take(&out);
+    if (json_object_get(out, "slots") == NULL)
+        json_object_set_new(out, "slots", default_slots(from->location));
+    return check_contradiction(out, from->location, err) < 0 ? NULL
+                                                             : ag_take(&out);
 }
 
 static json_t *
 build_default(const struct vault_host_pattern *host,
-              const struct vault_deployment *deployment, struct ag_arena *arena)
+              const struct vault_binding_in *from, struct ag_arena *arena)
 {
     struct vault_host_pattern p = *host;
     if (p.port == 0)
         p.port = 443;
     const struct vault_destination *d =
-        vault_deployment_find(deployment, ag_str(p.host), p.port);
+        vault_deployment_find(from->deployment, ag_str(p.host), p.port);
     bool is_https = p.is_wildcard || d == NULL || !d->is_clear_text;
     json_t *out = rule_object(is_https, &p, arena);
-    json_object_set_new(out, "methods", json_array());
-    json_object_set_new(out, "path_prefixes", json_array());
-    json_object_set_new(out, "slots", default_slots());
+    json_object_set_new(out, "slots", default_slots(from->location));
     return out;
 }
 
+static int
+add_rule(json_t *rules, json_t *rule, struct ag_err *err)
+{
+    size_t n = json_array_size(rules);
+
+    if (rule == NULL)
+        return ag_err_wrap(err, "binding[%zu]", n);
+    for (size_t i = 0; i < n; i++)
+        if (json_equal(json_array_get(rules, i), rule)) {
+            json_decref(rule);
+            return ag_err_set(err, AG_ERR_INVALID,
+                              "binding[%zu]: the same as binding[%zu]", n, i);
+        }
+    json_array_append_new(rules, rule);
+    return 0;
+}
+
 int
-vault_binding_build(ag_str_t binding_json, const struct vault_policy *hosts,
-                    const struct vault_deployment *deployment,
-                    struct ag_buf *out, struct ag_err *err)
+vault_binding_build(const struct vault_binding_in *from, struct ag_buf *out,
+                    struct ag_err *err)
 {
     AG_AUTO(ag_arena_freep) struct ag_arena *arena = ag_arena_new();
     AG_AUTO(ag_json_decref) json_t *rules = json_array();
     AG_AUTO(ag_json_decref) json_t *in = NULL;
 
-    if (binding_json.n > 0 && !ag_str_is(binding_json, "null")) {
-        in = ag_json_parse(binding_json, err);
+    if (from->json.n > 0 && !ag_str_is(from->json, "null")) {
+        in = ag_json_parse(from->json, err);
         if (in == NULL)
             return ag_err_wrap(err, "binding");
         if (!json_is_array(in) || json_array_size(in) == 0)
             return ag_err_set(err, AG_ERR_INVALID,
                               "binding: not an array of at least one rule");
     }
-    size_t n = in != NULL ? json_array_size(in) : hosts->n_hosts;
+    size_t n = in != NULL ? json_array_size(in) : from->hosts->n_hosts;
     if (n == 0 || n > VAULT_BINDING_RULES_MAX)
         return ag_err_set(err, AG_ERR_INVALID,
                           "binding: a credential is bound to 1 to %d hosts",
                           VAULT_BINDING_RULES_MAX);
     for (size_t i = 0; i < n; i++) {
-        json_t *rule = in == NULL
-                           ? build_default(&hosts->hosts[i], deployment, arena)
-                           : build_rule(json_array_get(in, i), hosts,
-                                        deployment, arena, err);
-        if (rule == NULL)
-            return ag_err_wrap(err, "binding[%zu]", i);
-        json_array_append_new(rules, rule);
+        json_t *rule =
+            in == NULL ? build_default(&from->hosts->hosts[i], from, arena)
+                       : build_rule(json_array_get(in, i), from, arena, err);
+        if (add_rule(rules, rule, err) < 0)
+            return -1;
     }
     return ag_json_dump_sorted(rules, out, err);
 }

@@ -26,15 +26,25 @@ struct vault_binding {
     size_t n_rules;
 };
 
+/* `injection_location` of the contract; 0: not given. */
+enum { VAULT_IN_HEADER = 1, VAULT_IN_BODY = 2 };
+
+struct vault_binding_in {
+    ag_str_t json;                    /* array of rules; may be empty */
+    const struct vault_policy *hosts; /* of the credential */
+    const struct vault_deployment *deployment;
+    unsigned location;
+};
+
 /*
- * Build the canonical binding of a new credential: from `binding_json` (may be
- * empty) narrowed to `hosts`, or, without it, https, the hosts, port 443 or
- * the one written, slots header:authorization and basic. Clear text ("http")
- * needs a clear-text destination of `deployment`.
+ * Build the canonical binding of a new credential: from `json` narrowed to
+ * `hosts`, or, without it, https, the hosts, port 443 or the one written, the
+ * slots of `location` (none: header:authorization and basic). Clear text
+ * ("http") needs a clear-text destination of `deployment`. What is empty,
+ * unknown or contradicts itself is AG_ERR_INVALID.
  */
-int vault_binding_build(ag_str_t binding_json, const struct vault_policy *hosts,
-                        const struct vault_deployment *deployment,
-                        struct ag_buf *out, struct ag_err *err);
+int vault_binding_build(const struct vault_binding_in *from, struct ag_buf *out,
+                        struct ag_err *err);
 
 /* Read the canonical form back; strings live in `arena`. */
 int

@@ -41,49 +41,41 @@ credential_message(struct vault_op *op, const struct vault_credential_row *row)
     return out;
 }
 
+/* {"header":true,"body":true}: where the stub may stand. */
 static int
-check_keys(const json_t *obj, const char *const *known, const char *field,
-           struct ag_err *err)
+read_location(const json_t *auth, unsigned *out, struct ag_err *err)
 {
-    const char *key;
-    json_t *value;
-
-    json_object_foreach ((json_t *)obj, key, value) {
-        int i = 0;
-        while (known[i] != NULL && strcmp(known[i], key) != 0)
-            i++;
-        if (known[i] == NULL)
-            return ag_err_set(err, AG_ERR_INVALID, "%s.%.60s: unknown field",
-                              field, key);
-    }
-    return 0;
-}
-
-static int
-check_location(const json_t *auth, struct ag_err *err)
-{
+    static const char *const known[] = {"header", "body", NULL};
     const json_t *loc = json_object_get(auth, "injection_location");
-    const char *key;
-    json_t *value;
+    bool header = false, body = false;
 
     if (loc == NULL || json_is_null(loc))
         return 0;
     if (!json_is_object(loc))
         return ag_err_set(err, AG_ERR_INVALID,
                           "auth.injection_location: not an object");
-    json_object_foreach ((json_t *)loc, key, value)
-        if (!json_is_boolean(value)
-            || (json_is_true(value) && strcmp(key, "header") != 0))
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "auth.injection_location: only {\"header\": "
-                              "true} is possible");
+    if (vault_keys_check(loc, known, err) < 0
+        || ag_json_get_bool(loc, "header", &header, err) < 0
+        || ag_json_get_bool(loc, "body", &body, err) < 0)
+        return ag_err_wrap(err, "auth.injection_location");
+    *out = (header ? VAULT_IN_HEADER : 0u) | (body ? VAULT_IN_BODY : 0u);
+    if (*out == 0)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "auth.injection_location: neither header nor body, "
+                          "so the credential could be used nowhere");
     return 0;
 }
 
+/* Where a new credential may go, as its auth says. */
+struct reach {
+    struct vault_policy hosts;
+    unsigned location;
+};
+
 static int
 read_environment_variable(struct vault_op *op, const json_t *j,
-                          struct vault_new_credential *in,
-                          struct vault_policy *hosts, struct ag_err *err)
+                          struct vault_new_credential *in, struct reach *reach,
+                          struct ag_err *err)
 {
     static const char *const known[] = {
         "type",       "secret_name",        "secret_value",
@@ -91,9 +83,11 @@ read_environment_variable(struct vault_op *op, const json_t *j,
     const json_t *net = json_object_get(j, "networking");
     ag_str_t type = {NULL, 0};
 
-    if (check_keys(j, known, "auth", err) < 0 || check_location(j, err) < 0
+    if (vault_keys_check(j, known, err) < 0
         || ag_json_get_str(j, "secret_name", &in->env_name, err) < 0
         || ag_json_get_str(j, "secret_value", &in->value, err) < 0)
+        return ag_err_wrap(err, "auth");
+    if (read_location(j, &reach->location, err) < 0)
         return -1;
     if (!vault_env_name_is_valid(in->env_name))
         return ag_err_set(err, AG_ERR_INVALID,
@@ -104,9 +98,9 @@ read_environment_variable(struct vault_op *op, const json_t *j,
         return ag_err_set(err, AG_ERR_INVALID,
                           "auth.networking.type: must be \"limited\": a "
                           "credential is bound to its hosts");
-    return vault_policy_hosts_parse(json_object_get(net, "allowed_hosts"),
-                                    "auth.networking.allowed_hosts",
-                                    &op->v->deployment, op->arena, hosts, err);
+    return vault_policy_hosts_parse(
+        json_object_get(net, "allowed_hosts"), "auth.networking.allowed_hosts",
+        &op->v->deployment, op->arena, &reach->hosts, err);
 }
 
 /* "https://host[:port]/…" -> "host[:port]". */
@@ -128,19 +122,20 @@ host_of_url(ag_str_t url, ag_str_t *out, bool *is_https, struct ag_err *err)
 
 static int
 read_static_bearer(struct vault_op *op, const json_t *j,
-                   struct vault_new_credential *in, struct vault_policy *hosts,
+                   struct vault_new_credential *in, struct reach *reach,
                    struct ag_err *err)
 {
+    struct vault_policy *hosts = &reach->hosts;
     static const char *const known[] = {"type", "token", "mcp_server_url",
                                         NULL};
     ag_str_t url = {NULL, 0}, host;
     bool is_https;
 
     in->is_for_brain = true;
-    if (check_keys(j, known, "auth", err) < 0
+    if (vault_keys_check(j, known, err) < 0
         || ag_json_get_str(j, "token", &in->value, err) < 0
         || ag_json_get_str(j, "mcp_server_url", &url, err) < 0)
-        return -1;
+        return ag_err_wrap(err, "auth");
     if (host_of_url(url, &host, &is_https, err) < 0 || !is_https)
         return ag_err_set(err, AG_ERR_INVALID,
                           "auth.mcp_server_url: not an https URL");
@@ -154,7 +149,7 @@ read_static_bearer(struct vault_op *op, const json_t *j,
 
 static int
 read_auth(struct vault_op *op, const json_t *j, struct vault_new_credential *in,
-          struct vault_policy *hosts, struct ag_err *err)
+          struct reach *reach, struct ag_err *err)
 {
     ag_str_t type = {NULL, 0};
 
@@ -163,12 +158,12 @@ read_auth(struct vault_op *op, const json_t *j, struct vault_new_credential *in,
     if (ag_json_get_str(j, "type", &type, err) < 0)
         return ag_err_wrap(err, "auth");
     if (ag_str_is(type, "environment_variable")) {
-        if (read_environment_variable(op, j, in, hosts, err) < 0)
+        if (read_environment_variable(op, j, in, reach, err) < 0)
             return -1;
         return vault_value_check(in->value, "auth.secret_value", err);
     }
     if (ag_str_is(type, "static_bearer")) {
-        if (read_static_bearer(op, j, in, hosts, err) < 0)
+        if (read_static_bearer(op, j, in, reach, err) < 0)
             return -1;
         return vault_value_check(in->value, "auth.token", err);
     }
@@ -203,18 +198,20 @@ new_credential_row(struct vault_op *op,
     AG_AUTO(ag_json_decref)
     json_t *j = ag_json_parse(vault_op_bytes(req->auth_json), err);
     struct vault_new_credential in = {.vault_id = ag_str(req->vault_id)};
-    struct vault_policy hosts = {0};
+    struct reach reach = {0};
 
     if (j == NULL)
         return ag_err_set(err, AG_ERR_INVALID, "auth: not valid JSON");
-    if (read_auth(op, j, &in, &hosts, err) < 0
-        || strip_auth(op, j, &in.auth, err) < 0
+    struct vault_binding_in from = {vault_op_bytes(req->binding_json),
+                                    &reach.hosts, &op->v->deployment, 0};
+    if (read_auth(op, j, &in, &reach, err) < 0)
+        return -1;
+    from.location = reach.location;
+    if (strip_auth(op, j, &in.auth, err) < 0
         || vault_metadata_check(op, vault_op_bytes(req->metadata_json),
                                 &in.metadata, err)
                < 0
-        || vault_binding_build(vault_op_bytes(req->binding_json), &hosts,
-                               &op->v->deployment, &binding, err)
-               < 0)
+        || vault_binding_build(&from, &binding, err) < 0)
         return -1;
     in.binding = ag_arena_copy(op->arena, ag_buf_str(&binding));
     in.env_name = ag_arena_copy(op->arena, in.env_name);

@@ -117,6 +117,21 @@ add_text(struct ag_buf *b, const char *key, ag_str_t v)
     ag_buf_add_json(b, v);
 }
 
+/* The path without its stubs: a slot "path" puts them there. */
+static ag_str_t
+path_without_stubs(const struct authorize *a)
+{
+    ag_str_t path = ag_arena_copy(a->op->arena, a->ask.path);
+
+    for (size_t i = 0; i < a->ask.n_stubs; i++) {
+        ag_str_t stub = a->ask.stubs[i].stub;
+        char *at = stub.n > 0 ? memmem(path.p, path.n, stub.p, stub.n) : NULL;
+        if (at != NULL)
+            memset(at, '*', stub.n);
+    }
+    return path;
+}
+
 static void
 audit(struct authorize *a)
 {
@@ -130,7 +145,7 @@ audit(struct authorize *a)
 
     ag_buf_addf(&detail, "{\"reason\":\"%s\"", a->decision.reason);
     add_text(&detail, "method", ask->method);
-    add_text(&detail, "path", ask->path);
+    add_text(&detail, "path", path_without_stubs(a));
     add_text(&detail, "request_id", ag_str(req->request_id));
     ag_buf_add(&detail, AG_STR(",\"credentials\":["));
     for (size_t i = 0; a->decision.is_allowed && i < ask->n_stubs; i++)

@@ -136,6 +136,54 @@ parse_address(ag_str_t in, ag_str_t host, int port,
                       (int)(in.n > 100 ? 100 : in.n), in.p);
 }
 
+/* Names that mean this machine or this network wherever they are asked. */
+static bool
+is_local_name(ag_str_t host)
+{
+    static const char *const tlds[] = {
+        "localhost", "local",     "internal",     "localdomain", "lan",
+        "intranet",  "home.arpa", "in-addr.arpa", "ip6.arpa"};
+
+    if (ag_str_chr(host, '.') < 0)
+        return true;
+    for (size_t i = 0; i < sizeof(tlds) / sizeof(tlds[0]); i++) {
+        size_t n = strlen(tlds[i]);
+        if (host.n >= n && memcmp(host.p + host.n - n, tlds[i], n) == 0
+            && (host.n == n || host.p[host.n - n - 1] == '.'))
+            return true;
+    }
+    return false;
+}
+
+/* What a pattern must not cover, but as deployment.conf lists it. */
+static int
+check_scope(const struct vault_host_pattern *p,
+            const struct vault_deployment *deployment, struct ag_err *err)
+{
+    ag_str_t host = ag_str(p->host);
+
+    if (p->is_wildcard && psl_is_public_suffix(psl_builtin(), p->host))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "\"*.%s\" would cover a public suffix: name a "
+                          "registered domain",
+                          p->host);
+    if (!p->is_wildcard && deployment != NULL
+        && vault_deployment_find(deployment, host, p->port == 0 ? 443 : p->port)
+               != NULL)
+        return 0;
+    if (is_local_name(host))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "\"%s\" is a name of this machine or its network: "
+                          "only what deployment.conf lists is possible",
+                          p->host);
+    if (psl_is_public_suffix2(psl_builtin(), p->host,
+                              PSL_TYPE_ICANN | PSL_TYPE_NO_STAR_RULE))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "\"%s\" is a public suffix: name a registered domain",
+                          p->host);
+    return 0;
+}
+
 int
 vault_host_pattern_parse(ag_str_t in, const struct vault_deployment *deployment,
                          struct vault_host_pattern *out, struct ag_err *err)
@@ -159,14 +207,10 @@ vault_host_pattern_parse(ag_str_t in, const struct vault_deployment *deployment,
                               "addresses that deployment.conf lists are "
                               "possible)",
                               (int)(in.n > 100 ? 100 : in.n), in.p);
-    } else if (vault_host_canonical(host, p.host, err) < 0) {
+    } else if (vault_host_canonical(host, p.host, err) < 0
+               || check_scope(&p, deployment, err) < 0) {
         return -1;
     }
-    if (p.is_wildcard && psl_is_public_suffix(psl_builtin(), p.host))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "\"*.%s\" would cover a public suffix: name a "
-                          "registered domain",
-                          p.host);
     *out = p;
     return 0;
 }

@@ -31,8 +31,9 @@ int vault_host_canonical(ag_str_t in, char out[VAULT_HOST_TEXT],
                          struct ag_err *err);
 
 /*
- * Parse a pattern. A wildcard right above a public suffix is refused, and an
- * address unless `deployment` (may be NULL) lists it with that port.
+ * Parse a pattern. Refused: a wildcard right above a public suffix, a suffix
+ * itself, and, unless `deployment` (may be NULL) lists it with that port, an
+ * address or a name of this machine or network.
  */
 int
 vault_host_pattern_parse(ag_str_t in, const struct vault_deployment *deployment,

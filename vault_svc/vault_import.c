@@ -56,9 +56,8 @@ bind_to(struct import *im, ag_str_t hosts, ag_str_t *out, struct ag_err *err)
                                      &p.hosts[p.n_hosts++], err)
             < 0)
             return -1;
-    if (vault_binding_build((ag_str_t){NULL, 0}, &p, &im->v->deployment, &text,
-                            err)
-        < 0)
+    struct vault_binding_in from = {{NULL, 0}, &p, &im->v->deployment, 0};
+    if (vault_binding_build(&from, &text, err) < 0)
         return -1;
     *out = ag_arena_copy(im->arena, ag_buf_str(&text));
     return 0;

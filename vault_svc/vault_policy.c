@@ -6,6 +6,23 @@
 
 #include "lib/json.h"
 
+int
+vault_keys_check(const json_t *obj, const char *const *known,
+                 struct ag_err *err)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach ((json_t *)obj, key, value) {
+        int i = 0;
+        while (known[i] != NULL && strcmp(known[i], key) != 0)
+            i++;
+        if (known[i] == NULL)
+            return ag_err_set(err, AG_ERR_INVALID, "%.60s: unknown field", key);
+    }
+    return 0;
+}
+
 char *
 vault_policy_host_text(const struct vault_host_pattern *p,
                        struct ag_arena *arena)

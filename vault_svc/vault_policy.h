@@ -43,6 +43,10 @@ int vault_policy_parse(ag_str_t text, const struct vault_deployment *deployment,
                        struct ag_arena *arena, struct vault_policy *out,
                        struct ag_err *err);
 
+/* Every member of the object must be one of `known` (NULL at its end). */
+int vault_keys_check(const json_t *obj, const char *const *known,
+                     struct ag_err *err);
+
 /* "host", "host:port", "*.host", as written in the canonical form. */
 char *vault_policy_host_text(const struct vault_host_pattern *p,
                              struct ag_arena *arena);

@@ -245,6 +245,8 @@ class Vault:
         auth = {"type": "environment_variable", "secret_name": name,
                 "secret_value": value,
                 "networking": {"type": "limited", "allowed_hosts": hosts}}
+        if "location" in more:
+            auth["injection_location"] = more["location"]
         req = {"vault_id": vault, "auth_json": json.dumps(auth)}
         if "binding" in more:
             req["binding_json"] = json.dumps(more["binding"])

@@ -12,7 +12,7 @@ from vault_support import BUILD, RpcError, Vault, environment_request, main, \
     new_id, session_request  # noqa: E402
 
 SECRET = "sekret-value-0123456789abcdef-XYZ"
-HEADER, BASIC, QUERY, BODY = 1, 2, 3, 5
+HEADER, BASIC, QUERY, PATH, BODY = 1, 2, 3, 4, 5
 
 
 def refused(kinds, fn, *args, **kw):
@@ -98,6 +98,10 @@ def bad_credentials_name_the_field_and_not_the_value():
             (SECRET, ["*.co.uk"], "allowed_hosts"),
             (SECRET, ["10.0.0.1"], "allowed_hosts"),
             (SECRET, ["0x7f.1"], "allowed_hosts"),
+            (SECRET, ["com"], "allowed_hosts"),
+            (SECRET, ["localhost:8080"], "allowed_hosts"),
+            (SECRET, ["metadata.google.internal"], "allowed_hosts"),
+            (SECRET, ["192.168.7.7"], "allowed_hosts"),
             (SECRET, ["api.example.com:0"], "allowed_hosts"),
             (SECRET, ["a b.example.com"], "allowed_hosts")]:
         text = refused("invalid", V.credential, key, vault, "TOKEN", value,
@@ -143,6 +147,57 @@ def token_reaches_only_its_host_and_slot():
     out = denied("credential_required", stubs=[])
     assert out["http_status"] == 401 and out["challenge_basic"]
     assert V.authorize(at, host="other.example.com")["verdict"] == 1
+
+
+def slots_of_query_path_and_body_are_declared_one_by_one():
+    _, _, cred, _, session = session_with_credential(V, binding=[
+        {"host": "api.example.com",
+         "slots": ["query:key", "path", "body"]}])
+    w = V.open(session)
+    stub, at = w["values"]["API_TOKEN"], w["address"]
+
+    def reason(kind, name, path="/"):
+        return V.authorize(at, method="POST", path=path,
+                           stubs=[(kind, name, stub)])["reason"]
+
+    for name in "json", "form", "text":
+        assert reason(BODY, name) == "allowed"
+    assert reason(BODY, "") == "stub_wrong_slot"
+    assert reason(QUERY, "key") == "allowed"
+    assert reason(QUERY, "other") == "stub_wrong_slot"
+    assert reason(HEADER, "authorization") == "stub_wrong_slot"
+    assert reason(PATH, "", "/bot" + stub + "/send") == "allowed"
+    rows = V.sql("SELECT string_agg(detail, ' ') FROM vault.audit WHERE"
+                 " session_id = '%s'" % session)
+    assert stub not in rows and "/bot" + "*" * len(stub) in rows
+    rule = json.loads(cred["binding_json"])[0]
+    assert "methods" not in rule, rule
+
+
+def bindings_that_contradict_themselves_are_refused():
+    key = V.key()
+    vault = V.vault(key)
+
+    def says(word, rule, **more):
+        text = refused("invalid", V.credential, key, vault, "T", SECRET,
+                       ["api.example.com"],
+                       binding=[{"host": "api.example.com", **rule}], **more)
+        assert word in text, text
+
+    says("slots: empty", {"slots": []})
+    says("methods: empty", {"methods": []})
+    says("path_prefixes: empty", {"path_prefixes": []})
+    says("contradict", {"slots": ["body"], "methods": ["GET"]})
+    says("twice", {"methods": ["GET", "GET"]})
+    says("unknown field", {"paths": ["/v1"]})
+    says("gateway's own", {"slots": ["header:Host"]})
+    says("injection_location", {"slots": ["body"]},
+         location={"header": True})
+    refused("invalid", V.credential, key, vault, "T", SECRET,
+            ["api.example.com"], location={"header": False})
+    out = V.credential(key, vault, "T", SECRET, ["api.example.com"],
+                       location={"body": True})
+    assert json.loads(out["binding_json"])[0]["slots"] == ["body"]
 
 
 def stubs_are_stable_and_belong_to_one_session_and_kind():
@@ -498,6 +553,8 @@ TESTS = [
     credential_is_write_only_and_sealed,
     bad_credentials_name_the_field_and_not_the_value,
     token_reaches_only_its_host_and_slot,
+    slots_of_query_path_and_body_are_declared_one_by_one,
+    bindings_that_contradict_themselves_are_refused,
     stubs_are_stable_and_belong_to_one_session_and_kind,
     methods_and_paths_narrow_a_binding,
     unknown_workloads_and_ended_sessions_get_nothing,

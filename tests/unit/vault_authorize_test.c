@@ -17,6 +17,9 @@
 #define S_WILD "bbxsdddddddddddddddddddddddddddddddd"
 #define S_NONE "bbxszzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"
 
+#define S_ODD "bbxseeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+
+enum { HELD = 5 };
 enum who { BOX, JAIL, BRAIN, NOBODY, ENDED, FROZEN };
 
 static const struct row {
@@ -74,6 +77,32 @@ static const struct row {
      VAULT_SLOT_BODY, "", S_API, false},
     {"stub_wrong_slot", 403, BOX, "https", "api.example.com", 443, "GET", "/",
      VAULT_SLOT_NONE, "authorization", S_API, false},
+    {"stub_wrong_slot", 403, BOX, "https", "api.example.com", 443, "POST", "/",
+     VAULT_SLOT_BODY, "json", S_API, false},
+    {"allowed", 0, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_QUERY, "api_key", S_ODD, false},
+    {"stub_wrong_slot", 403, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_QUERY, "API_KEY", S_ODD, false},
+    {"stub_wrong_slot", 403, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_QUERY, "api_key2", S_ODD, false},
+    {"stub_wrong_slot", 403, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_QUERY, "", S_ODD, false},
+    {"allowed", 0, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_PATH, "", S_ODD, false},
+    {"allowed", 0, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_BODY, "json", S_ODD, false},
+    {"allowed", 0, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_BODY, "form", S_ODD, false},
+    {"allowed", 0, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_BODY, "text", S_ODD, false},
+    {"stub_wrong_slot", 403, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_BODY, "", S_ODD, false},
+    {"stub_wrong_slot", 403, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_BODY, "xml", S_ODD, false},
+    {"stub_wrong_slot", 403, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_HEADER, "authorization", S_ODD, false},
+    {"stub_wrong_slot", 403, BOX, "https", "odd.example.com", 443, "POST", "/x",
+     VAULT_SLOT_BASIC, "password", S_ODD, false},
     {"stub_unknown", 403, BOX, "https", "api.example.com", 443, "GET", "/",
      VAULT_SLOT_HEADER, "authorization", S_NONE, false},
     {"stub_foreign", 403, BOX, "https", "api.example.com", 443, "GET", "/",
@@ -131,7 +160,7 @@ add_held(struct vault_held *h, const char *id, const char *binding,
 }
 
 static size_t
-make_held(struct vault_held held[4], const struct vault_deployment *d,
+make_held(struct vault_held held[HELD], const struct vault_deployment *d,
           struct ag_arena *arena)
 {
 #define RULE(scheme, host, port, methods, paths, slots)                     \
@@ -152,7 +181,11 @@ make_held(struct vault_held held[4], const struct vault_deployment *d,
     add_held(&held[3], "wild",
              RULE("https", "*.wild.example.com", "443", "[]", "[]", USUAL),
              S_WILD, false, d, arena);
-    return 4;
+    add_held(&held[4], "odd",
+             RULE("https", "odd.example.com", "443", "[]", "[]",
+                  "[\"query:api_key\",\"path\",\"body\"]"),
+             S_ODD, false, d, arena);
+    return HELD;
 }
 
 static void
@@ -162,7 +195,7 @@ check_row(const struct row *r, const struct vault_deployment *d,
     static const enum vault_kind kinds[] = {
         VAULT_KIND_SANDBOX, VAULT_KIND_JAIL,    VAULT_KIND_BRAIN,
         VAULT_KIND_NONE,    VAULT_KIND_SANDBOX, VAULT_KIND_SANDBOX};
-    struct vault_held held[4];
+    struct vault_held held[HELD];
     struct vault_found found = {r->slot, ag_str(r->name), ag_str(r->stub),
                                 r->is_foreign};
     struct vault_ask ask = {kinds[r->who],
@@ -204,7 +237,7 @@ every_row_of_the_table_is_decided(void **unused)
     assert_int_equal(vault_deployment_parse(ag_str(conf), &d, &err), 0);
     assert_int_equal(
         vault_policy_parse(AG_STR("{\"allowed_hosts\":[\"api.example.com\","
-                                  "\"free.example.com\","
+                                  "\"free.example.com\",\"odd.example.com\","
                                   "\"narrow.example.com\","
                                   "\"wild.example.com\","
                                   "\"a.b.wild.example.com\","
@@ -223,7 +256,7 @@ one_bad_stub_among_good_ones_denies_all(void **unused)
     struct ag_arena *arena = ag_arena_new();
     struct vault_deployment d = {0};
     struct vault_policy policy;
-    struct vault_held held[4];
+    struct vault_held held[HELD];
     struct vault_decision got;
     struct ag_err err = AG_ERR_INIT;
     (void)unused;

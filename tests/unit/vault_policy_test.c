@@ -72,9 +72,23 @@ patterns_that_cover_too_much_are_refused(void **state)
                                       "a.example:",
                                       "https://a.example",
                                       "a.example/x",
-                                      ""};
-    static const char *const good[] = {"a.example", "*.a.example",
-                                       "a.example:8443", "*.a.example:1"};
+                                      "",
+                                      "10.0.0.1",
+                                      "192.168.1.1:8443",
+                                      "169.254.169.254",
+                                      "[fd00::1]",
+                                      "com",
+                                      "co.uk",
+                                      "localhost",
+                                      "db",
+                                      "a.localhost",
+                                      "metadata.google.internal",
+                                      "*.svc.internal",
+                                      "printer.local",
+                                      "1.0.0.10.in-addr.arpa"};
+    static const char *const good[] = {
+        "a.example",     "*.a.example", "a.example:8443",
+        "*.a.example:1", "github.io",   "internal.example.com"};
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct ag_err err = AG_ERR_INIT;
@@ -174,7 +188,33 @@ a_binding_is_no_wider_than_its_hosts(void **state)
         {"[{\"host\":\"api.example.com\",\"scheme\":\"http\"}]", false},
         {"[{\"host\":\"api.example.com\",\"methods\":[\"get\"]}]", false},
         {"[{\"host\":\"api.example.com\",\"methods\":[\"TRACE\"]}]", false},
-        {"[{\"host\":\"api.example.com\",\"slots\":[\"body\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"body\",\"path\","
+         "\"query:api_key\",\"header:X-Key\",\"basic\"]}]",
+         true},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"query:\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"query:a b\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"query:a%20\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"cookie\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"header:Host\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":"
+         "[\"header:Content-Length\"]}]",
+         false},
+        /* Empty, doubled, contradictory, or not understood. */
+        {"[{\"host\":\"api.example.com\",\"slots\":[]}]", false},
+        {"[{\"host\":\"api.example.com\",\"methods\":[]}]", false},
+        {"[{\"host\":\"api.example.com\",\"path_prefixes\":[]}]", false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"body\",\"body\"]}]",
+         false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"body\"],"
+         "\"methods\":[\"GET\",\"HEAD\"]}]",
+         false},
+        {"[{\"host\":\"api.example.com\",\"slots\":[\"body\"],"
+         "\"methods\":[\"GET\",\"POST\"]}]",
+         true},
+        {"[{\"host\":\"api.example.com\"},{\"host\":\"API.example.com\"}]",
+         false},
+        {"[{\"host\":\"api.example.com\",\"path_prefix\":[\"/v1\"]}]", false},
+        {"[{\"host\":\"api.example.com\",\"port\":\"443\"}]", false},
         {"[{\"host\":\"api.example.com\",\"slots\":[\"header:\"]}]", false},
         {"[{\"host\":\"api.example.com\",\"path_prefixes\":[\"/a/../\"]}]",
          false},
@@ -192,19 +232,29 @@ a_binding_is_no_wider_than_its_hosts(void **state)
         0);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         ag_buf_clear(&out);
-        int rc = vault_binding_build(ag_str(rows[i].binding), &hosts, &d, &out,
-                                     &err);
+        struct vault_binding_in in = {ag_str(rows[i].binding), &hosts, &d, 0};
+        int rc = vault_binding_build(&in, &out, &err);
         if ((rc == 0) != rows[i].ok)
             fail_msg("%s: %s", rows[i].binding, rc == 0 ? "ok" : err.msg);
     }
     ag_buf_clear(&out);
-    assert_int_equal(vault_binding_build(AG_STR(""), &hosts, &d, &out, &err),
-                     0);
+    struct vault_binding_in all = {AG_STR(""), &hosts, &d, 0};
+    assert_int_equal(vault_binding_build(&all, &out, &err), 0);
     struct vault_binding b;
     assert_int_equal(vault_binding_parse(ag_buf_str(&out), &d, arena, &b, &err),
                      0);
     assert_int_equal(b.n_rules, 3);
     assert_true(vault_rule_has_slot(&b.rules[0], AG_STR("basic")));
+    ag_buf_clear(&out);
+    all.location = VAULT_IN_BODY;
+    assert_int_equal(vault_binding_build(&all, &out, &err), 0);
+    assert_int_equal(vault_binding_parse(ag_buf_str(&out), &d, arena, &b, &err),
+                     0);
+    assert_true(vault_rule_has_slot(&b.rules[0], AG_STR("body")));
+    assert_false(vault_rule_has_slot(&b.rules[0], AG_STR("basic")));
+    all.json = AG_STR("[{\"host\":\"api.example.com\",\"slots\":[\"basic\"]}]");
+    assert_int_equal(vault_binding_build(&all, &out, &err), -1);
+    assert_non_null(strstr(err.msg, "injection_location"));
     ag_buf_release(&out);
     ag_arena_free(arena);
 }
