@@ -50,7 +50,7 @@ static ngx_command_t  ngx_agent_egress_commands[] = {
       NULL },
 
     { ngx_string("agent_egress_dial"),
-      NGX_HTTP_UPS_CONF|NGX_CONF_NOARGS,
+      NGX_HTTP_UPS_CONF|NGX_CONF_ANY,
       ngx_agent_egress_dial,
       0,
       0,

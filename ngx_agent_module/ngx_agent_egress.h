@@ -16,6 +16,9 @@
 #include "ngx_agent_module/ngx_agent_scrub.h"
 #include "vault.pb-c.h"
 
+#define NGX_AGENT_EGRESS_ADDRS  16         /* of a name that are used */
+
+
 typedef enum {
     NGX_AGENT_EGRESS_OFF = 0,
     NGX_AGENT_EGRESS_SANDBOX,          /* from the bridge, by PROXY v2 */
@@ -73,8 +76,8 @@ typedef struct {
     ngx_resolver_ctx_t        *resolve;
     unsigned                   resolved:1;
     const char                *dial_error;
-    ngx_sockaddr_t             sockaddr;
-    socklen_t                  socklen;
+    ngx_addr_t                 addrs[NGX_AGENT_EGRESS_ADDRS];
+    ngx_uint_t                 naddrs;     /* all vetted */
     ngx_str_t                  dial_name;
 
     /* the way back */
@@ -131,7 +134,7 @@ void ngx_agent_egress_report(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx, const char *where);
 
 /* ngx_agent_egress_dial.c: from the name to a vetted address */
-/* NGX_AGAIN: wait; NGX_OK: ctx->sockaddr, or ctx->dial_error is set. */
+/* NGX_AGAIN: wait; NGX_OK: ctx->addrs, or ctx->dial_error is set. */
 ngx_int_t ngx_agent_egress_resolve(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
 char *ngx_agent_egress_dial(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

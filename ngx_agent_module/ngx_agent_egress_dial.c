@@ -4,6 +4,7 @@
  * vetted cannot dial: the upstream's own server is a placeholder.
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
+#include "ngx_agent_module/ngx_agent_keep.h"
 
 #include <ifaddrs.h>
 #include <openssl/ssl.h>
@@ -14,6 +15,9 @@
 typedef struct {
     ngx_http_request_t        *request;
     ngx_agent_egress_ctx_t    *ctx;
+    ngx_agent_keep_t          *keep;
+    ngx_agent_keep_key_t       key;
+    ngx_uint_t                 asked_kept;
 } ngx_agent_peer_t;
 
 
@@ -149,13 +153,25 @@ ngx_agent_is_own(struct sockaddr *sa)
 }
 
 
-static void
-ngx_agent_take_address(ngx_agent_egress_ctx_t *ctx, struct sockaddr *sa,
-    socklen_t len, in_port_t port)
+/* One more address that may be dialled; the first is, when none is kept. */
+static ngx_int_t
+ngx_agent_take_address(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    struct sockaddr *sa, socklen_t len, in_port_t port)
 {
-    ngx_memcpy(&ctx->sockaddr, sa, len);
-    ctx->socklen = len;
-    ngx_inet_set_port(&ctx->sockaddr.sockaddr, port);
+    ngx_addr_t  *addr;
+
+    addr = &ctx->addrs[ctx->naddrs];
+    addr->sockaddr = ngx_palloc(r->pool, len);
+    if (addr->sockaddr == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(addr->sockaddr, sa, len);
+    ngx_inet_set_port(addr->sockaddr, port);
+    addr->socklen = len;
+    ctx->naddrs++;
+
+    return NGX_OK;
 }
 
 
@@ -170,26 +186,46 @@ ngx_agent_take_text(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    ngx_agent_take_address(ctx, addr.sockaddr, addr.socklen,
-                           ngx_inet_get_port(addr.sockaddr) != 0
-                           ? ngx_inet_get_port(addr.sockaddr) : ctx->port);
+    return ngx_agent_take_address(r, ctx, addr.sockaddr, addr.socklen,
+                                  ngx_inet_get_port(addr.sockaddr) != 0
+                                  ? ngx_inet_get_port(addr.sockaddr)
+                                  : ctx->port);
+}
 
-    return NGX_OK;
+
+/* Those of one family; the first ones, when there are many. */
+static void
+ngx_agent_take_family(ngx_agent_egress_ctx_t *ctx, ngx_resolver_ctx_t *rctx,
+    ngx_uint_t is_inet)
+{
+    ngx_uint_t        i;
+    struct sockaddr  *sa;
+
+    for (i = 0; i < rctx->naddrs && ctx->naddrs < NGX_AGENT_EGRESS_ADDRS; i++) {
+        sa = rctx->addrs[i].sockaddr;
+
+        if ((sa->sa_family == AF_INET) == is_inet
+            && ngx_agent_take_address(ctx->request, ctx, sa,
+                                      rctx->addrs[i].socklen, ctx->port)
+               != NGX_OK)
+        {
+            ctx->dial_error = "no_memory";
+            return;
+        }
+    }
 }
 
 
 static void
 ngx_agent_vet(ngx_agent_egress_ctx_t *ctx, ngx_resolver_ctx_t *rctx)
 {
-    ngx_uint_t        i, best;
+    ngx_uint_t        i;
     struct sockaddr  *sa;
 
     if (rctx->state != 0 || rctx->naddrs == 0) {
         ctx->dial_error = "name_not_resolved";
         return;
     }
-
-    best = 0;
 
     for (i = 0; i < rctx->naddrs; i++) {
         sa = rctx->addrs[i].sockaddr;
@@ -200,16 +236,10 @@ ngx_agent_vet(ngx_agent_egress_ctx_t *ctx, ngx_resolver_ctx_t *rctx)
             ctx->dial_error = "address_refused";
             return;
         }
-
-        if (sa->sa_family == AF_INET
-            && rctx->addrs[best].sockaddr->sa_family != AF_INET)
-        {
-            best = i;
-        }
     }
 
-    ngx_agent_take_address(ctx, rctx->addrs[best].sockaddr,
-                           rctx->addrs[best].socklen, ctx->port);
+    ngx_agent_take_family(ctx, rctx, 1);
+    ngx_agent_take_family(ctx, rctx, 0);
 }
 
 
@@ -332,34 +362,76 @@ ngx_agent_egress_resolve(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 
 /* ---- the upstream ------------------------------------------------------ */
 
+static void
+ngx_agent_peer_key(ngx_agent_peer_t *peer)
+{
+    ngx_agent_egress_ctx_t  *ctx = peer->ctx;
+    ag_str_t                 fields[] = {
+        ngx_agent_view(ctx->workload),
+        ag_str(ctx->verdict->session_id),
+        ngx_agent_view(ctx->host),
+        ctx->https ? AG_STR("https") : AG_STR("http"),
+        ag_str_n((char *) &ctx->port, sizeof(ctx->port)),
+        ag_str(ctx->verdict->ca_file)
+    };
+
+    ngx_agent_keep_key(fields, sizeof(fields) / sizeof(fields[0]), 2,
+                       &peer->key);
+}
+
+
 static ngx_int_t
 ngx_agent_peer_get(ngx_peer_connection_t *pc, void *data)
 {
-    ngx_agent_peer_t  *peer = data;
+    ngx_int_t                rc;
+    ngx_uint_t               which;
+    ngx_agent_peer_t        *peer = data;
+    ngx_agent_egress_ctx_t  *ctx = peer->ctx;
 
-    if (peer->ctx == NULL || peer->ctx->socklen == 0
-        || peer->ctx->state != NGX_AGENT_EGRESS_READY)
+    if (ctx == NULL || ctx->naddrs == 0
+        || ctx->state != NGX_AGENT_EGRESS_READY)
     {
         ngx_log_error(NGX_LOG_ALERT, pc->log, 0,
                       "a request that was not vetted would dial");
         return NGX_ERROR;
     }
 
-    pc->sockaddr = &peer->ctx->sockaddr.sockaddr;
-    pc->socklen = peer->ctx->socklen;
-    pc->name = &peer->ctx->dial_name;
+    which = 0;
+    rc = NGX_OK;
     pc->cached = 0;
     pc->connection = NULL;
 
-    return NGX_OK;
+    /* A second try is for a kept connection that the host had closed. */
+
+    if (!peer->asked_kept) {
+        peer->asked_kept = 1;
+        ngx_agent_peer_key(peer);
+        rc = ngx_agent_keep_take(peer->keep, &peer->key, ctx->addrs,
+                                 ctx->naddrs, &which, pc);
+    }
+
+    pc->sockaddr = ctx->addrs[which].sockaddr;
+    pc->socklen = ctx->addrs[which].socklen;
+    pc->name = &ctx->dial_name;
+
+    return rc == NGX_DONE ? NGX_DONE : NGX_OK;
 }
 
 
 static void
 ngx_agent_peer_free(ngx_peer_connection_t *pc, void *data, ngx_uint_t state)
 {
-    /* Each request has one address: there is no other to try. */
+    ngx_agent_peer_t  *peer = data;
+
+    /* There is no other to try: a failed request is not sent again, but for
+     * one whose kept connection had ended (nginx counts that try itself). */
+
     pc->tries = 0;
+
+    if (!(state & NGX_PEER_FAILED) && peer->asked_kept) {
+        ngx_agent_keep_put(peer->keep, &peer->key, peer->request->upstream,
+                           pc);
+    }
 }
 
 
@@ -474,12 +546,13 @@ ngx_agent_peer_init(ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us)
 {
     ngx_agent_peer_t  *peer;
 
-    peer = ngx_palloc(r->pool, sizeof(ngx_agent_peer_t));
+    peer = ngx_pcalloc(r->pool, sizeof(ngx_agent_peer_t));
     if (peer == NULL) {
         return NGX_ERROR;
     }
 
     peer->request = r;
+    peer->keep = us->peer.data;
     peer->ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
 
     r->upstream->peer.data = peer;
@@ -505,9 +578,40 @@ ngx_agent_dial_init(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us)
 char *
 ngx_agent_egress_dial(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    char                          *wrong;
+    ngx_str_t                     *value;
+    ngx_uint_t                     i;
+    ngx_agent_keep_t              *keep;
     ngx_http_upstream_srv_conf_t  *us;
 
+    value = cf->args->elts;
     us = ngx_http_conf_get_module_srv_conf(cf, ngx_http_upstream_module);
+
+    if (us->peer.data != NULL) {
+        return "is duplicate";
+    }
+
+    keep = ngx_agent_keep_create(cf);
+    if (keep == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        wrong = ngx_agent_keep_option(keep, &value[i]);
+
+        if (wrong != NULL) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"agent_egress_dial\" %s: \"%V\"", wrong,
+                               &value[i]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (ngx_agent_keep_init(cf, keep) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    us->peer.data = keep;
     us->peer.init_upstream = ngx_agent_dial_init;
     us->flags = NGX_HTTP_UPSTREAM_CREATE;
 

@@ -146,6 +146,53 @@ class Upstream(http.server.ThreadingHTTPServer):
         return self.server_address[1]
 
 
+class RawHost:
+    """A TLS host that answers by hand. `answer(self, c, head)` sends what it
+    likes on `c` and returns whether the connection goes on. `seen` holds
+    (number of the connection, head) of each request, `ended` the connections
+    that the other side closed."""
+
+    def __init__(self, folder, answer):
+        self.answer, self.seen, self.ended = answer, [], []
+        self.ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.ctx.load_cert_chain(folder + "/up.pem", folder + "/up.key")
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+        threading.Thread(target=self.loop, daemon=True).start()
+
+    def loop(self):
+        n = 0
+        while True:
+            c, _ = self.sock.accept()
+            n += 1
+            threading.Thread(target=self.serve, args=(c, n),
+                             daemon=True).start()
+
+    def serve(self, c, n):
+        c.settimeout(30)
+        try:
+            c = self.ctx.wrap_socket(c, server_side=True)
+            while True:
+                data = b""
+                while b"\r\n\r\n" not in data:
+                    part = c.recv(65536)
+                    if not part:
+                        self.ended.append(n)
+                        return
+                    data += part
+                head, _, body = data.partition(b"\r\n\r\n")
+                m = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                while m and len(body) < int(m.group(1)):
+                    body += c.recv(65536)
+                self.seen.append((n, head.decode("latin-1")))
+                if not self.answer(self, c, head.decode("latin-1")):
+                    return
+        except OSError:
+            self.ended.append(n)
+        finally:
+            c.close()
+
+
 class Dns(threading.Thread):
     """Answers A for the names it has, NXDOMAIN for others."""
 
@@ -297,6 +344,29 @@ class Egress:
         s.sendall(head.encode() + b"\r\n" + body)
 
     @staticmethod
+    def turn(s, path, host, headers=(), method="GET", body=b""):
+        """One request on a connection that stays, its answer has a length."""
+        head = "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n" \
+            % (method, path, host, len(body))
+        for k, x in headers:
+            head += "%s: %s\r\n" % (k, x)
+        s.sendall(head.encode() + b"\r\n" + body)
+        out = b""
+        while b"\r\n\r\n" not in out:
+            part = s.recv(65536)
+            if not part:
+                return Answer(out)
+            out += part
+        a = Answer(out)
+        while "content-length" in a.headers and len(a.body) < int(
+                a.headers["content-length"]):
+            part = s.recv(65536)
+            if not part:
+                break
+            a.body += part
+        return a
+
+    @staticmethod
     def read(s):
         out = b""
         try:
@@ -319,5 +389,5 @@ class Egress:
         return self.read(s)
 
 
-__all__ = ["Answer", "Dns", "Egress", "Upstream", "Vault", "free_port",
-           "make_ca", "proxy_header", "wait_for"]
+__all__ = ["Answer", "Dns", "Egress", "RawHost", "Upstream", "Vault",
+           "free_port", "make_ca", "proxy_header", "wait_for"]
