@@ -1,8 +1,9 @@
 /*
- * Sessions and their sandboxes. A provision claims a box from the pool, asks
- * the vault what the session may have, and then attaches workspace and
- * certificates at once; whoever asks meanwhile waits for the same
- * answer. The end of a turn destroys the box and tells the vault.
+ * Sessions and their sandboxes. A provision claims a box from the pool,
+ * attaches the workspace and, meanwhile, asks the vault what the session may
+ * have; nothing runs in the box before both are done. Whoever asks meanwhile
+ * waits for the same answer. The end of a turn destroys the box and tells the
+ * vault.
  *
  * The state decides what may come next; session_enter is the only place that
  * changes it.
@@ -26,7 +27,7 @@
 
 #define VAULT_TIMEOUT_MS 5000
 #define ENV_BYTES (SANDBOX_ENV_MAX + 4096)
-/* Attach, put the root and the bundle: see session_prepare. */
+/* The workspace, and what the vault gives: see on_claimed. */
 #define PREPARE_STEPS 2
 
 struct sandbox_provision {
@@ -408,22 +409,6 @@ put_certificates(struct sandbox_session *s)
     s->put_id = s->box->ca_put_id;
 }
 
-static void
-session_prepare(struct sandbox_session *s)
-{
-    struct ag_err err = AG_ERR_INIT;
-
-    s->output_dir = sandbox_workload_output_dir(s->svc, s->id, &err);
-    if (s->output_dir < 0) {
-        session_fail(s, &err);
-        return;
-    }
-    s->steps_left = PREPARE_STEPS;
-    s->step_err = err;
-    put_certificates(s);
-    send_attach(s);
-}
-
 /* ---- what the vault says --------------------------------------------- */
 
 static void
@@ -438,36 +423,52 @@ on_workload(void *arg, const ProtobufCMessage *reply,
         && sandbox_workload_take(
                s, (const Agent__Vault__V1__OpenWorkloadResponse *)reply, &err)
                == 0)
-        session_prepare(s);
+        put_certificates(s);
     else
-        session_fail(s, failure != NULL ? failure : &err);
+        step_done(s, failure != NULL ? failure : &err);
 }
 
 static void
-on_claimed(void *arg, struct sandbox_box *box, const struct ag_err *err)
+open_workload(struct sandbox_session *s)
 {
-    struct sandbox_session *s = arg;
     Agent__Vault__V1__OpenWorkloadRequest req =
         AGENT__VAULT__V1__OPEN_WORKLOAD_REQUEST__INIT;
     const struct ag_rpc_call_opts opts = {.timeout_ms = VAULT_TIMEOUT_MS};
 
+    req.session_id = s->id;
+    req.workload_id = s->box->id;
+    req.kind = AGENT__VAULT__V1__WORKLOAD_KIND__WORKLOAD_SANDBOX;
+    req.environment_id = s->wanted_environment;
+    req.address = s->box->address;
+    s->svc->n_vault_calls++;
+    (void)ag_rpc_unary(s->svc->vault,
+                       &agent__vault__v1__workload_service__open_workload__rpc,
+                       &req.base, &opts, on_workload, s);
+}
+
+static void
+on_claimed(void *arg, struct sandbox_box *box, const struct ag_err *failure)
+{
+    struct sandbox_session *s = arg;
+    struct ag_err err = AG_ERR_INIT;
+
     if (box == NULL) {
-        session_fail(s, err);
+        session_fail(s, failure);
         return;
     }
     s->box = box;
     box->on_event = on_box_event;
     box->on_dead = on_box_dead;
     box->arg = s;
-    req.session_id = s->id;
-    req.workload_id = box->id;
-    req.kind = AGENT__VAULT__V1__WORKLOAD_KIND__WORKLOAD_SANDBOX;
-    req.environment_id = s->wanted_environment;
-    req.address = box->address;
-    s->svc->n_vault_calls++;
-    (void)ag_rpc_unary(s->svc->vault,
-                       &agent__vault__v1__workload_service__open_workload__rpc,
-                       &req.base, &opts, on_workload, s);
+    s->output_dir = sandbox_workload_output_dir(s->svc, s->id, &err);
+    if (s->output_dir < 0) {
+        session_fail(s, &err);
+        return;
+    }
+    s->steps_left = PREPARE_STEPS;
+    s->step_err = err;
+    open_workload(s);
+    send_attach(s);
 }
 
 static void

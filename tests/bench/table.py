@@ -17,6 +17,7 @@ MEANING = {
     "sandbox.execute_first": "`Execute` of a first `true` in a new sandbox",
     "sandbox.execute": "`Execute` of a second `true`",
     "sandbox.end_turn": "`EndTurn`: the sandbox is destroyed",
+    "sandbox.rpc": "a call that does nothing, for the share of gRPC itself",
     "sandbox.warm": "`Provision` and first `true` together",
     "brain.rss_start_mb": "RSS of brain_svc after start",
     "brain.rss_1000_mb": "RSS of brain_svc after 1,000 finished sessions, "

@@ -22,10 +22,10 @@
 /* For the pool to be full again. */
 #define PAUSE_MS "120"
 
-enum { PROVISION, FIRST, SECOND, END, WARM, STEPS };
+enum { PROVISION, FIRST, SECOND, END, RPC, WARM, STEPS };
 
 static const char *const step_names[STEPS] = {
-    "provision", "execute_first", "execute", "end_turn", "warm"};
+    "provision", "execute_first", "execute", "end_turn", "rpc", "warm"};
 
 static struct {
     struct ag_loop *loop;
@@ -49,7 +49,7 @@ done(const struct ag_err *err)
         exit(1);
     }
     b.took_us[b.step][b.round] = ag_mono_us() - b.begun_us;
-    if (++b.step <= END) {
+    if (++b.step <= RPC) {
         begin();
         return;
     }
@@ -115,6 +115,12 @@ begin(void)
         (void)ag_rpc_unary(
             b.ch, &agent__sandbox__v1__sandbox_service__provision__rpc,
             &p.base, &opts, on_reply, NULL);
+    } else if (b.step == RPC) {
+        Agent__Sandbox__V1__ListSandboxesRequest l
+            = AGENT__SANDBOX__V1__LIST_SANDBOXES_REQUEST__INIT;
+        (void)ag_rpc_unary(
+            b.ch, &agent__sandbox__v1__sandbox_service__list_sandboxes__rpc,
+            &l.base, &opts, on_reply, NULL);
     } else if (b.step == END) {
         e.session_id = b.session;
         (void)ag_rpc_unary(
