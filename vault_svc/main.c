@@ -19,6 +19,7 @@
 #include "vault_svc/vault_grant.h"
 #include "vault_svc/vault_identity.h"
 #include "vault_svc/vault_import.h"
+#include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_start.h"
 #include "vault_svc/vault_workload.h"
 
@@ -44,6 +45,7 @@ offer_ingress(struct ag_rpc_server *srv, struct vault_face *face)
     vault_key_serve(srv, face);
     vault_vaults_serve(srv, face);
     vault_credential_serve(srv, face);
+    vault_observe_serve(srv, face);
     vault_audit_serve(srv, face);
 }
 
@@ -69,6 +71,7 @@ offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
     vault_key_serve(srv, face);
     vault_vaults_serve(srv, face);
     vault_credential_serve(srv, face);
+    vault_observe_serve(srv, face);
     vault_audit_serve(srv, face);
 }
 

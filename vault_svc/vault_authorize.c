@@ -46,7 +46,7 @@ vault_held_is_for(const struct vault_held *held, enum vault_kind kind)
 static void
 deny(struct vault_decision *out, const char *reason, const char *message)
 {
-    out->is_allowed = false;
+    out->is_allowed = out->must_ask = false;
     out->reason = reason;
     out->http_status = 403;
     snprintf(out->message, sizeof(out->message), "%s", message);
@@ -68,10 +68,26 @@ brain_may_reach(const struct vault_ask *ask, const struct vault_state *state)
     return false;
 }
 
+static const struct {
+    const char *reason, *message;
+} policy_fits[] = {
+    [VAULT_POLICY_NO_HOST] = {"host_not_allowed",
+                              "the environment's network policy does not name "
+                              "this host and port"},
+    [VAULT_POLICY_NO_METHOD] = {"method_not_allowed",
+                                "the environment's network policy does not "
+                                "name this method for this host"},
+    [VAULT_POLICY_NO_PATH] = {"path_not_allowed",
+                              "the environment's network policy does not name "
+                              "this path for this host"},
+    [VAULT_POLICY_FITS] = {"allowed", ""},
+};
+
+/* No mode of a policy lets pass what is no name or has no policy at all. */
 static bool
-destination_is_allowed(const struct vault_ask *ask,
-                       const struct vault_state *state,
-                       const struct vault_decision *out)
+destination_is_possible(const struct vault_ask *ask,
+                        const struct vault_state *state,
+                        const struct vault_decision *out)
 {
     if (out->destination == NULL && !vault_host_is_canonical(ask->host))
         return false;
@@ -79,8 +95,36 @@ destination_is_allowed(const struct vault_ask *ask,
         return false;
     if (ask->kind == VAULT_KIND_BRAIN)
         return out->destination != NULL || brain_may_reach(ask, state);
-    return state->policy != NULL
-           && vault_policy_allows(state->policy, ask->host, ask->port);
+    return state->policy != NULL;
+}
+
+/* Only what the internet serves can be observed or asked for: what
+ * deployment.conf lists must be named by a policy. */
+static bool
+check_policy(const struct vault_ask *ask, const struct vault_state *state,
+             struct vault_decision *out)
+{
+    enum vault_policy_fit fit = VAULT_POLICY_NO_HOST;
+    enum vault_policy_mode mode = VAULT_MODE_ENFORCE;
+
+    if (destination_is_possible(ask, state, out)) {
+        if (ask->kind == VAULT_KIND_BRAIN)
+            return true;
+        const struct vault_policy_ask what = {
+            ask->is_https, ask->host, ask->port, ask->method, ask->path};
+        fit = vault_policy_fit(state->policy, &what);
+        if (out->destination == NULL)
+            mode = state->policy->mode;
+    }
+    if (fit == VAULT_POLICY_FITS)
+        return true;
+    out->unnamed = policy_fits[fit].reason;
+    if (mode == VAULT_MODE_ENFORCE) {
+        deny(out, policy_fits[fit].reason, policy_fits[fit].message);
+        return false;
+    }
+    out->must_ask = mode == VAULT_MODE_ASK;
+    return true;
 }
 
 static bool
@@ -214,12 +258,8 @@ vault_authorize(const struct vault_ask *ask, const struct vault_state *state,
         return;
     out->destination =
         vault_deployment_find(state->deployment, ask->host, ask->port);
-    if (!destination_is_allowed(ask, state, out)) {
-        deny(out, "host_not_allowed",
-             "the environment's network policy does not name this host and "
-             "port");
+    if (!check_policy(ask, state, out))
         return;
-    }
     if (!ask->is_https && ask->kind == VAULT_KIND_BRAIN
         && (out->destination == NULL || !out->destination->is_clear_text)) {
         deny(out, "clear_text_refused",
@@ -231,6 +271,10 @@ vault_authorize(const struct vault_ask *ask, const struct vault_state *state,
             return;
     if (!check_credential_present(ask, state, out))
         return;
+    if (out->must_ask) {
+        out->reason = "approval_required";
+        return;
+    }
     out->is_allowed = true;
     out->reason = "allowed";
 }

@@ -53,6 +53,9 @@ struct vault_state {
 
 struct vault_decision {
     bool is_allowed;
+    bool must_ask;       /* not allowed, but a person may allow it */
+    const char *unnamed; /* why the policy does not name it, or NULL: then it
+                            is refused, must be asked for, or was let pass */
     const char *reason;
     char message[200];
     int http_status; /* of a refusal */

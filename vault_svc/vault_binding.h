@@ -10,17 +10,6 @@
 
 enum { VAULT_BINDING_RULES_MAX = 32, VAULT_BINDING_TEXT_MAX = 64 * 1024 };
 
-struct vault_rule {
-    bool is_https;
-    struct vault_host_pattern host; /* host.port is set */
-    ag_str_t *methods;              /* none: every method */
-    size_t n_methods;
-    ag_str_t *path_prefixes; /* none: every path */
-    size_t n_path_prefixes;
-    ag_str_t *slots; /* "header:authorization", "basic", … */
-    size_t n_slots;
-};
-
 struct vault_binding {
     struct vault_rule *rules;
     size_t n_rules;
@@ -52,21 +41,7 @@ vault_binding_parse(ag_str_t text, const struct vault_deployment *deployment,
                     struct ag_arena *arena, struct vault_binding *out,
                     struct ag_err *err);
 
-/* Does a rule name scheme, host and port? */
-bool vault_rule_fits(const struct vault_rule *rule, bool is_https,
-                     ag_str_t host, int port);
-bool vault_rule_allows_method(const struct vault_rule *rule, ag_str_t method);
-bool vault_rule_allows_path(const struct vault_rule *rule, ag_str_t path);
-bool vault_rule_has_slot(const struct vault_rule *rule, ag_str_t slot);
-
 /* Does any rule name the host, whatever scheme and port? */
 bool vault_binding_names_host(const struct vault_binding *b, ag_str_t host);
-
-/*
- * True for a path that two readers could understand differently: %2f, %5c,
- * %2e, %25, %00, "//", "\\", ";", "." and ".." segments, or not beginning with
- * '/'. Refused where a path rule applies.
- */
-bool vault_path_is_ambiguous(ag_str_t path);
 
 #endif

@@ -50,6 +50,10 @@ static const struct ag_conf_option options[] = {
      "connections to the database"},
     {"db_timeout_ms", AG_CONF_INT, "ms", "2000", 100, 60000, NULL,
      AT(db_timeout_ms), "longest wait for the database"},
+    {"observations_max", AG_CONF_INT, "", "1000", 1, 1000, NULL,
+     AT(observations_max),
+     "requests of different kinds that are recorded for an environment whose "
+     "policy observes"},
     {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, AT(log_level),
      "debug, info, warn or error"},
     {"notify_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, AT(notify_fd),

@@ -10,7 +10,7 @@ struct vault_conf {
     char *keeper, *user, *database, *database_owner, *sql_dir;
     char *deployment, *rules, *generation, *intermediate, *log_level;
     char *tenant, *name, *scopes, *model_base_url, *model_api_key;
-    int64_t db_connections, db_timeout_ms, notify_fd;
+    int64_t db_connections, db_timeout_ms, notify_fd, observations_max;
     bool migrate;
 };
 

@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_session.h"
 #include "vault_svc/vault_workload.h"
 
@@ -144,6 +145,8 @@ audit(struct authorize *a)
     const Agent__Vault__V1__AuthorizeRequest *req = op->request;
 
     ag_buf_addf(&detail, "{\"reason\":\"%s\"", a->decision.reason);
+    if (a->decision.is_allowed && a->decision.unnamed != NULL)
+        ag_buf_addf(&detail, ",\"observed\":\"%s\"", a->decision.unnamed);
     add_text(&detail, "method", ask->method);
     add_text(&detail, "path", path_without_stubs(a));
     add_text(&detail, "request_id", ag_str(req->request_id));
@@ -177,6 +180,17 @@ open_values(struct authorize *a, struct ag_err *err)
     return 0;
 }
 
+/* The policy would not have named it, and let it pass. */
+static void
+observe(struct authorize *a)
+{
+    const struct vault_ask *ask = &a->ask;
+    const struct vault_policy_ask what = {ask->is_https, ask->host, ask->port,
+                                          ask->method, path_without_stubs(a)};
+    vault_observe(a->op->v, a->op->tenant, a->session.policy_row.environment_id,
+                  &what);
+}
+
 static void
 decide(struct authorize *a)
 {
@@ -198,6 +212,8 @@ decide(struct authorize *a)
         vault_op_fail(a->op, &err);
         return;
     }
+    if (a->decision.is_allowed && a->decision.unnamed != NULL)
+        observe(a);
     audit(a);
 }
 

@@ -48,7 +48,8 @@ bind_to(struct import *im, ag_str_t hosts, ag_str_t *out, struct ag_err *err)
     AG_AUTO(ag_buf_release)
     struct ag_buf text = AG_BUF_INIT(VAULT_BINDING_TEXT_MAX);
     struct vault_policy p = {
-        ag_arena_alloc(im->arena, 33 * sizeof(struct vault_host_pattern)), 0};
+        .hosts =
+            ag_arena_alloc(im->arena, 33 * sizeof(struct vault_host_pattern))};
     ag_str_t host;
 
     while (p.n_hosts < 32 && ag_str_cut(&hosts, ',', &host))

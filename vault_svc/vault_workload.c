@@ -140,11 +140,8 @@ reply(struct open *o)
     out->environment_id = vault_op_text(op, o->row.environment_id);
     out->ca_pem = (char *)ag_buf_cstr(&op->v->ca_pem);
     fill_env(o, out);
-    out->allowed_hosts = ag_arena_alloc(
-        op->arena, (p->n_hosts + 1) * sizeof(*out->allowed_hosts));
-    for (size_t i = 0; i < p->n_hosts; i++)
-        out->allowed_hosts[i] = vault_policy_host_text(&p->hosts[i], op->arena);
-    out->n_allowed_hosts = p->n_hosts;
+    out->allowed_hosts =
+        vault_policy_host_texts(p, op->arena, &out->n_allowed_hosts);
     op->who.subject = o->row.session_id;
     vault_audit_reply(op, "workload.opened", o->row.id, o->row.session_id,
                       AG_STR(""), &out->base);

@@ -54,9 +54,10 @@ def session_request(env, vaults=(), envs=()):
     return out
 
 
-def environment_request(hosts, env=None):
+def environment_request(hosts, env=None, **more):
+    """more: mode=, rules= of the network policy."""
     config = json.dumps({"type": "cloud", "networking": {
-        "type": "limited", "allowed_hosts": hosts}})
+        "type": "limited", "allowed_hosts": hosts, **more}})
     if env is None:
         return field(1, "test") + field(3, config)
     return field(1, env) + field(4, config)
@@ -209,10 +210,10 @@ class Vault:
             stdout=subprocess.PIPE, check=True, text=True)
         return p.stdout.strip()
 
-    def put_policy(self, key, hosts, env=None, version=1):
+    def put_policy(self, key, hosts, env=None, version=1, **more):
         fresh = env is None
         env = env or new_id("env")
-        request = environment_request(hosts, None if fresh else env)
+        request = environment_request(hosts, None if fresh else env, **more)
         self.call("brain", "GrantService/PutPolicy",
                   {"environment_id": env, "version": version,
                    "original_request": {"hex": request.hex()}},

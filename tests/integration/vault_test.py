@@ -9,7 +9,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from vault_support import BUILD, RpcError, Vault, environment_request, main, \
-    new_id, session_request  # noqa: E402
+    new_id, session_request, wait_for  # noqa: E402
 
 SECRET = "sekret-value-0123456789abcdef-XYZ"
 HEADER, BASIC, QUERY, PATH, BODY = 1, 2, 3, 4, 5
@@ -308,6 +308,76 @@ def policies_are_versioned_and_checked():
             host="evil.example")
 
 
+def policies_name_methods_and_paths():
+    key = V.key()
+    env = V.put_policy(key, ["plain.example.com"], rules=[
+        {"host": "api.example.com", "methods": ["GET"],
+         "path_prefixes": ["/v1/"]},
+        {"host": "web.example.com", "scheme": "http", "ports": [80, 8080]}])
+    w = V.open(V.put_grant(key, env))
+    assert w["allowed_hosts"] == [
+        "plain.example.com", "api.example.com:443", "web.example.com:80",
+        "web.example.com:8080"], w["allowed_hosts"]
+
+    def reason(**kw):
+        return V.authorize(w["address"], **kw)["reason"]
+
+    assert reason(path="/v1/x") == "allowed"
+    assert reason(path="/v1/x", method="POST") == "method_not_allowed"
+    assert reason(path="/v2") == "path_not_allowed"
+    assert reason(port=8443, path="/v1/x") == "host_not_allowed"
+    web = {"host": "web.example.com"}
+    assert reason(scheme="http", port=8080, **web) == "allowed"
+    assert reason(scheme="https", port=443, **web) == "host_not_allowed"
+    for bad in ({"mode": "off"}, {"rules": [{"host": "*.com"}]},
+                {"rules": [{"host": "plain.example.com"}]}):
+        refused("invalid", V.put_policy, key, ["plain.example.com"], **bad)
+
+
+def observe_lets_pass_and_proposes_a_policy():
+    key, vault, _, _, _ = session_with_credential(V)
+    env = V.put_policy(key, ["named.example.com"], mode="observe")
+    w = V.open(V.put_grant(key, env, [vault]))
+    for path in "/v1/a", "/v1/b?x":
+        out = V.authorize(w["address"], host="free.example.com", path=path)
+        assert out["verdict"] == 1, out
+    V.authorize(w["address"], host="named.example.com")
+    # The mode is the policy's alone: bindings and addresses hold.
+    stub = [(HEADER, "authorization", w["values"]["API_TOKEN"])]
+    assert V.authorize(w["address"], host="free.example.com",
+                       stubs=stub)["reason"] == "stub_wrong_host"
+    assert V.authorize(w["address"])["reason"] == "credential_required"
+    for host in "10.0.0.1", "169.254.169.254", "0x7f.1":
+        assert V.authorize(w["address"], host=host)["reason"] \
+            == "host_not_allowed", host
+
+    def proposal():
+        return V.call("ingress", "PolicyService/GetProposedPolicy",
+                      {"environment_id": env}, V.as_key(key))
+
+    wait_for("two requests counted", lambda: [
+        o["requests"] for o in proposal()["observations"]] == [2])
+    p = proposal()
+    assert p["version"] == 1
+    net = json.loads(p["networking_json"])
+    assert net == {"type": "limited", "allowed_hosts": ["named.example.com"],
+                   "rules": [{"scheme": "https", "host": "free.example.com",
+                              "ports": [443], "methods": ["GET"],
+                              "path_prefixes": ["/v1/"]}]}, net
+    row = V.sql("SELECT detail FROM vault.audit WHERE id = '%s'"
+                % out["audit_id"])
+    assert json.loads(row)["observed"] == "host_not_allowed"
+    # Written back, it names what was seen and nothing else.
+    V.put_policy(key, net["allowed_hosts"], env, 2, rules=net["rules"])
+    assert V.authorize(w["address"], host="free.example.com",
+                       path="/v1/c")["verdict"] == 1
+    assert V.authorize(w["address"], host="free.example.com", path="/v2/c")[
+        "reason"] == "path_not_allowed"
+    assert proposal()["observations"] == []
+    refused("not_found", V.call, "ingress", "PolicyService/GetProposedPolicy",
+            {"environment_id": new_id("env")}, V.as_key(key))
+
+
 def a_ciphertext_that_was_moved_does_not_open():
     key, vault, cred, env, session = session_with_credential(V)
     evil = V.credential(key, vault, "EVIL", "x" * 20, ["other.example.com"])
@@ -561,6 +631,8 @@ TESTS = [
     an_address_that_moves_names_the_new_workload,
     grants_take_rights_from_the_persons_request_only,
     policies_are_versioned_and_checked,
+    policies_name_methods_and_paths,
+    observe_lets_pass_and_proposes_a_policy,
     a_ciphertext_that_was_moved_does_not_open,
     each_callers_socket_offers_only_its_methods,
     row_security_hides_other_tenants,

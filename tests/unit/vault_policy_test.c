@@ -10,6 +10,7 @@
 
 #include "vault_svc/vault_binding.h"
 #include "vault_svc/vault_deployment.h"
+#include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_shape.h"
 
 static void
@@ -115,19 +116,20 @@ equal_policies_have_equal_text(void **state)
         vault_policy_from_config(
             AG_STR("{\"networking\":{\"type\":\"limited\",\"allowed_hosts\":"
                    "[\"B.example\",\"a.example:8443\",\"b.example\"]}}"),
-            &d, &a, &err),
+            AG_STR(""), &d, &a, &err),
         0);
     assert_int_equal(
         vault_policy_from_config(
             AG_STR("{\"type\":\"cloud\",\"networking\":{\"allowed_hosts\":"
                    "[\"a.example:8443\",\"b.example.\"]}}"),
-            &d, &b, &err),
+            AG_STR("{}"), &d, &b, &err),
         0);
     assert_string_equal(ag_buf_cstr(&a), ag_buf_cstr(&b));
     assert_string_equal(ag_buf_cstr(&a), "{\"allowed_hosts\":"
                                          "[\"a.example:8443\",\"b.example\"]}");
     ag_buf_clear(&a);
-    assert_int_equal(vault_policy_from_config(AG_STR(""), &d, &a, &err), 0);
+    assert_int_equal(
+        vault_policy_from_config(AG_STR(""), AG_STR(""), &d, &a, &err), 0);
     assert_string_equal(ag_buf_cstr(&a), "{\"allowed_hosts\":[]}");
     static const char *const bad[] = {
         "[]",
@@ -139,12 +141,173 @@ equal_policies_have_equal_text(void **state)
         "{\"networking\":{\"allowed_hosts\":[\"*.com\"]}}",
         "{\"networking\":{},\"networking\":{\"allowed_hosts\":[]}}"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        if (vault_policy_from_config(ag_str(bad[i]), &d, &a, &err) == 0)
+        if (vault_policy_from_config(ag_str(bad[i]), AG_STR(""), &d, &a, &err)
+            == 0)
             fail_msg("%s was accepted", bad[i]);
         assert_non_null(strstr(err.msg, "config"));
     }
     ag_buf_release(&a);
     ag_buf_release(&b);
+}
+
+#define NET(text) "{\"networking\":" text "}"
+
+static void
+rules_of_a_policy_are_read_or_refused(void **state)
+{
+    static const struct {
+        const char *config, *metadata, *want; /* want: canonical, or a word of
+                                                 the error after "!" */
+    } rows[] = {
+        {NET("{\"rules\":[{\"host\":\"A.example\"}]}"), "",
+         "{\"allowed_hosts\":[],\"rules\":[{\"host\":\"a.example\","
+         "\"port\":443,\"scheme\":\"https\"}]}"},
+        {NET("{\"mode\":\"observe\",\"allowed_hosts\":[\"b.example\"]}"), "",
+         "{\"allowed_hosts\":[\"b.example\"],\"mode\":\"observe\"}"},
+        {NET("{\"mode\":\"enforce\"}"), "", "{\"allowed_hosts\":[]}"},
+        {NET("{\"rules\":[{\"host\":\"*.a.example\",\"scheme\":\"http\","
+             "\"ports\":[80,8080],\"methods\":[\"GET\"],"
+             "\"path_prefixes\":[\"/v1/\"]}]}"),
+         "",
+         "{\"allowed_hosts\":[],\"rules\":["
+         "{\"host\":\"*.a.example\",\"methods\":[\"GET\"],"
+         "\"path_prefixes\":[\"/v1/\"],\"port\":80,\"scheme\":\"http\"},"
+         "{\"host\":\"*.a.example\",\"methods\":[\"GET\"],"
+         "\"path_prefixes\":[\"/v1/\"],\"port\":8080,\"scheme\":\"http\"}]}"},
+        {NET("{\"allowed_hosts\":[\"b.example\"]}"),
+         "{\"brainbox.network\":\"{\\\"mode\\\":\\\"ask\\\"}\"}",
+         "{\"allowed_hosts\":[\"b.example\"],\"mode\":\"ask\"}"},
+        {NET("{\"mode\":\"ask\"}"),
+         "{\"brainbox.network\":\"{\\\"mode\\\":\\\"ask\\\"}\"}", "!both hold"},
+        {"", "{\"brainbox.network\":\"[]\"}", "!brainbox.network"},
+        {"", "{\"brainbox.network\":\"{\"}", "!brainbox.network"},
+        {"", "{\"brainbox.network\":\"{\\\"modes\\\":1}\"}", "!modes"},
+        {NET("{\"mode\":\"off\"}"), "", "!mode: none of"},
+        {NET("{\"modes\":\"ask\"}"), "", "!modes: unknown"},
+        {NET("{\"rules\":{}}"), "", "!rules: not an array"},
+        {NET("{\"rules\":[1]}"), "", "!rules[0]: not an object"},
+        {NET("{\"rules\":[{}]}"), "", "!rules[0]: host"},
+        {NET("{\"rules\":[{\"host\":\"*.com\"}]}"), "", "!public suffix"},
+        {NET("{\"rules\":[{\"host\":\"10.0.0.1\"}]}"), "", "!is an address"},
+        {NET("{\"rules\":[{\"host\":\"db.internal\"}]}"), "", "!its network"},
+        {NET("{\"rules\":[{\"host\":\"a.example\",\"ports\":[]}]}"), "",
+         "!ports"},
+        {NET("{\"rules\":[{\"host\":\"a.example\",\"ports\":[0]}]}"), "",
+         "!ports"},
+        {NET("{\"rules\":[{\"host\":\"a.example\",\"ports\":[\"443\"]}]}"), "",
+         "!ports"},
+        {NET("{\"rules\":[{\"host\":\"a.example\",\"port\":443}]}"), "",
+         "!port: unknown"},
+        {NET("{\"rules\":[{\"host\":\"a.example\",\"scheme\":\"ftp\"}]}"), "",
+         "!scheme"},
+        {NET("{\"rules\":[{\"host\":\"a.example\",\"methods\":[]}]}"), "",
+         "!methods: empty"},
+        {NET("{\"rules\":[{\"host\":\"a.example\","
+             "\"path_prefixes\":[\"/a/../b\"]}]}"),
+         "", "!path_prefixes[0]"},
+        {NET("{\"allowed_hosts\":[\"a.example\"],"
+             "\"rules\":[{\"host\":\"a.example\"}]}"),
+         "", "!allowed as a whole"},
+    };
+    struct vault_deployment d = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct ag_buf out = AG_BUF_INIT(4096);
+        struct ag_err err = AG_ERR_INIT;
+        const char *want = rows[i].want;
+        int rc = vault_policy_from_config(
+            ag_str(rows[i].config), ag_str(rows[i].metadata), &d, &out, &err);
+        const char *got = rc == 0 ? ag_buf_cstr(&out) : err.msg;
+        bool ok = want[0] == '!' ? rc < 0 && strstr(got, want + 1) != NULL
+                                 : strcmp(got, want) == 0;
+        if (!ok)
+            fail_msg("%s: %s", rows[i].config, got);
+        ag_buf_release(&out);
+    }
+}
+
+static void
+a_policy_names_scheme_port_method_and_path(void **state)
+{
+    static const struct {
+        bool is_https;
+        const char *host;
+        int port;
+        const char *method, *path;
+        enum vault_policy_fit fit;
+    } rows[] = {
+        {true, "a.example", 443, "GET", "/v1/x", VAULT_POLICY_FITS},
+        {true, "a.example", 443, "POST", "/v1/x", VAULT_POLICY_NO_METHOD},
+        {true, "a.example", 443, "GET", "/v2/x", VAULT_POLICY_NO_PATH},
+        {true, "a.example", 443, "GET", "/v1/../v2", VAULT_POLICY_NO_PATH},
+        {true, "a.example", 8443, "GET", "/v1/x", VAULT_POLICY_NO_HOST},
+        {false, "a.example", 443, "GET", "/v1/x", VAULT_POLICY_NO_HOST},
+        {false, "a.example", 80, "GET", "/v1/x", VAULT_POLICY_NO_HOST},
+        {true, "b.example", 443, "DELETE", "/", VAULT_POLICY_FITS},
+        {true, "c.example", 443, "GET", "/", VAULT_POLICY_NO_HOST},
+    };
+    struct ag_arena *arena = ag_arena_new();
+    struct vault_deployment d = {0};
+    struct vault_policy p;
+    struct ag_err err = AG_ERR_INIT;
+    (void)state;
+    assert_int_equal(
+        vault_policy_parse(
+            AG_STR("{\"allowed_hosts\":[\"b.example\"],\"rules\":[{\"host\":"
+                   "\"a.example\",\"port\":443,\"scheme\":\"https\","
+                   "\"methods\":[\"GET\"],\"path_prefixes\":[\"/v1/\"]}]}"),
+            &d, arena, &p, &err),
+        0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct vault_policy_ask ask = {rows[i].is_https, ag_str(rows[i].host),
+                                       rows[i].port, ag_str(rows[i].method),
+                                       ag_str(rows[i].path)};
+        if (vault_policy_fit(&p, &ask) != rows[i].fit)
+            fail_msg("row %zu", i);
+    }
+    ag_arena_free(arena);
+}
+
+static void
+what_was_observed_becomes_rules(void **state)
+{
+    const struct vault_observation seen[] = {
+        {AG_STR("https"), AG_STR("a.example"), AG_STR("GET"), AG_STR("/v1/"),
+         443},
+        {AG_STR("https"), AG_STR("a.example"), AG_STR("POST"), AG_STR("/v1/"),
+         443},
+        {AG_STR("https"), AG_STR("b.example"), AG_STR("GET"), AG_STR("/"), 443},
+    };
+    struct ag_buf out = AG_BUF_INIT(4096), again = AG_BUF_INIT(4096);
+    struct vault_deployment d = {0};
+    struct ag_err err = AG_ERR_INIT;
+    (void)state;
+    assert_int_equal(
+        vault_observe_propose(
+            AG_STR("{\"allowed_hosts\":[\"x.example\"],\"mode\":\"observe\","
+                   "\"rules\":[{\"host\":\"y.example\",\"port\":8443,"
+                   "\"scheme\":\"https\"}]}"),
+            seen, 3, &out, &err),
+        0);
+    assert_string_equal(
+        ag_buf_cstr(&out),
+        "{\"type\":\"limited\",\"allowed_hosts\":[\"x.example\"],\"rules\":["
+        "{\"host\":\"y.example\",\"scheme\":\"https\",\"ports\":[8443]},"
+        "{\"scheme\":\"https\",\"host\":\"a.example\",\"ports\":[443],"
+        "\"methods\":[\"GET\",\"POST\"],\"path_prefixes\":[\"/v1/\"]},"
+        "{\"scheme\":\"https\",\"host\":\"b.example\",\"ports\":[443],"
+        "\"methods\":[\"GET\"]}]}");
+    /* What is proposed can be written back. */
+    char config[4096];
+    snprintf(config, sizeof(config), NET("%s"), ag_buf_cstr(&out));
+    if (vault_policy_from_config(ag_str(config), AG_STR(""), &d, &again, &err)
+        < 0)
+        fail_msg("%s", err.msg);
+    assert_true(ag_str_is(vault_observe_prefix(AG_STR("/a/b/c")), "/a/"));
+    assert_true(ag_str_is(vault_observe_prefix(AG_STR("/a")), "/"));
+    assert_true(ag_str_is(vault_observe_prefix(AG_STR("/a/../b")), "/"));
+    ag_buf_release(&out);
+    ag_buf_release(&again);
 }
 
 static void
@@ -368,6 +531,9 @@ main(void)
         cmocka_unit_test(hosts_become_canonical_or_are_refused),
         cmocka_unit_test(patterns_that_cover_too_much_are_refused),
         cmocka_unit_test(equal_policies_have_equal_text),
+        cmocka_unit_test(rules_of_a_policy_are_read_or_refused),
+        cmocka_unit_test(a_policy_names_scheme_port_method_and_path),
+        cmocka_unit_test(what_was_observed_becomes_rules),
         cmocka_unit_test(
             paths_that_two_readers_could_read_differently_are_seen),
         cmocka_unit_test(a_binding_is_no_wider_than_its_hosts),
