@@ -20,6 +20,7 @@
 #include "vault_svc/vault_identity.h"
 #include "vault_svc/vault_import.h"
 #include "vault_svc/vault_observe.h"
+#include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_start.h"
 #include "vault_svc/vault_workload.h"
 
@@ -141,6 +142,7 @@ release(struct service *s)
         ag_rpc_server_free(s->servers[i]);
     ag_rpc_free(s->rpc);
     vault_keeper_free(s->v.keeper);
+    vault_snapshots_free(s->v.snapshots);
     vault_ca_free(s->ca);
     ag_db_free(s->v.db);
     vault_tenants_free(&s->v);
@@ -164,6 +166,7 @@ open_vault(struct service *s, const char *database, int n_conns,
     struct vault *v = &s->v;
 
     v->conf = &s->conf;
+    v->snapshots = vault_snapshots_new();
     v->loop = ag_loop_new(err);
     if (v->loop == NULL || ag_loop_on_term(v->loop, on_term, s, err) < 0)
         return -1;

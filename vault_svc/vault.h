@@ -14,7 +14,8 @@
 #include "vault_svc/vault_seal.h"
 #include "vault_svc/vault_shape.h"
 
-struct vault_chain; /* vault_audit.c */
+struct vault_chain;     /* vault_audit.c */
+struct vault_snapshots; /* vault_snapshot.c */
 
 struct vault_tenant {
     char name[64];
@@ -36,6 +37,8 @@ struct vault {
     struct vault_tenant **tenants;
     size_t n_tenants;
     volatile uint64_t *generation; /* mapped; NULL: not configured */
+    uint64_t changes;              /* of what sessions may use */
+    struct vault_snapshots *snapshots;
 };
 
 /* Who a socket's calls come from. */
@@ -86,7 +89,8 @@ char *vault_op_text(struct vault_op *op, ag_str_t s);
 /* RFC 3339, in the call's arena. */
 char *vault_op_time(struct vault_op *op, int64_t us);
 
-/* Something was revoked or changed: nginx forgets what it cached. */
+/* Something was revoked or changed, and is committed: nginx and this process
+ * forget what they keep. */
 void vault_generation_move(struct vault *v);
 
 #endif

@@ -54,6 +54,9 @@ static const struct ag_conf_option options[] = {
      AT(observations_max),
      "requests of different kinds that are recorded for an environment whose "
      "policy observes"},
+    {"snapshot_ms", AG_CONF_INT, "ms", "1000", 0, 60000, NULL, AT(snapshot_ms),
+     "longest time that what a session may use is kept in memory; changes of "
+     "this process count at once"},
     {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, AT(log_level),
      "debug, info, warn or error"},
     {"notify_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, AT(notify_fd),

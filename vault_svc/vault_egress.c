@@ -13,7 +13,7 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_observe.h"
-#include "vault_svc/vault_session.h"
+#include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_workload.h"
 
 enum { STUBS_MAX = 32 };
@@ -24,15 +24,27 @@ struct authorize {
     struct vault_session session;
     struct vault_decision decision;
     ag_str_t address;
-    size_t checking;     /* stub whose owner is looked up */
-    ag_secret_t *values; /* of held credentials that were opened */
+    size_t checking;                 /* stub whose owner is looked up */
+    ag_secret_t *values;             /* of held credentials that were opened */
+    struct vault_snapshot *snapshot; /* that `session` lives in */
+    ag_str_t key;                    /* of it; empty: not kept */
 };
 
+/* What the call's arena does not own. */
 static void
-release_values(struct authorize *a)
+finish(struct authorize *a)
 {
     for (size_t i = 0; a->values != NULL && i < a->session.n; i++)
         ag_secret_release(&a->values[i]);
+    vault_snapshot_unref(a->snapshot);
+    a->snapshot = NULL;
+}
+
+static void
+fail(struct authorize *a, const struct ag_err *err)
+{
+    finish(a);
+    vault_op_fail(a->op, err);
 }
 
 static ProtobufCBinaryData
@@ -94,7 +106,7 @@ answer(struct authorize *a, const char *audit_id)
         out.is_deployment_destination = true;
     }
     ag_rpc_reply(a->op->call, &out.base);
-    release_values(a);
+    finish(a);
 }
 
 static void
@@ -106,8 +118,7 @@ on_audited(void *arg, const char *audit_id, const struct ag_err *err)
         answer(a, audit_id);
         return;
     }
-    vault_op_fail(a->op, err);
-    release_values(a);
+    fail(a, err);
 }
 
 static void
@@ -208,8 +219,7 @@ decide(struct authorize *a)
 
     vault_authorize(&a->ask, &state, a->op->arena, &a->decision);
     if (a->decision.is_allowed && open_values(a, &err) < 0) {
-        release_values(a);
-        vault_op_fail(a->op, &err);
+        fail(a, &err);
         return;
     }
     if (a->decision.is_allowed && a->decision.unnamed != NULL)
@@ -235,7 +245,7 @@ on_foreign(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     struct authorize *a = arg;
 
     if (res == NULL) {
-        vault_op_fail(a->op, err);
+        fail(a, err);
         return;
     }
     a->ask.stubs[a->checking++].is_foreign = ag_db_get_bool(res, 0, 0);
@@ -269,13 +279,15 @@ on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     struct ag_err why = AG_ERR_INIT;
 
     if (res == NULL) {
-        vault_op_fail(op, err);
+        fail(a, err);
         return;
     }
+    struct vault_snapshot *s = a->snapshot;
     int rc = vault_session_read(op->v, op->tenant, (int)a->ask.kind, res,
-                                op->arena, &a->session, &why);
+                                s->arena, &s->session, &why);
+    a->session = s->session;
     if (rc < 0 && why.kind != AG_ERR_NOT_FOUND) {
-        vault_op_fail(op, &why);
+        fail(a, &why);
         return;
     }
     if (a->ask.kind == VAULT_KIND_NONE && a->session.has_workload)
@@ -285,7 +297,31 @@ on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         && (!a->session.has_workload
             || !ag_str_eq(a->session.workload.address, a->address)))
         a->ask.kind = VAULT_KIND_NONE;
+    if (rc == 0 && a->ask.kind != VAULT_KIND_NONE) {
+        s->kind = a->ask.kind;
+        s->tenant = op->tenant;
+        vault_snapshot_keep(op->v, s, a->key);
+    }
     check_foreign(a);
+}
+
+/* Is what the workload may use at hand? Else it is about to be read. */
+static bool
+take_snapshot(struct authorize *a, const char *kind, ag_str_t name)
+{
+    struct vault_op *op = a->op;
+
+    a->key = ag_str(ag_arena_printf(op->arena, "%s %.*s", kind, AG_FMT(name)));
+    a->snapshot = vault_snapshot_find(op->v, a->key);
+    if (a->snapshot == NULL) {
+        a->snapshot = vault_snapshot_begin(op->v);
+        return false;
+    }
+    a->session = a->snapshot->session;
+    a->ask.kind = a->snapshot->kind;
+    op->tenant = a->snapshot->tenant;
+    check_foreign(a);
+    return true;
 }
 
 /* Nobody's address: decided and written down under the default tenant. */
@@ -298,6 +334,7 @@ deny_unknown(struct authorize *a)
     if (a->op->tenant == NULL && v->n_tenants > 0)
         a->op->tenant = v->tenants[0];
     if (a->op->tenant == NULL) {
+        finish(a);
         vault_op_refuse(a->op, AG_ERR_UNAVAILABLE, "there is no tenant");
         return;
     }
@@ -313,7 +350,7 @@ on_workload(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     struct vault_session_ask ask = {0};
 
     if (res == NULL) {
-        vault_op_fail(op, err);
+        fail(a, err);
         return;
     }
     op->tenant = ag_db_rows(res) == 1
@@ -378,11 +415,13 @@ authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 
     a->op = op;
     if (read_ask(a, req, &err) < 0) {
-        vault_op_fail(op, &err);
+        fail(a, &err);
         return;
     }
     if (*req->session_id != '\0') {
         a->ask.kind = VAULT_KIND_BRAIN;
+        if (take_snapshot(a, "brain", ag_str(req->session_id)))
+            return;
         struct ag_db_param params[] = {ag_db_str(ag_str(req->session_id))};
         ag_db_query(op->v->db, AG_STR(""), by_session, params, 1, on_workload,
                     a);
@@ -395,6 +434,8 @@ authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         return;
     }
     a->address = ag_arena_copy(op->arena, ag_str(address));
+    if (take_snapshot(a, "at", a->address))
+        return;
     struct ag_db_param params[] = {ag_db_str(a->address)};
     ag_db_query(op->v->db, AG_STR(""), by_address, params, 1, on_workload, a);
 }

@@ -133,6 +133,7 @@ vault_op_time(struct vault_op *op, int64_t us)
 void
 vault_generation_move(struct vault *v)
 {
+    v->changes++;
     if (v->generation != NULL)
         __atomic_add_fetch(v->generation, 1, __ATOMIC_RELEASE);
 }

@@ -12,7 +12,7 @@
 #include "lib/json.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
-#include "vault_svc/vault_session.h"
+#include "vault_svc/vault_snapshot.h"
 
 enum { TRIES = 3 };
 
@@ -212,6 +212,7 @@ on_opened(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         vault_op_fail(o->op, err);
         return;
     }
+    vault_snapshot_forget(o->op->v, o->row.session_id);
     if (ag_db_get_int(res, 0, 1) != 1) {
         vault_op_refuse(o->op, AG_ERR_EXISTS,
                         "workload_id: belongs to another session");

@@ -288,6 +288,11 @@ def grants_take_rights_from_the_persons_request_only():
     refused("denied", V.open, session, env=new_id("env"))
 
 
+def outlast_snapshots():
+    """What was done behind the vault's back counts after `snapshot_ms`."""
+    time.sleep(1.1)
+
+
 def policies_are_versioned_and_checked():
     key = V.key()
     env = V.put_policy(key, ["B\u00fccher.example", "a.example:8443"])
@@ -304,6 +309,7 @@ def policies_are_versioned_and_checked():
         refused("invalid", V.put_policy, key, hosts)
     V.sql("UPDATE vault.policy SET policy = '{\"allowed_hosts\":"
           "[\"evil.example\"]}' WHERE environment_id = '%s'" % env)
+    outlast_snapshots()
     refused("corrupt|internal", V.authorize, w["address"],
             host="evil.example")
 
@@ -388,6 +394,7 @@ def a_ciphertext_that_was_moved_does_not_open():
     V.sql("UPDATE vault.credential SET sealed = (SELECT sealed FROM"
           " vault.credential WHERE id = '%s') WHERE id = '%s'"
           % (cred["id"], evil["id"]))
+    outlast_snapshots()
     message = refused("corrupt|internal", V.authorize, w["address"],
                       host="other.example.com", stubs=stub)
     assert SECRET not in message
@@ -455,6 +462,37 @@ def every_decision_has_an_audit_row_in_a_chain():
     assert n == top
     assert V.sql("SELECT count(DISTINCT mac) FROM vault.audit"
                  " WHERE tenant = 'default'") == n
+
+
+def what_is_kept_of_a_session_is_forgotten_at_once():
+    key = V.key()
+    vault, env = V.vault(key), V.put_policy(key, ["*.example.com"])
+    cred = V.credential(key, vault, "ONE", "1" * 20, ["api.example.com"])
+    session = V.put_grant(key, env, [vault])
+    w = V.open(session)
+    first = [(HEADER, "authorization", w["values"]["ONE"])]
+
+    def verdict(stub=first, **kw):
+        a = V.authorize(w["address"], stubs=stub, **kw)
+        return a["reason"] if a["verdict"] == 2 else "allowed"
+
+    assert verdict() == "allowed"
+    # A credential that is made, and stubs of a second opening.
+    V.credential(key, vault, "TWO", "2" * 20, ["b.example.com"])
+    assert verdict() == "allowed"
+    again = V.open(session)
+    second = [(HEADER, "authorization", again["values"]["TWO"])]
+    assert verdict(second, host="b.example.com") == "allowed"
+    V.put_policy(key, ["api.example.com"], env, 2)
+    assert verdict(second, host="b.example.com") == "host_not_allowed"
+    assert verdict() == "allowed"
+    V.call("ingress", "VaultService/ArchiveCredential",
+           {"vault_id": vault, "credential_id": cred["id"]}, V.as_key(key))
+    assert verdict() != "allowed"
+    assert verdict([]) == "allowed"
+    V.call("brain", "GrantService/EndGrant", {"session_id": session},
+           V.as_key(key))
+    assert verdict([]) in ("session_ended", "workload_unknown")
 
 
 def archived_and_deleted_credentials_are_dead_at_once():
@@ -637,6 +675,7 @@ TESTS = [
     each_callers_socket_offers_only_its_methods,
     row_security_hides_other_tenants,
     every_decision_has_an_audit_row_in_a_chain,
+    what_is_kept_of_a_session_is_forgotten_at_once,
     archived_and_deleted_credentials_are_dead_at_once,
     vault_survives_database_and_keeper_restarts,
     intermediate_chains_to_the_root_and_is_narrow,

@@ -1,0 +1,44 @@
+/*
+ * What sessions may use, kept for a moment: the rows that vault_session_read
+ * checked, so that a workload's next request is decided without the database.
+ * One is dropped when anything changes (vault_generation_move, a workload that
+ * is opened) and when it is older than `snapshot_ms`, which bounds what this
+ * process did not do itself. Values stay sealed in it. Loop's thread only.
+ */
+#ifndef VAULT_SNAPSHOT_H
+#define VAULT_SNAPSHOT_H
+
+#include "vault_svc/vault_session.h"
+
+struct vault_snapshot {
+    struct vault_tenant *tenant;
+    struct vault_session session;
+    enum vault_kind kind; /* of the workload */
+    struct ag_arena *arena;
+    /* private */
+    struct vault_snapshot *next;
+    char *key;
+    int64_t read_us;
+    uint64_t changes, opened;
+    int refs;
+    bool is_kept;
+};
+
+struct vault_snapshots;
+
+struct vault_snapshots *vault_snapshots_new(void);
+void vault_snapshots_free(struct vault_snapshots *all);
+
+/* The one kept under `key`, with a reference for the caller; or NULL. */
+struct vault_snapshot *vault_snapshot_find(struct vault *v, ag_str_t key);
+/* A new one, with a reference for the caller, before the database is asked. */
+struct vault_snapshot *vault_snapshot_begin(struct vault *v);
+/* It was read and checked: keep it, unless something changed meanwhile. */
+void
+vault_snapshot_keep(struct vault *v, struct vault_snapshot *s, ag_str_t key);
+/* The session has a new workload, or new stubs. */
+void vault_snapshot_forget(struct vault *v, ag_str_t session_id);
+/* NULL is a no-op. */
+void vault_snapshot_unref(struct vault_snapshot *s);
+
+#endif
