@@ -99,7 +99,8 @@ $(eval $(call binary,vault_keeper,vault_svc/keeper))
 # Pid 1 of a sandbox runs on the sandbox's root: static, and no library.
 $(B)/bin/sandbox_init: sandbox_svc/init.c $(wildcard sandbox_svc/init*.h)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -std=gnu11 -O2 -g $(WARN) -static -o $@ $<
+	$(CC) $(CPPFLAGS) $(filter -DSANDBOX%,$(CFLAGS_$(MODE))) -std=gnu11 -O2 -g $(WARN) \
+	  -static -o $@ $<
 
 # ---------------------------------------------------------------- module ----
 -include ngx_agent_module/module.mk

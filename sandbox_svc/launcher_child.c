@@ -2,8 +2,9 @@
  * The child between clone and exec. It is root with every capability until
  * launcher_ns_drop, and no byte from a peer is read in between.
  *
- * Order matters: network and mounts while it may, then the user namespace,
- * then descriptors, then the filter, which would refuse most of the above.
+ * Order matters: network and mounts while it may, then Landlock, the user
+ * namespace, descriptors, and the filter, which would refuse most of the
+ * above.
  */
 #include "sandbox_svc/launcher_child.h"
 
@@ -23,9 +24,11 @@
 #include "lib/str.h"
 #include "sandbox_svc/fdpass.h"
 #include "sandbox_svc/init_proto.h"
+#include "sandbox_svc/launcher_landlock.h"
 #include "sandbox_svc/launcher_net.h"
 #include "sandbox_svc/launcher_ns.h"
 #include "sandbox_svc/launcher_seccomp.h"
+#include "sandbox_svc/launcher_without.h"
 
 enum { FD_EXE = INIT_SOCKET_FD + 1, FD_SETUP, FD_FIRST_CLOSED };
 
@@ -47,6 +50,8 @@ set_limit(int resource, int64_t value, struct ag_err *err)
 static int
 set_limits(const struct launcher_limits *l, struct ag_err *err)
 {
+    if (launcher_without("process_limits"))
+        return 0;
     if (set_limit(RLIMIT_NOFILE, l->open_files, err) < 0
         || set_limit(RLIMIT_CORE, 0, err) < 0
         || set_limit(RLIMIT_MEMLOCK, 64 << 10, err) < 0)
@@ -61,8 +66,19 @@ be_first_to_go(void)
     AG_AUTO(ag_closep)
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
-    if (fd >= 0 && write(fd, "500", 3) < 0)
+    if (fd >= 0 && !launcher_without("oom_score") && write(fd, "500", 3) < 0)
         return; /* no worse than without */
+}
+
+static int
+set_network(int net[2], struct ag_err *err)
+{
+    if (!launcher_without("net_namespace"))
+        return launcher_net_setup(&net[0], &net[1], err);
+    /* The machine's own network is left as it is. */
+    for (int i = 0; i < 2; i++)
+        net[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return 0;
 }
 
 static int
@@ -74,15 +90,16 @@ build(const struct launcher_child *c, int net[2], struct ag_err *err)
         return ag_err_sys(err, "session");
     if (launcher_cgroup_enter(c->procs, err) < 0)
         return -1;
-    if (unshare(CLONE_NEWCGROUP) < 0)
+    if (!launcher_without("cgroup_namespace") && unshare(CLONE_NEWCGROUP) < 0)
         return ag_err_sys(err, "cgroup namespace");
-    if (sethostname("sandbox", 7) < 0)
+    if (!launcher_without("uts_namespace") && sethostname("sandbox", 7) < 0)
         return ag_err_sys(err, "hostname");
-    syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+    if (!launcher_without("keyring"))
+        syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
     be_first_to_go();
     umask(022);
-    if (launcher_net_setup(&net[0], &net[1], err) < 0
-        || launcher_mount_root(&c->root, err) < 0)
+    if (set_network(net, err) < 0 || launcher_mount_root(&c->root, err) < 0
+        || launcher_landlock_apply(c->landlock_abi, err) < 0)
         return -1;
     return set_limits(&c->limits, err);
 }
@@ -96,6 +113,13 @@ arrange_descriptors(const struct launcher_child *c, struct ag_err *err)
     int exe = fcntl(c->init_exe, F_DUPFD_CLOEXEC, 64);
     int sock = fcntl(c->init_socket, F_DUPFD_CLOEXEC, 64);
     int setup = fcntl(c->setup, F_DUPFD_CLOEXEC, 64);
+    unsigned first_closed = FD_FIRST_CLOSED;
+
+    /* As if one had been forgotten. */
+    if (launcher_without("close_on_exec"))
+        (void)fcntl(c->init_exe, F_DUPFD, 128);
+    if (launcher_without("close_range"))
+        first_closed = ~0U;
 
     if (null < 0 || exe < 0 || sock < 0 || setup < 0)
         return ag_err_sys(err, "descriptors");
@@ -104,7 +128,7 @@ arrange_descriptors(const struct launcher_child *c, struct ag_err *err)
             return ag_err_sys(err, "standard descriptors");
     if (dup2(sock, INIT_SOCKET_FD) < 0 || dup3(exe, FD_EXE, O_CLOEXEC) < 0
         || dup3(setup, FD_SETUP, O_CLOEXEC) < 0
-        || close_range(FD_FIRST_CLOSED, ~0U, 0) < 0)
+        || close_range(first_closed, ~0U, 0) < 0)
         return ag_err_sys(err, "descriptors");
     return 0;
 }
@@ -112,7 +136,11 @@ arrange_descriptors(const struct launcher_child *c, struct ag_err *err)
 static void
 become_init(const struct launcher_child *c, struct ag_err *err)
 {
-    char *argv[] = {"sandbox_init", NULL}, *env[] = {NULL};
+    /* A test build of init is told the same as one of the launcher. */
+    const char *without = launcher_without_list();
+    char *argv[] = {"sandbox_init", (char *)without, NULL},
+         *none_set[] = {NULL};
+    char **env = launcher_without("empty_environment") ? environ : none_set;
     sigset_t none;
 
     sigemptyset(&none);

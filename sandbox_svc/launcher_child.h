@@ -12,6 +12,7 @@ struct launcher_child {
     struct launcher_root root;
     struct launcher_limits limits;
     const struct launcher_seccomp *filter;
+    int landlock_abi;
     int init_exe;              /* the program, to be executed by descriptor */
     int init_socket;           /* becomes its descriptor 3 */
     int setup;                 /* to the launcher */

@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #include "lib/err.h"
+#include "lib/log.h"
 #include "lib/str.h"
 #include "sandbox_svc/launcher_cgroup.h"
+#include "sandbox_svc/launcher_landlock.h"
 #include "sandbox_svc/launcher_seccomp.h"
 #include "sandbox_svc/launcher_without.h"
 
@@ -29,6 +31,9 @@ load_init(const char *path, struct ag_err *err)
     int mem = memfd_create("sandbox_init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     char buf[65536], self[64];
     ssize_t n = 0;
+
+    if (launcher_without("sealed_init"))
+        return open(path, O_RDONLY | O_CLOEXEC);
 
     if (from < 0 || mem < 0)
         return ag_err_sys(err, "open %s", path);
@@ -121,6 +126,9 @@ launcher_host_open(struct launcher_host *h,
         if (h->output_dir < 0)
             return -1;
     }
+    h->landlock_abi = launcher_landlock_abi();
+    ag_log(h->landlock_abi == 0 ? AG_WARN : AG_INFO, "landlock.detected",
+           AG_I("abi", h->landlock_abi));
     h->filter = launcher_seccomp_new(err);
     h->cgroup =
         h->filter == NULL ? NULL : launcher_cgroup_new(o->instance, err);

@@ -113,9 +113,12 @@ mount_tmpfs(int64_t size, const char *mode, unsigned attrs, struct ag_err *err)
     if (fs < 0)
         return -1;
     snprintf(text, sizeof(text), "%lld", (long long)size);
-    if (fs_set(fs, "size", text, err) < 0)
+    if (!launcher_without("disk_limit") && fs_set(fs, "size", text, err) < 0)
         return -1;
-    snprintf(text, sizeof(text), "%lld", (long long)size / BYTES_PER_INODE);
+    snprintf(text, sizeof(text), "%lld",
+             launcher_without("inode_limit")
+                 ? 0
+                 : (long long)size / BYTES_PER_INODE);
     if (fs_set(fs, "nr_inodes", text, err) < 0
         || fs_set(fs, "mode", mode, err) < 0)
         return -1;
@@ -238,7 +241,9 @@ change_root(int root, struct ag_err *err)
     if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
         return ag_err_sys(err, "pivot_root");
     /* The old root lies on top of the new one now. */
-    if (syscall(SYS_umount2, ".", MNT_DETACH_FLAG) < 0 || chdir("/") < 0)
+    if ((!launcher_without("pivot_root")
+         && syscall(SYS_umount2, ".", MNT_DETACH_FLAG) < 0)
+        || chdir("/") < 0)
         return ag_err_sys(err, "leave the machine's root");
     return 0;
 }
@@ -277,8 +282,12 @@ open_beneath(int dir, const char *path, struct ag_err *err)
     struct open_how how = {.flags =
                                O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW,
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
-    int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+    int fd;
 
+    if (launcher_without("openat2"))
+        fd = openat(dir, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    else
+        fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
     return fd < 0 ? ag_err_sys(err, "open folder \"%s\"", path) : fd;
 }
 
@@ -295,7 +304,8 @@ open_workspace(const struct launcher_workspace *ws, struct ag_err *err)
 
     if (dir < 0)
         return -1;
-    if (fstatat(dir, ".output", &st, AT_SYMLINK_NOFOLLOW) == 0
+    if (!launcher_without("output_place")
+        && fstatat(dir, ".output", &st, AT_SYMLINK_NOFOLLOW) == 0
         && !S_ISDIR(st.st_mode))
         unlinkat(dir, ".output", 0);
     if (mkdirat(dir, ".output", 0755) < 0 && errno != EEXIST)

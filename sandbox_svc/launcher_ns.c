@@ -87,13 +87,35 @@ launcher_ns_user(int slot, struct ag_err *err)
     return fd;
 }
 
+/* The mount namespace is in every build: without it the child would change
+ * the machine's root. */
+static uint64_t
+namespaces(void)
+{
+    static const struct {
+        const char *defence;
+        uint64_t flag;
+    } of[] = {{"uts_namespace", CLONE_NEWUTS},
+              {"ipc_namespace", CLONE_NEWIPC},
+              {"net_namespace", CLONE_NEWNET}};
+    uint64_t flags = CLONE_NEWNS;
+
+    for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++)
+        if (!launcher_without(of[i].defence))
+            flags |= of[i].flag;
+    /* Its init kills whatever it may: never as the machine's root. */
+    if (!launcher_without("pid_namespace")
+        || launcher_without("user_namespace"))
+        flags |= CLONE_NEWPID;
+    return flags;
+}
+
 pid_t
 launcher_ns_fork(int cgroup, int *pidfd, struct ag_err *err)
 {
     int fd = -1;
     struct clone_args args = {
-        .flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
-                 | CLONE_NEWNET | CLONE_PIDFD,
+        .flags = namespaces() | CLONE_PIDFD,
         .pidfd = (uintptr_t)&fd,
         .exit_signal = SIGCHLD,
     };
@@ -156,7 +178,9 @@ launcher_ns_drop(int user_ns, struct ag_err *err)
     if (!launcher_without("capabilities") && limit_caps(err) < 0)
         return -1;
     /* A change of credentials clears it, so it comes after the last one. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+    if (prctl(PR_SET_PDEATHSIG,
+              launcher_without("parent_death_signal") ? 0 : SIGKILL)
+        < 0)
         return ag_err_sys(err, "parent death signal");
     return 0;
 }

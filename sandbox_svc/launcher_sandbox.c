@@ -175,6 +175,7 @@ prepare(struct launcher_host *host, struct launcher_sandbox *sb,
         .disk_bytes = req->limits.disk_bytes};
     b->child.limits = req->limits;
     b->child.filter = host->filter;
+    b->child.landlock_abi = host->landlock_abi;
     b->child.init_exe = host->init_exe;
     b->child.init_socket = b->init[1];
     b->child.setup = b->setup[1];

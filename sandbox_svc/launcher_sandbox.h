@@ -42,6 +42,7 @@ struct launcher_host {
     int max_sandboxes;
     struct launcher_cgroup *cgroup;
     struct launcher_seccomp *filter;
+    int landlock_abi;
     /* User namespaces by slot, made when first needed; -1 before. */
     int *user_ns;
     bool *slot_used;

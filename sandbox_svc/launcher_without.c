@@ -9,11 +9,18 @@
 
 #include "lib/str.h"
 
+const char *
+launcher_without_list(void)
+{
+    const char *text = getenv("SANDBOX_WITHOUT");
+
+    return text == NULL ? "" : text;
+}
+
 bool
 launcher_without(const char *defence)
 {
-    const char *text = getenv("SANDBOX_WITHOUT");
-    ag_str_t rest = ag_str(text == NULL ? "" : text), word;
+    ag_str_t rest = ag_str(launcher_without_list()), word;
 
     while (ag_str_cut(&rest, ',', &word))
         if (ag_str_is(word, defence))

@@ -7,11 +7,19 @@
 #define SANDBOX_SVC_LAUNCHER_WITHOUT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #ifdef SANDBOX_TEST_WITHOUT
 /* Is `defence` among the names, separated by commas, in SANDBOX_WITHOUT? */
 bool launcher_without(const char *defence);
+/* All of them, "" for none; NULL in any other build. */
+const char *launcher_without_list(void);
 #else
+static inline const char *
+launcher_without_list(void)
+{
+    return NULL;
+}
 static inline bool
 launcher_without(const char *defence)
 {

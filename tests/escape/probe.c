@@ -11,6 +11,7 @@
 #include <ftw.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -206,6 +208,63 @@ sockets(void)
         got("AF_PACKET with rubbish above", fd);
 }
 
+/* ---- without the filter ------------------------------------------------- */
+
+/* In namespaces of its own, where it has every capability: when nothing keeps
+ * it from making them, changing what is mounted must fail. */
+static void
+topology(void)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        if (syscall(SYS_unshare, CLONE_NEWUSER | CLONE_NEWNS) < 0)
+            _exit(0);
+        _exit(syscall(SYS_mount, "none", "/mnt", "tmpfs", 0, 0) == 0
+              || syscall(SYS_mount, "/etc", "/mnt", 0, 4096, 0) == 0
+              || syscall(SYS_mount, 0, "/", 0, 16384 | (1 << 18), 0) == 0
+              || syscall(SYS_umount2, "/proc", 2) == 0);
+    }
+    waitpid(pid, &status, 0);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        got("mounts of its own", status);
+}
+
+/* By any errno. */
+static void
+any_device(void)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/tmp/probe.any.%d", (int)getpid());
+    if (mknod(path, S_IFCHR | 0666, makedev(1, 3)) == 0)
+        got("mknod c", 0);
+    unlink(path);
+    if (mknod(path, S_IFBLK | 0666, makedev(254, 0)) == 0)
+        got("mknod b", 0);
+    unlink(path);
+}
+
+/* The name of an abstract socket, and the pid of a process, both of the
+ * machine, come in the environment. */
+static void
+outside(void)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    const char *name = getenv("OUTSIDE_SOCKET"), *pid = getenv("OUTSIDE_PID");
+    size_t n = strlen(name);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    memcpy(at.sun_path + 1, name, n);
+    if (connect(fd, (struct sockaddr *)&at,
+                (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n))
+        == 0)
+        got("an abstract socket of the machine", fd);
+    if (kill(atoi(pid), 0) == 0)
+        got("a process of the machine", atoi(pid));
+}
+
 /* ---- others ----------------------------------------------------------- */
 
 static void
@@ -361,7 +420,9 @@ main(int argc, char **argv)
                   {"devices", devices},       {"sockets", sockets},
                   {"tracing", tracing},       {"rights", rights},
                   {"kernel_files", files_of_the_kernel},
-                  {"descriptors", descriptors}};
+                  {"descriptors", descriptors},
+                  {"topology", topology},     {"any_device", any_device},
+                  {"outside", outside}};
 
     for (size_t i = 0; argc == 2 && i < sizeof(checks) / sizeof(checks[0]);
          i++)

@@ -110,12 +110,24 @@ class Launcher:
         assert code == 0, f"launcher ended with {code}"
         assert not any(os.path.exists(g) for g in self.groups()), "cgroups left"
 
+    def kill_groups(self):
+        """What a sandbox without a pid namespace leaves."""
+        for group in self.groups():
+            for d, _, _ in os.walk(group):
+                try:
+                    with open(f"{d}/cgroup.procs") as f:
+                        for pid in f:
+                            os.kill(int(pid), signal.SIGKILL)
+                except OSError:
+                    pass
+
     def kill(self):
         """After a failure: its sandboxes die with it, and leave groups."""
         if self.proc.poll() is None:
             self.proc.kill()
             self.proc.wait()
         for _ in range(100):
+            self.kill_groups()
             left = [os.path.join(d, e) for g in self.groups()
                     if os.path.isdir(g) for d, sub, _ in os.walk(g)
                     for e in sub] + self.groups()
@@ -260,6 +272,24 @@ def builds_software(l):
     assert b.sh("git init -q r && cd r && git -c user.name=a -c user.email=b "
                 "commit -q --allow-empty -m m && git log --oneline | wc -l"
                 ) == "1"
+    b.destroy()
+
+
+def installs_a_package(l):
+    b = l.create(1)
+    b.sh("""set -e; mkdir -p /tmp/p/DEBIAN /tmp/p/usr/bin /tmp/p/etc
+        printf 'Package: hello-there\nVersion: 1\nArchitecture: all\n'\
+'Maintainer: a <a@b.test>\nDescription: d\n' > /tmp/p/DEBIAN/control
+        printf '#!/bin/sh\nchown www-data /etc/hello\n' > /tmp/p/DEBIAN/postinst
+        printf '#!/bin/sh\necho hello\n' > /tmp/p/usr/bin/hello-there
+        echo x > /tmp/p/etc/hello
+        chmod 755 /tmp/p/DEBIAN/postinst /tmp/p/usr/bin/hello-there
+        dpkg-deb -b /tmp/p /tmp/p.deb
+        apt-get install -y /tmp/p.deb""", env=("DEBIAN_FRONTEND=noninteractive",
+                                               "PATH=/usr/sbin:/usr/bin:/sbin"
+                                               ":/bin"))
+    assert b.sh("hello-there; stat -c %U /etc/hello").split() == [
+        "hello", "www-data"]
     b.destroy()
 
 
@@ -435,7 +465,7 @@ def survives_sandboxes_that_die(l):
 
 
 TESTS = [runs_a_command_and_reports_its_end, looks_like_a_machine_of_its_own,
-         builds_software, keeps_the_workspace_and_nothing_else,
+         builds_software, installs_a_package, keeps_the_workspace_and_nothing_else,
          measures_a_workspace,
          refuses_what_leads_out, sees_no_network_but_loopback,
          holds_memory_and_pids, kills_everything_on_request, writes_a_file,
