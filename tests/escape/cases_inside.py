@@ -133,6 +133,35 @@ def nothing_of_the_machine_is_mounted(l):
     b.destroy()
 
 
+class OwnFileSystem(base.Launcher):
+    """Workspaces and outputs on a file system that holds nothing else."""
+
+    def arguments(self):
+        mount = (f"mkdir -p {self.tmp}/own && mount -t tmpfs none "
+                 f"{self.tmp}/own && mkdir {self.tmp}/own/output/"
+                 f"{base.SESSION.decode()} -p && exec \"$@\"")
+        return ["unshare", "-m", "sh", "-c", mount, "sh"] + [
+            a.replace("-dir=" + self.tmp, "-dir=" + self.tmp + "/own")
+            for a in super().arguments()]
+
+
+def a_workspace_shows_its_id_and_no_path(l):
+    """What mountinfo says of it, where its file system is its own."""
+    b = l.create(1)
+    b.attach()
+    lines = [line.split() for line in b.sh("cat /proc/self/mountinfo").split(
+        "\n")]
+    seen = {f[4]: f[3] for f in lines if f[4].startswith("/workspace")}
+    name = base.SESSION.decode()
+    assert seen == {"/workspace": f"/work/{name}",
+                    "/workspace/.output": f"/output/{name}"}, seen
+    assert l.tmp not in b.sh("cat /proc/self/mountinfo /proc/mounts")
+    b.destroy()
+
+
+a_workspace_shows_its_id_and_no_path.world = OwnFileSystem
+
+
 def nothing_outside_is_called(l):
     """Abstract sockets and processes of the machine."""
     name = f"escape-{os.getpid()}"
@@ -243,6 +272,7 @@ TESTS = [
     probe("namespaces"), probe("kernel"), probe("other_abi"),
     probe("devices"), probe("sockets"), probe("tracing"), probe("rights"),
     probe("kernel_files"), probe("topology"), probe("any_device"),
-    nothing_outside_is_called, only_loopback,
+    nothing_outside_is_called, a_workspace_shows_its_id_and_no_path,
+    only_loopback,
     nothing_of_the_machine_is_mounted, other_sandboxes_are_not_there,
     init_cannot_be_turned]

@@ -43,7 +43,7 @@ def sbx(n):
 class Launcher:
     @classmethod
     def for_test(cls, test):
-        return cls
+        return getattr(test, "world", cls)
 
     def __init__(self, tmp):
         self.tmp = tmp
