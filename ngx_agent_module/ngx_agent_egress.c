@@ -390,11 +390,21 @@ ngx_agent_egress_access(ngx_http_request_t *r)
         return NGX_AGAIN;
     }
 
+    if (ctx->state == NGX_AGENT_EGRESS_PARKED) {
+        return ngx_agent_egress_park(r, ctx);
+    }
+
     if (ctx->state == NGX_AGENT_EGRESS_ASKING) {
         rc = ngx_agent_egress_ask_or_refuse(r, ctx);
 
         if (rc != NGX_OK) {
             return rc;
+        }
+
+        if (ctx->verdict != NULL && ctx->verdict->verdict
+            == AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ASK)
+        {
+            return ngx_agent_egress_park(r, ctx);
         }
 
         rc = ngx_agent_egress_apply(r, ctx);

@@ -37,6 +37,7 @@ typedef enum {
     NGX_AGENT_EGRESS_NEW = 0,
     NGX_AGENT_EGRESS_READING,          /* the body */
     NGX_AGENT_EGRESS_ASKING,           /* the vault */
+    NGX_AGENT_EGRESS_PARKED,           /* a person is asked */
     NGX_AGENT_EGRESS_RESOLVING,
     NGX_AGENT_EGRESS_READY
 } ngx_agent_egress_state_e;
@@ -71,6 +72,11 @@ typedef struct {
     unsigned                   asked:1;
     unsigned                   answered:1;
     Agent__Vault__V1__AuthorizeResponse  *verdict;
+
+    /* a person's word */
+    unsigned                   parked:1;
+    unsigned                   heard:1;
+    Agent__Vault__V1__AwaitApprovalResponse  *approval;
 
     /* the dial */
     ngx_resolver_ctx_t        *resolve;
@@ -129,9 +135,26 @@ void ngx_agent_egress_log_free(ngx_agent_egress_ctx_t *ctx);
 /* NGX_AGAIN: wait; NGX_OK: ctx->verdict is set, or NULL when there is none. */
 ngx_int_t ngx_agent_egress_ask(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
+/* The same question once more: what holds by now decides. */
+ngx_int_t ngx_agent_egress_ask_again(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+/* The message as the body of a subrequest to the vault. */
+ngx_int_t ngx_agent_egress_send(ngx_http_request_t *sr,
+    ngx_agent_egress_ctx_t *ctx, const ProtobufCMessage *m);
+/* What such a subrequest was answered, or NULL; to be freed unpacked. */
+ProtobufCMessage *ngx_agent_egress_answer(ngx_http_request_t *sr,
+    ngx_int_t rc, const ProtobufCMessageDescriptor *type);
+/* NUL-terminated, in the request's pool. */
+char *ngx_agent_egress_text(ngx_http_request_t *r, ngx_str_t *s);
 /* Tell of values that were taken out; best effort. */
 void ngx_agent_egress_report(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx, const char *where);
+
+/* ngx_agent_egress_park.c: requests that a person decides about */
+/* With a verdict ASK, and while parked. NGX_AGAIN: wait, until the state is
+ * ASKING again; else what the phase handler returns. */
+ngx_int_t ngx_agent_egress_park(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
 
 /* ngx_agent_egress_dial.c: from the name to a vetted address */
 /* NGX_AGAIN: wait; NGX_OK: ctx->addrs, or ctx->dial_error is set. */

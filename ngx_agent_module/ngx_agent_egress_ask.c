@@ -67,17 +67,21 @@ ngx_agent_status_in(ngx_list_t *list)
 }
 
 
-static void
-ngx_agent_verdict_read(ngx_agent_egress_ctx_t *ctx, ngx_chain_t *out)
+/* What came as one frame, or NULL. The bytes are wiped in any case. */
+static ProtobufCMessage *
+ngx_agent_answer_unpack(ngx_chain_t *out,
+    const ProtobufCMessageDescriptor *type)
 {
     int                       rc;
     ag_str_t                  in;
     ngx_chain_t              *cl;
     struct ag_err             err = AG_ERR_INIT;
+    ProtobufCMessage         *m;
     struct ngx_agent_frames   frames;
 
     ngx_agent_frames_init(&frames, NGX_AGENT_VERDICT_MAX);
     rc = 0;
+    m = NULL;
 
     for (cl = out; cl != NULL && rc == 0; cl = cl->next) {
         in = ag_str_n(cl->buf->pos, cl->buf->last - cl->buf->pos);
@@ -85,9 +89,8 @@ ngx_agent_verdict_read(ngx_agent_egress_ctx_t *ctx, ngx_chain_t *out)
     }
 
     if (rc == 1) {
-        ctx->verdict = agent__vault__v1__authorize_response__unpack(NULL,
-                           frames.message.n,
-                           (const uint8_t *) frames.message.p);
+        m = protobuf_c_message_unpack(type, NULL, frames.message.n,
+                                      (const uint8_t *) frames.message.p);
         ag_wipe(frames.message.p, frames.message.n);
     }
 
@@ -96,21 +99,22 @@ ngx_agent_verdict_read(ngx_agent_egress_ctx_t *ctx, ngx_chain_t *out)
     for (cl = out; cl != NULL; cl = cl->next) {
         ngx_explicit_memzero(cl->buf->pos, cl->buf->last - cl->buf->pos);
     }
+
+    return m;
 }
 
 
-static ngx_int_t
-ngx_agent_ask_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
+ProtobufCMessage *
+ngx_agent_egress_answer(ngx_http_request_t *sr, ngx_int_t rc,
+    const ProtobufCMessageDescriptor *type)
 {
-    ngx_int_t                status;
-    ngx_http_upstream_t     *u;
-    ngx_agent_egress_ctx_t  *ctx = data;
+    ngx_int_t             status;
+    ngx_http_upstream_t  *u;
 
-    ctx->answered = 1;
     u = sr->upstream;
 
     if (rc != NGX_OK || u == NULL || u->headers_in.status_n != NGX_HTTP_OK) {
-        return NGX_OK;
+        return NULL;
     }
 
     status = ngx_agent_status_in(&u->headers_in.trailers);
@@ -122,18 +126,30 @@ ngx_agent_ask_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
     if (status != 0) {
         ngx_log_error(NGX_LOG_ERR, sr->connection->log, 0,
                       "the vault did not decide, gRPC status %i", status);
-        return NGX_OK;
+        return NULL;
     }
 
-    ngx_agent_verdict_read(ctx, sr->out);
+    return ngx_agent_answer_unpack(sr->out, type);
+}
+
+
+static ngx_int_t
+ngx_agent_ask_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
+{
+    ngx_agent_egress_ctx_t  *ctx = data;
+
+    ctx->answered = 1;
+    ctx->verdict = (Agent__Vault__V1__AuthorizeResponse *)
+        ngx_agent_egress_answer(sr, rc,
+            &agent__vault__v1__authorize_response__descriptor);
 
     return NGX_OK;
 }
 
 
 /* The message in a frame, as the subrequest's body. */
-static ngx_int_t
-ngx_agent_ask_send(ngx_http_request_t *sr, ngx_agent_egress_ctx_t *ctx,
+ngx_int_t
+ngx_agent_egress_send(ngx_http_request_t *sr, ngx_agent_egress_ctx_t *ctx,
     const ProtobufCMessage *m)
 {
     size_t   n;
@@ -158,8 +174,8 @@ ngx_agent_ask_send(ngx_http_request_t *sr, ngx_agent_egress_ctx_t *ctx,
 }
 
 
-static char *
-ngx_agent_text(ngx_http_request_t *r, ngx_str_t *s)
+char *
+ngx_agent_egress_text(ngx_http_request_t *r, ngx_str_t *s)
 {
     u_char  *p;
 
@@ -190,14 +206,14 @@ ngx_agent_ask_message(ngx_http_request_t *r, ngx_http_request_t *sr,
 
     agent__vault__v1__authorize_request__init(&m);
 
-    m.workload_address = ngx_agent_text(r, &ctx->workload);
-    m.session_id = ngx_agent_text(r, &ctx->session);
+    m.workload_address = ngx_agent_egress_text(r, &ctx->workload);
+    m.session_id = ngx_agent_egress_text(r, &ctx->session);
     m.scheme = (char *) (ctx->https ? "https" : "http");
-    m.host = ngx_agent_text(r, &ctx->host);
+    m.host = ngx_agent_egress_text(r, &ctx->host);
     m.port = ctx->port;
-    m.method = ngx_agent_text(r, &r->method_name);
-    m.path = ngx_agent_text(r, &ctx->path);
-    m.request_id = ngx_agent_text(r, &ctx->request_id);
+    m.method = ngx_agent_egress_text(r, &r->method_name);
+    m.path = ngx_agent_egress_text(r, &ctx->path);
+    m.request_id = ngx_agent_egress_text(r, &ctx->request_id);
 
     list = ngx_palloc(r->pool, (ctx->stubs.nelts + 1) * sizeof(*list));
     found = ngx_palloc(r->pool, (ctx->stubs.nelts + 1) * sizeof(*found));
@@ -218,7 +234,7 @@ ngx_agent_ask_message(ngx_http_request_t *r, ngx_http_request_t *sr,
     m.stubs = list;
     m.n_stubs = ctx->stubs.nelts;
 
-    return ngx_agent_ask_send(sr, ctx, &m.base);
+    return ngx_agent_egress_send(sr, ctx, &m.base);
 }
 
 
@@ -265,6 +281,17 @@ ngx_agent_egress_ask(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 }
 
 
+ngx_int_t
+ngx_agent_egress_ask_again(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_agent_verdict_free(ctx);
+    ctx->answered = 0;
+
+    return ngx_agent_ask_start(r, ctx);
+}
+
+
 static void
 ngx_agent_report_one(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
     char *credential, unsigned count, const char *where)
@@ -282,7 +309,7 @@ ngx_agent_report_one(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
                             NGX_HTTP_SUBREQUEST_IN_MEMORY
                             |NGX_HTTP_SUBREQUEST_BACKGROUND)
         != NGX_OK
-        || ngx_agent_ask_send(sr, ctx, &m.base) != NGX_OK)
+        || ngx_agent_egress_send(sr, ctx, &m.base) != NGX_OK)
     {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "a scrubbed value could not be reported");

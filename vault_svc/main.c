@@ -10,6 +10,7 @@
 #include "lib/daemon.h"
 #include "lib/log.h"
 #include "lib/migrate.h"
+#include "vault_svc/vault_approval.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_authorize.h"
 #include "vault_svc/vault_ca.h"
@@ -21,6 +22,7 @@
 #include "vault_svc/vault_import.h"
 #include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_snapshot.h"
+#include "vault_svc/vault_report.h"
 #include "vault_svc/vault_start.h"
 #include "vault_svc/vault_workload.h"
 
@@ -47,6 +49,7 @@ offer_ingress(struct ag_rpc_server *srv, struct vault_face *face)
     vault_vaults_serve(srv, face);
     vault_credential_serve(srv, face);
     vault_observe_serve(srv, face);
+    vault_approval_serve(srv, face);
     vault_audit_serve(srv, face);
 }
 
@@ -66,6 +69,14 @@ offer_sandbox(struct ag_rpc_server *srv, struct vault_face *face)
 }
 
 static void
+offer_egress(struct ag_rpc_server *srv, struct vault_face *face)
+{
+    vault_egress_serve(srv, face);
+    vault_report_serve(srv, face);
+    vault_approval_serve_await(srv, face);
+}
+
+static void
 offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
 {
     face->is_admin = true;
@@ -73,6 +84,7 @@ offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
     vault_vaults_serve(srv, face);
     vault_credential_serve(srv, face);
     vault_observe_serve(srv, face);
+    vault_approval_serve(srv, face);
     vault_audit_serve(srv, face);
 }
 
@@ -103,9 +115,7 @@ serve_all(struct service *s, struct ag_err *err)
         || serve_on(s, "vault-brain", c->listen_brain, offer_brain, err) < 0
         || serve_on(s, "vault-sandbox", c->listen_sandbox, offer_sandbox, err)
                < 0
-        || serve_on(s, "vault-egress", c->listen_egress, vault_egress_serve,
-                    err)
-               < 0
+        || serve_on(s, "vault-egress", c->listen_egress, offer_egress, err) < 0
         || serve_on(s, "vault-admin", c->listen_admin, offer_admin, err) < 0)
         return -1;
     return 0;
@@ -126,7 +136,8 @@ on_term(void *arg)
 {
     struct service *s = arg;
 
-    s->is_stopping = true;
+    s->is_stopping = s->v.is_stopping = true;
+    vault_approval_stop(&s->v);
     ag_log(AG_INFO, "service.stopping",
            AG_I("servers", (long long)s->n_servers));
     for (size_t i = 0; i < s->n_servers; i++)

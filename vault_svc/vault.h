@@ -16,6 +16,7 @@
 
 struct vault_chain;     /* vault_audit.c */
 struct vault_snapshots; /* vault_snapshot.c */
+struct vault_waiters;   /* vault_approval_rpc.c */
 
 struct vault_tenant {
     char name[64];
@@ -39,6 +40,8 @@ struct vault {
     volatile uint64_t *generation; /* mapped; NULL: not configured */
     uint64_t changes;              /* of what sessions may use */
     struct vault_snapshots *snapshots;
+    struct vault_waiters *waiters; /* requests that wait for a person */
+    bool is_stopping;
 };
 
 /* Who a socket's calls come from. */

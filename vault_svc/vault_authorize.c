@@ -43,8 +43,9 @@ vault_held_is_for(const struct vault_held *held, enum vault_kind kind)
     return held->is_for_brain == (kind == VAULT_KIND_BRAIN);
 }
 
-static void
-deny(struct vault_decision *out, const char *reason, const char *message)
+void
+vault_decision_deny(struct vault_decision *out, const char *reason,
+                    const char *message)
 {
     out->is_allowed = out->must_ask = false;
     out->reason = reason;
@@ -98,8 +99,8 @@ destination_is_possible(const struct vault_ask *ask,
     return state->policy != NULL;
 }
 
-/* Only what the internet serves can be observed or asked for: what
- * deployment.conf lists must be named by a policy. */
+/* What deployment.conf lists may be private: no mode lets it pass unnamed
+ * unless a person says so. */
 static bool
 check_policy(const struct vault_ask *ask, const struct vault_state *state,
              struct vault_decision *out)
@@ -113,14 +114,16 @@ check_policy(const struct vault_ask *ask, const struct vault_state *state,
         const struct vault_policy_ask what = {
             ask->is_https, ask->host, ask->port, ask->method, ask->path};
         fit = vault_policy_fit(state->policy, &what);
-        if (out->destination == NULL)
-            mode = state->policy->mode;
+        mode = state->policy->mode;
+        if (out->destination != NULL && mode == VAULT_MODE_OBSERVE)
+            mode = VAULT_MODE_ENFORCE;
     }
     if (fit == VAULT_POLICY_FITS)
         return true;
     out->unnamed = policy_fits[fit].reason;
     if (mode == VAULT_MODE_ENFORCE) {
-        deny(out, policy_fits[fit].reason, policy_fits[fit].message);
+        vault_decision_deny(out, policy_fits[fit].reason,
+                            policy_fits[fit].message);
         return false;
     }
     out->must_ask = mode == VAULT_MODE_ASK;
@@ -181,11 +184,13 @@ check_stub(const struct vault_ask *ask, const struct vault_state *state,
 
     if (at < 0) {
         if (f->is_foreign)
-            deny(out, "stub_foreign",
-                 "the stub belongs to another session or workload");
+            vault_decision_deny(
+                out, "stub_foreign",
+                "the stub belongs to another session or workload");
         else
-            deny(out, "stub_unknown",
-                 "the stub is unknown, or its credential is gone");
+            vault_decision_deny(
+                out, "stub_unknown",
+                "the stub is unknown, or its credential is gone");
         return false;
     }
     const struct vault_binding *b = &state->held[at].binding;
@@ -194,7 +199,7 @@ check_stub(const struct vault_ask *ask, const struct vault_state *state,
         best = s > best ? s : best;
     }
     if (best != STAGE_FITS) {
-        deny(out, stages[best].reason, stages[best].message);
+        vault_decision_deny(out, stages[best].reason, stages[best].message);
         return false;
     }
     out->swaps[i] = (size_t)at;
@@ -224,9 +229,10 @@ check_credential_present(const struct vault_ask *ask,
     }
     if (!is_bound)
         return true;
-    deny(out, "credential_required",
-         "a credential is bound to this destination: send its stub from the "
-         "environment");
+    vault_decision_deny(
+        out, "credential_required",
+        "a credential is bound to this destination: send its stub from the "
+        "environment");
     out->challenge_basic = has_basic;
     out->http_status = has_basic ? 401 : 403;
     return false;
@@ -237,11 +243,12 @@ check_who(const struct vault_ask *ask, const struct vault_state *state,
           struct vault_decision *out)
 {
     if (!state->is_workload_known || ask->kind == VAULT_KIND_NONE)
-        deny(out, "workload_unknown", "no open workload has this address");
+        vault_decision_deny(out, "workload_unknown",
+                            "no open workload has this address");
     else if (state->has_ended)
-        deny(out, "session_ended", "the session has ended");
+        vault_decision_deny(out, "session_ended", "the session has ended");
     else if (state->is_frozen)
-        deny(out, "session_frozen", "the session is frozen");
+        vault_decision_deny(out, "session_frozen", "the session is frozen");
     else
         return true;
     return false;
@@ -262,8 +269,9 @@ vault_authorize(const struct vault_ask *ask, const struct vault_state *state,
         return;
     if (!ask->is_https && ask->kind == VAULT_KIND_BRAIN
         && (out->destination == NULL || !out->destination->is_clear_text)) {
-        deny(out, "clear_text_refused",
-             "deployment.conf does not list this destination for clear text");
+        vault_decision_deny(
+            out, "clear_text_refused",
+            "deployment.conf does not list this destination for clear text");
         return;
     }
     for (size_t i = 0; i < ask->n_stubs; i++)

@@ -68,6 +68,10 @@ void
 vault_authorize(const struct vault_ask *ask, const struct vault_state *state,
                 struct ag_arena *arena, struct vault_decision *out);
 
+/* Turn the decision into a refusal with 403. */
+void vault_decision_deny(struct vault_decision *out, const char *reason,
+                         const char *message);
+
 /* Is the credential meant for workloads of this kind? */
 bool vault_held_is_for(const struct vault_held *held, enum vault_kind kind);
 

@@ -9,8 +9,8 @@
 #include <stdio.h>
 
 #include "agent_rpc.h"
-#include "lib/log.h"
 #include "vault.pb-c.h"
+#include "vault_svc/vault_approval.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_snapshot.h"
@@ -24,6 +24,7 @@ struct authorize {
     struct vault_session session;
     struct vault_decision decision;
     ag_str_t address;
+    ag_str_t approval;               /* waited for, or that let it pass */
     size_t checking;                 /* stub whose owner is looked up */
     ag_secret_t *values;             /* of held credentials that were opened */
     struct vault_snapshot *snapshot; /* that `session` lives in */
@@ -87,9 +88,12 @@ answer(struct authorize *a, const char *audit_id)
         AGENT__VAULT__V1__AUTHORIZE_RESPONSE__INIT;
     const struct vault_decision *d = &a->decision;
 
-    out.verdict = d->is_allowed
-                      ? AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ALLOW
-                      : AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__DENY;
+    out.verdict = AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__DENY;
+    if (d->is_allowed)
+        out.verdict = AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ALLOW;
+    else if (d->must_ask)
+        out.verdict = AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ASK;
+    out.approval_id = vault_op_text(a->op, a->approval);
     out.reason = (char *)d->reason;
     out.message = (char *)d->message;
     out.http_status = d->http_status;
@@ -144,6 +148,28 @@ path_without_stubs(const struct authorize *a)
     return path;
 }
 
+static struct vault_policy_ask
+policy_ask(const struct authorize *a)
+{
+    const struct vault_ask *ask = &a->ask;
+    return (struct vault_policy_ask){ask->is_https, ask->host, ask->port,
+                                     ask->method, path_without_stubs(a)};
+}
+
+/* The credentials behind the stubs, as a JSON array of ids. */
+static void
+add_credentials(const struct authorize *a, struct ag_buf *out)
+{
+    const struct vault_decision *d = &a->decision;
+    size_t n = d->is_allowed || d->must_ask ? a->ask.n_stubs : 0;
+
+    ag_buf_addc(out, '[');
+    for (size_t i = 0; i < n; i++)
+        ag_buf_addf(out, "%s\"%.*s\"", i > 0 ? "," : "",
+                    AG_FMT(a->session.held[d->swaps[i]].id));
+    ag_buf_addc(out, ']');
+}
+
 static void
 audit(struct authorize *a)
 {
@@ -156,20 +182,21 @@ audit(struct authorize *a)
     const Agent__Vault__V1__AuthorizeRequest *req = op->request;
 
     ag_buf_addf(&detail, "{\"reason\":\"%s\"", a->decision.reason);
-    if (a->decision.is_allowed && a->decision.unnamed != NULL)
+    if (a->approval.n > 0)
+        add_text(&detail, "approval", a->approval);
+    else if (a->decision.is_allowed && a->decision.unnamed != NULL)
         ag_buf_addf(&detail, ",\"observed\":\"%s\"", a->decision.unnamed);
     add_text(&detail, "method", ask->method);
     add_text(&detail, "path", path_without_stubs(a));
     add_text(&detail, "request_id", ag_str(req->request_id));
-    ag_buf_add(&detail, AG_STR(",\"credentials\":["));
-    for (size_t i = 0; a->decision.is_allowed && i < ask->n_stubs; i++)
-        ag_buf_addf(&detail, "%s\"%.*s\"", i > 0 ? "," : "",
-                    AG_FMT(a->session.held[a->decision.swaps[i]].id));
-    ag_buf_add(&detail, AG_STR("]}"));
+    ag_buf_add(&detail, AG_STR(",\"credentials\":"));
+    add_credentials(a, &detail);
+    ag_buf_addc(&detail, '}');
     ag_str_t session = a->session.grant.session_id;
-    struct vault_audit_entry e = {a->decision.is_allowed ? "egress.allowed"
-                                                         : "egress.denied",
-                                  session.n > 0 ? session : a->address,
+    const char *action = a->decision.is_allowed ? "egress.allowed"
+                         : a->decision.must_ask ? "egress.asked"
+                                                : "egress.denied";
+    struct vault_audit_entry e = {action, session.n > 0 ? session : a->address,
                                   ag_str(object), session, ag_buf_str(&detail)};
     vault_audit_add(op->v, op->tenant, &e, on_audited, a);
 }
@@ -195,18 +222,83 @@ open_values(struct authorize *a, struct ag_err *err)
 static void
 observe(struct authorize *a)
 {
-    const struct vault_ask *ask = &a->ask;
-    const struct vault_policy_ask what = {ask->is_https, ask->host, ask->port,
-                                          ask->method, path_without_stubs(a)};
+    const struct vault_policy_ask what = policy_ask(a);
     vault_observe(a->op->v, a->op->tenant, a->session.policy_row.environment_id,
                   &what);
+}
+
+/* The decision stands. */
+static void
+carry_out(struct authorize *a)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    if (a->decision.is_allowed && open_values(a, &err) < 0) {
+        fail(a, &err);
+        return;
+    }
+    audit(a);
+}
+
+static void
+on_approval(void *arg, enum vault_approval state, ag_str_t id,
+            const struct ag_err *err)
+{
+    struct authorize *a = arg;
+    struct vault_decision *d = &a->decision;
+
+    if (err != NULL) {
+        fail(a, err);
+        return;
+    }
+    a->approval = id;
+    switch (state) {
+    case VAULT_APPROVAL_GIVEN:
+        d->must_ask = false;
+        d->is_allowed = true;
+        d->reason = "allowed";
+        break;
+    case VAULT_APPROVAL_DENIED:
+        vault_decision_deny(d, "approval_denied",
+                            "a person denied this request");
+        break;
+    case VAULT_APPROVAL_LIMIT:
+        vault_decision_deny(d, "approval_limit",
+                            "the network policy asks a person about this "
+                            "request, but too many requests wait already, or "
+                            "its path is too long to be shown");
+        break;
+    case VAULT_APPROVAL_PENDING:
+        snprintf(d->message, sizeof(d->message),
+                 "the network policy asks a person about this request (%.*s)",
+                 AG_FMT(id));
+        break;
+    }
+    carry_out(a);
+}
+
+static void
+ask_person(struct authorize *a)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf ids = AG_BUF_INIT(4096);
+    struct vault *v = a->op->v;
+
+    if (vault_approval_waiting(v, a->address) >= v->conf->approval_parked) {
+        on_approval(a, VAULT_APPROVAL_LIMIT, AG_STR(""), NULL);
+        return;
+    }
+    add_credentials(a, &ids);
+    const struct vault_approval_ask ask = {
+        a->session.grant.session_id, a->session.policy_row.environment_id,
+        policy_ask(a), a->decision.unnamed,
+        ag_arena_copy(a->op->arena, ag_buf_str(&ids))};
+    vault_approval_find(a->op, &ask, on_approval, a);
 }
 
 static void
 decide(struct authorize *a)
 {
     struct vault_session *s = &a->session;
-    struct ag_err err = AG_ERR_INIT;
     const struct vault_state state = {
         .is_workload_known = s->grant.session_id.n > 0,
         .has_ended = s->grant.ended_us != 0,
@@ -218,13 +310,13 @@ decide(struct authorize *a)
     };
 
     vault_authorize(&a->ask, &state, a->op->arena, &a->decision);
-    if (a->decision.is_allowed && open_values(a, &err) < 0) {
-        fail(a, &err);
+    if (a->decision.must_ask) {
+        ask_person(a);
         return;
     }
     if (a->decision.is_allowed && a->decision.unnamed != NULL)
         observe(a);
-    audit(a);
+    carry_out(a);
 }
 
 static bool
@@ -440,103 +532,9 @@ authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     ag_db_query(op->v->db, AG_STR(""), by_address, params, 1, on_workload, a);
 }
 
-/* ---- scrubbing --------------------------------------------------------- */
-
-static void
-on_scrub_reported(void *arg, const char *audit_id, const struct ag_err *err)
-{
-    static const Agent__Vault__V1__ReportScrubResponse out =
-        AGENT__VAULT__V1__REPORT_SCRUB_RESPONSE__INIT;
-    struct vault_op *op = arg;
-
-    if (audit_id == NULL)
-        vault_op_fail(op, err);
-    else
-        ag_rpc_reply(op->call, &out.base);
-}
-
-static void
-on_decision(void *arg, const struct ag_db_result *res, const struct ag_err *err)
-{
-    struct vault_op *op = arg;
-    const Agent__Vault__V1__ReportScrubRequest *req = op->request;
-
-    if (res == NULL) {
-        vault_op_fail(op, err);
-        return;
-    }
-    if (ag_db_rows(res) != 1) {
-        vault_op_refuse(op, AG_ERR_NOT_FOUND,
-                        "audit_id: there is no such decision");
-        return;
-    }
-    char *detail = ag_arena_printf(
-        op->arena, "{\"audit_id\":\"%s\",\"where\":\"%s\",\"count\":%d}",
-        req->audit_id, req->where, (int)req->count);
-    struct vault_audit_entry e = {"egress.scrubbed", ag_db_get(res, 0, 0),
-                                  ag_str(req->credential_id),
-                                  ag_db_get(res, 0, 0), ag_str(detail)};
-    ag_log(AG_WARN, "credential.scrubbed", AG_V("session", e.session_id),
-           AG_V("credential", e.object), AG_S("where", req->where),
-           AG_I("count", req->count));
-    vault_audit_add(op->v, op->tenant, &e, on_scrub_reported, op);
-}
-
-static void
-on_decision_tenant(void *arg, const struct ag_db_result *res,
-                   const struct ag_err *err)
-{
-    static const char sql[] = "SELECT session_id FROM vault.audit WHERE id = $1"
-                              " AND action = 'egress.allowed'";
-    struct vault_op *op = arg;
-    const Agent__Vault__V1__ReportScrubRequest *req = op->request;
-
-    if (res == NULL) {
-        vault_op_fail(op, err);
-        return;
-    }
-    op->tenant = vault_tenant_find(op->v, ag_db_get(res, 0, 0));
-    if (op->tenant == NULL) {
-        vault_op_refuse(op, AG_ERR_NOT_FOUND,
-                        "audit_id: there is no such decision");
-        return;
-    }
-    struct ag_db_param params[] = {ag_db_str(ag_str(req->audit_id))};
-    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1,
-                on_decision, op);
-}
-
-static bool
-is_word(const char *s)
-{
-    size_t n = strlen(s);
-    return n <= 64 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
-}
-
-static void
-report_scrub(struct ag_rpc_call *call, const ProtobufCMessage *request,
-             void *arg)
-{
-    static const char sql[] = "SELECT vault.audit_tenant($1)";
-    const Agent__Vault__V1__ReportScrubRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_plain(call, req, arg);
-
-    if (!is_word(req->audit_id) || !is_word(req->where)
-        || !is_word(req->credential_id)) {
-        vault_op_refuse(op, AG_ERR_INVALID,
-                        "audit_id, credential_id, where: not as they were "
-                        "given");
-        return;
-    }
-    struct ag_db_param params[] = {ag_db_str(ag_str(req->audit_id))};
-    ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_decision_tenant, op);
-}
-
 void
 vault_egress_serve(struct ag_rpc_server *srv, struct vault_face *face)
 {
     ag_rpc_server_add(srv, &agent__vault__v1__egress_service__authorize__rpc,
                       authorize, face);
-    ag_rpc_server_add(srv, &agent__vault__v1__egress_service__report_scrub__rpc,
-                      report_scrub, face);
 }

@@ -75,10 +75,10 @@ def new_id(prefix):
 class Vault:
     """Starts everything; use as a context."""
 
-    def __init__(self, deployment="", env=None, start=True):
+    def __init__(self, deployment="", env=None, start=True, args=()):
         self.dir = tempfile.mkdtemp(prefix="bbv", dir="/tmp")
         os.chmod(self.dir, 0o755)
-        self.procs, self.env = {}, dict(env or {})
+        self.procs, self.env, self.args = {}, dict(env or {}), list(args)
         self.log = open(os.path.join(self.dir, "log"), "ab")
         with open(self.path("deployment.conf"), "w") as f:
             f.write(deployment)
@@ -116,7 +116,7 @@ class Vault:
                "--intermediate=" + self.path("intermediate.pem")]
         for who in "ingress", "brain", "sandbox", "egress", "admin":
             out.append("--listen-%s=%s" % (who, self.path(who + ".sock")))
-        return out
+        return out + self.args
 
     def environ(self):
         return {"PATH": os.environ["PATH"], **self.env,
@@ -268,6 +268,15 @@ class Vault:
             "path": path, "request_id": "req_test",
             "stubs": [{"kind": k, "name": n, "stub": s}
                       for k, n, s in stubs]})
+
+
+def refused(kinds, fn, *args, **kw):
+    try:
+        fn(*args, **kw)
+    except RpcError as e:
+        assert e.kind in kinds.split("|"), e
+        return e.message
+    raise AssertionError("not refused with " + kinds)
 
 
 def b64url(data):

@@ -9,19 +9,10 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from vault_support import BUILD, RpcError, Vault, environment_request, main, \
-    new_id, session_request, wait_for  # noqa: E402
+    new_id, refused, session_request, wait_for  # noqa: E402
 
 SECRET = "sekret-value-0123456789abcdef-XYZ"
 HEADER, BASIC, QUERY, PATH, BODY = 1, 2, 3, 4, 5
-
-
-def refused(kinds, fn, *args, **kw):
-    try:
-        fn(*args, **kw)
-    except RpcError as e:
-        assert e.kind in kinds.split("|"), e
-        return e.message
-    raise AssertionError("not refused with " + kinds)
 
 
 def session_with_credential(v, hosts=("api.example.com",), **more):
