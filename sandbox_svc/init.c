@@ -1,12 +1,13 @@
 /*
  * sandbox_init: pid 1 of a sandbox.
  *
- * Takes commands from sandbox_svc over the socket the launcher left on
- * descriptor 3, runs each as /bin/sh -c in a session of its own with the three
- * descriptors that came with it, says how it ended, and reaps whatever is left
- * behind. It runs as the sandbox's root, with the sandbox's filter: it protects
- * nothing and is trusted with nothing. When the socket closes it ends, and with
- * pid 1 everything in the sandbox.
+ * Starts a shell whenever sandbox_svc says so over the socket the launcher left
+ * on descriptor 3, in a session of its own with the descriptors that came
+ * along, says how it ended, and reaps whatever is left behind. What the shell
+ * does it reads from one of them (sandbox_script.h), so that it is started
+ * before there is a command. It runs as the sandbox's root, with the sandbox's
+ * filter: it protects nothing and is trusted with nothing. When the socket
+ * closes it ends, and with pid 1 everything in the sandbox.
  *
  * Static, no library beyond libc, no allocation: one process of it idles in
  * each sandbox.
@@ -15,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -27,7 +29,7 @@
 
 static char packet[INIT_PACKET_MAX + 1];
 static sigset_t saved_mask;
-/* The command that runs; 0 when none does. */
+/* The shell that waits or works; 0 when there is none. */
 static pid_t run_pid;
 static uint32_t run_id;
 
@@ -50,19 +52,27 @@ close_all(int *fds, int n)
     }
 }
 
-/* In the child: become the command. */
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+#define READ_SCRIPT ". /dev/fd/" TEXT(INIT_SCRIPT_FD)
+#define READ_STATE "[ -f " INIT_STATE_PATH " ] && . " INIT_STATE_PATH "\n"
+
+/* In the child, on the parent's memory: become the shell. */
 static void
-become(const char *cwd, const char *command, char **env, const int *fds)
+become(int is_fresh, char **env, const int *fds)
 {
-    char *argv[] = {"sh", "-c", (char *)command, NULL};
+    char *argv[] = {"sh", "-c", is_fresh ? READ_SCRIPT : READ_STATE READ_SCRIPT,
+                    NULL};
 
     setsid();
     sigprocmask(SIG_SETMASK, &saved_mask, NULL);
     for (int i = 0; i < 3; i++)
         if (dup2(fds[i], i) < 0)
             _exit(127);
-    close_range(3, ~0U, 0);
-    if (chdir(cwd) < 0 && chdir("/") < 0)
+    if (dup2(fds[3], INIT_SCRIPT_FD) < 0
+        || close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0
+        || fcntl(INIT_SCRIPT_FD, F_SETFD, 0) < 0
+        || (chdir("/workspace") < 0 && chdir("/") < 0))
         _exit(127);
     execve("/bin/sh", argv, env);
     _exit(127);
@@ -81,30 +91,32 @@ next_string(char **at, char *end)
     return s;
 }
 
+static int
+read_env(char *at, char *end, int n, char **env)
+{
+    for (int i = 0; i < n; i++) {
+        env[i] = next_string(&at, end);
+        if (env[i] == NULL)
+            return -1;
+    }
+    env[n] = NULL;
+    return 0;
+}
+
 static void
-run(const struct init_head *h, char *at, char *end, int *fds, int n_fds)
+arm(const struct init_head *h, char *at, char *end, int *fds, int n_fds)
 {
     static char *env[INIT_ENV_MAX + 1];
-    char *cwd = next_string(&at, end);
-    char *command = cwd == NULL ? NULL : next_string(&at, end);
 
-    if (command == NULL || h->a < 0 || h->a > INIT_ENV_MAX || n_fds != 3
-        || run_pid != 0) {
+    if (run_pid != 0 || h->a < 0 || h->a > INIT_ENV_MAX || n_fds != INIT_ARM_FDS
+        || read_env(at, end, h->a, env) < 0) {
         tell(INIT_FAILED, h->run_id, run_pid != 0 ? EBUSY : EINVAL, 0);
         return;
     }
-    for (int i = 0; i < h->a; i++) {
-        env[i] = next_string(&at, end);
-        if (env[i] == NULL) {
-            tell(INIT_FAILED, h->run_id, EINVAL, 0);
-            return;
-        }
-    }
-    env[h->a] = NULL;
-
-    pid_t pid = fork();
+    /* No copy of init for what is replaced at once. */
+    pid_t pid = vfork();
     if (pid == 0)
-        become(cwd, command, env, fds);
+        become(h->b, env, fds);
     if (pid < 0) {
         tell(INIT_FAILED, h->run_id, errno, 0);
         return;
@@ -140,10 +152,10 @@ put(char *at, char *end, mode_t mode, int append)
 
 /* One packet with its descriptors. Ends the process when the socket closes. */
 static size_t
-receive(int fds[3], int *n_fds)
+receive(int fds[INIT_ARM_FDS], int *n_fds)
 {
     union {
-        char buf[CMSG_SPACE(3 * sizeof(int))];
+        char buf[CMSG_SPACE(INIT_ARM_FDS * sizeof(int))];
         struct cmsghdr align;
     } control;
     struct iovec iov = {packet, INIT_PACKET_MAX};
@@ -170,15 +182,15 @@ receive(int fds[3], int *n_fds)
 static void
 on_message(void)
 {
-    int fds[3] = {-1, -1, -1}, n_fds = 0;
+    int fds[INIT_ARM_FDS] = {-1, -1, -1, -1}, n_fds = 0;
     size_t n = receive(fds, &n_fds);
     struct init_head h;
 
     if (n >= sizeof(h)) {
         memcpy(&h, packet, sizeof(h));
         char *at = packet + sizeof(h), *end = packet + n;
-        if (h.type == INIT_RUN) {
-            run(&h, at, end, fds, n_fds);
+        if (h.type == INIT_ARM) {
+            arm(&h, at, end, fds, n_fds);
         } else if (h.type == INIT_PUT) {
             tell(INIT_PUT_DONE, h.run_id, put(at, end, (mode_t)h.a, h.b), 0);
         } else if (h.type == INIT_KILL) {
@@ -228,6 +240,7 @@ main(int argc, char **argv)
     struct signalfd_siginfo info;
 
     umask(022);
+    mkdir(INIT_STATE_DIR, 0700);
     /* What it starts has its uid and capabilities: without this it could be
      * traced, and its socket taken. */
     if (!without(list, "dumpable"))

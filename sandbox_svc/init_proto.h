@@ -19,12 +19,21 @@
 #define INIT_ENV_MAX 512
 /* The descriptor under which init finds its socket. */
 #define INIT_SOCKET_FD 3
+/* The one from which a shell reads its script (sandbox_script.h), and the file
+ * in which a command leaves working directory and variables for the next. */
+#define INIT_SCRIPT_FD 9
+#define INIT_STATE_DIR "/run/brainbox"
+#define INIT_STATE_PATH INIT_STATE_DIR "/state"
+
+#define INIT_ARM_FDS 4
 
 enum init_type {
     /* ---- to init ---- */
-    /* a = number of variables, payload = cwd, command and "NAME=value"s, each
-     * with its NUL; three descriptors: standard input, output and error. */
-    INIT_RUN = 1,
+    /* Start a shell that waits for a script. a = number of variables, b = 1:
+     * without what the last command left; payload = "NAME=value"s, each with
+     * its NUL; INIT_ARM_FDS descriptors: standard input, output, error, and
+     * the script's. */
+    INIT_ARM = 1,
     /* SIGKILL to everything but init. */
     INIT_KILL = 2,
     /* a = mode, b = 1 appends; payload = path, NUL, content. */
@@ -33,7 +42,7 @@ enum init_type {
     INIT_STARTED = 65,
     /* a = exit code and b = 0, or a = 0 and b = signal. */
     INIT_EXITED = 66,
-    /* The command was not started; a = errno. */
+    /* The shell was not started; a = errno. */
     INIT_FAILED = 67,
     INIT_KILLED = 68,
     /* a = errno, 0 when the file is written. */

@@ -83,6 +83,8 @@ sandbox_box_free(struct sandbox_box *box)
         return;
     if (!box->is_dead)
         ag_io_stop(box->loop, &box->init);
+    if (box->shell.run_id != 0)
+        sandbox_shell_release(&box->shell);
     ag_closep(&box->init.fd);
     ag_closep(&box->pidfd);
     ag_closep(&box->memory_events);
@@ -113,19 +115,12 @@ send_packet(struct sandbox_box *box, struct init_head *h, ag_str_t payload,
 }
 
 uint32_t
-sandbox_box_run(struct sandbox_box *box, const struct sandbox_command *c,
-                struct ag_err *err)
+sandbox_box_arm(struct sandbox_box *box, ag_str_t env, int n_env,
+                const int fds[SANDBOX_SHELL_FDS], struct ag_err *err)
 {
-    AG_AUTO(ag_buf_release) struct ag_buf b = AG_BUF_INIT(INIT_PACKET_MAX);
-    struct init_head h = {.type = INIT_RUN, .a = c->n_env};
-    int fds[3] = {c->in, c->out, c->err};
+    struct init_head h = {.type = INIT_ARM, .a = n_env, .b = box->is_state_bad};
 
-    /* Each with its NUL. */
-    if (ag_buf_append(&b, ag_str_n(c->cwd, strlen(c->cwd) + 1), err) < 0
-        || ag_buf_append(&b, ag_str_n(c->text, strlen(c->text) + 1), err) < 0
-        || ag_buf_append(&b, c->env, err) < 0)
-        return 0;
-    return send_packet(box, &h, ag_buf_str(&b), fds, 3, err);
+    return send_packet(box, &h, env, fds, SANDBOX_SHELL_FDS, err);
 }
 
 uint32_t

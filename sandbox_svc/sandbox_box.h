@@ -8,6 +8,7 @@
 #include "lib/loop.h"
 #include "sandbox_svc/init_proto.h"
 #include "sandbox_svc/launcher_msg.h"
+#include "sandbox_svc/sandbox_shell.h"
 
 struct sandbox_pool;
 
@@ -27,6 +28,10 @@ struct sandbox_box {
     int64_t ca_version, ca_putting;
     uint32_t ca_put_id;
     struct sandbox_pool *pool; /* while it is kept there */
+    /* Of sandbox_shell.c: the shell that waits, and whether the next one is
+     * started without what the last command left. */
+    struct sandbox_shell shell;
+    bool is_state_bad;
 
     struct ag_loop *loop; /* the rest is private */
     struct ag_io init;
@@ -40,19 +45,12 @@ sandbox_box_new(struct ag_loop *loop, const struct launcher_reply *reply,
 /* Lets go of it. Its init sees that and ends. */
 void sandbox_box_free(struct sandbox_box *box);
 
-struct sandbox_command {
-    const char *text, *cwd;
-    /* "NAME=value", each with its NUL, one after the other. */
-    ag_str_t env;
-    int n_env;
-    /* The command's ends; the caller closes them. */
-    int in, out, err;
-};
-
 /* Each returns the number that comes back in the events, or 0. */
-uint32_t
-sandbox_box_run(struct sandbox_box *box, const struct sandbox_command *command,
-                struct ag_err *err);
+
+/* Start a shell on the inner ends of its pipes, which the caller closes. For
+ * sandbox_shell.c. */
+uint32_t sandbox_box_arm(struct sandbox_box *box, ag_str_t env, int n_env,
+                         const int fds[SANDBOX_SHELL_FDS], struct ag_err *err);
 uint32_t sandbox_box_kill(struct sandbox_box *box, struct ag_err *err);
 /* Write a file, or append to it. */
 uint32_t sandbox_box_put(struct sandbox_box *box, const char *path, int mode,

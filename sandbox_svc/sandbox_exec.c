@@ -16,6 +16,7 @@
 #include "lib/log.h"
 #include "sandbox_svc/sandbox_job.h"
 #include "sandbox_svc/sandbox_reply.h"
+#include "sandbox_svc/sandbox_script.h"
 
 /* From SIGKILL to the end; a sandbox that takes longer is given up. */
 #define KILL_MS 5000
@@ -52,7 +53,8 @@ sandbox_job_free(struct sandbox_job *job)
     ag_freep(&job->session_id);
     ag_freep(&job->call_id);
     ag_freep(&job->command);
-    ag_freep(&job->input);
+    ag_buf_release(&job->input.data);
+    ag_buf_release(&job->script.data);
     ag_freep(&job);
 }
 
@@ -189,32 +191,33 @@ sandbox_job_fail(struct sandbox_job *job, const struct ag_err *err)
 
 /* ---- the start ------------------------------------------------------- */
 
+/* The script, for a shell that may not know the session's environment. */
 static void
-close_inside(int (*fds)[3])
+job_write_script(struct sandbox_job *job, bool needs_env)
 {
-    for (int i = 0; i < 3; i++)
-        ag_closep(&(*fds)[i]);
+    struct ag_buf *script = &job->script.data;
+    ag_str_t command = ag_str(job->command);
+    ag_str_t env = needs_env ? ag_buf_str(&job->session->env) : ag_str(NULL);
+
+    ag_buf_release(script);
+    ag_buf_init(script, SANDBOX_SCRIPT_MAX(command.n + env.n));
+    sandbox_script_add(script, command, env);
+    job->script.at = 0;
 }
 
-static int
-job_launch(struct sandbox_job *job, struct ag_err *err)
+int
+sandbox_job_launch(struct sandbox_job *job, struct ag_err *err)
 {
-    AG_AUTO(close_inside) int fds[3] = {-1, -1, -1};
     struct sandbox_session *s = job->session;
 
-    if (sandbox_job_open_pipes(job, fds, err) < 0)
+    if (sandbox_shell_start(s->box, ag_buf_str(&s->env), s->n_env, err) < 0)
         return -1;
-    struct sandbox_command command = {.text = job->command,
-                                      .cwd = "/workspace",
-                                      .env = ag_buf_str(&s->env),
-                                      .n_env = s->n_env,
-                                      .in = fds[0],
-                                      .out = fds[1],
-                                      .err = fds[2]};
+    struct sandbox_shell shell = sandbox_shell_take(s->box);
+    job->run_id = shell.run_id;
     job->oom_before = sandbox_limits_count(s->box->memory_events, "oom_kill");
     job->refused_before = sandbox_limits_count(s->box->pids_events, "max");
-    job->run_id = sandbox_box_run(s->box, &command, err);
-    if (job->run_id == 0)
+    job_write_script(job, shell.needs_env);
+    if (sandbox_job_open_pipes(job, &shell, err) < 0)
         return -1;
     job->state = SANDBOX_JOB_RUNNING;
     job->timer.fn = on_timeout;
@@ -261,7 +264,8 @@ on_started(void *arg, const struct ag_db_result *res, const struct ag_err *err)
      * as cancelled, and nothing has run. */
     if (job->session == NULL && job->reason == SANDBOX_REASON_NONE)
         job->reason = SANDBOX_REASON_CANCELLED;
-    if (job->reason == SANDBOX_REASON_NONE && job_launch(job, &failure) == 0)
+    if (job->reason == SANDBOX_REASON_NONE
+        && sandbox_job_launch(job, &failure) == 0)
         return;
     if (failure.kind != AG_ERR_NONE) {
         ag_log(AG_ERROR, "command.start_failed", AG_E(&failure));
@@ -298,12 +302,9 @@ job_new(struct sandbox_session *s,
     job->command = ag_str_dup(ag_str(req->command));
     job->timeout_s = req->timeout_seconds > 0 ? req->timeout_seconds
                                               : s->svc->limits.timeout_s;
-    job->in.fd = -1;
-    job->input_n = req->stdin.len;
-    if (job->input_n > 0) {
-        job->input = ag_xmalloc(job->input_n);
-        memcpy(job->input, req->stdin.data, job->input_n);
-    }
+    job->input.io.fd = job->script.io.fd = -1;
+    ag_buf_init(&job->input.data, req->stdin.len);
+    ag_buf_add(&job->input.data, ag_str_n(req->stdin.data, req->stdin.len));
     set_stream(job, 0, "out");
     set_stream(job, 1, "err");
     job->next = s->svc->jobs;

@@ -40,6 +40,15 @@ struct sandbox_stream {
     bool is_watched;
 };
 
+/* What is written to the command as it reads: its input, and its script. */
+struct sandbox_feed {
+    struct ag_io io;
+    struct sandbox_job *job;
+    struct ag_buf data;
+    size_t at;
+    bool is_watched;
+};
+
 struct sandbox_watcher {
     struct sandbox_watcher *next;
     struct sandbox_job *job;
@@ -57,10 +66,8 @@ struct sandbox_job {
     struct sandbox_watcher *watchers; /* the first gets the stream */
     uint32_t run_id;
     struct sandbox_stream streams[2];
-    struct ag_io in;
-    char *input;
-    size_t input_n, input_at;
-    bool is_in_watched, is_paused;
+    struct sandbox_feed input, script;
+    bool is_paused, is_restarted;
     int exit_code, signal;
     int64_t begun_us, timeout_s;
     int64_t oom_before, refused_before;
@@ -78,6 +85,8 @@ struct sandbox_job {
 
 struct sandbox_call_key sandbox_job_key(const struct sandbox_job *job);
 void sandbox_job_free(struct sandbox_job *job);
+/* Hand the command to a shell, started if none waits. */
+int sandbox_job_launch(struct sandbox_job *job, struct ag_err *err);
 /* SIGKILL to everything in the sandbox. The first reason is the one that is
  * told. */
 void sandbox_job_kill(struct sandbox_job *job, enum sandbox_reason reason);
@@ -88,10 +97,12 @@ void sandbox_job_fail(struct sandbox_job *job, const struct ag_err *err);
 
 /* ---- sandbox_job_io.c ------------------------------------------------ */
 
-/* Make the three pipes and watch our ends; `inside` gets the command's, which
- * the caller closes, also on failure. */
-int sandbox_job_open_pipes(struct sandbox_job *job, int inside[3],
+/* Take over the pipes of `shell`, watch the outputs, and begin to write the
+ * input and the script. */
+int sandbox_job_open_pipes(struct sandbox_job *job, struct sandbox_shell *shell,
                            struct ag_err *err);
+/* The shell ended before it had read anything of its script. */
+bool sandbox_job_is_unread(const struct sandbox_job *job);
 void sandbox_job_close_pipes(struct sandbox_job *job);
 /* Take what is there, in so many reads. */
 void sandbox_job_read_all(struct sandbox_job *job, int rounds);

@@ -155,10 +155,24 @@ set_output(struct sandbox_job *job)
     r->output_file = ag_str(job->output_file);
 }
 
+/* Have a shell wait for the session's next command. */
+static void
+prepare_next(struct sandbox_session *s)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    if (sandbox_session_is_live(s)
+        && sandbox_shell_start(s->box, ag_buf_str(&s->env), s->n_env, &err) < 0)
+        ag_log(AG_WARN, "shell.start_failed", AG_S("session", s->id),
+               AG_E(&err));
+}
+
 /* The command is over, or its sandbox is. */
 void
 sandbox_job_finish(struct sandbox_job *job)
 {
+    struct sandbox_session *s = job->session;
+
     ag_timer_stop(job->svc->loop, &job->timer);
     ag_timer_stop(job->svc->loop, &job->watch);
     ag_timer_stop(job->svc->loop, &job->orphan);
@@ -181,6 +195,8 @@ sandbox_job_finish(struct sandbox_job *job)
      * recorded is UNKNOWN when it is repeated, and is not run again. */
     answer(job);
     job_save(job);
+    if (s != NULL)
+        prepare_next(s);
 }
 
 static void
@@ -208,10 +224,34 @@ job_drain(struct sandbox_job *job)
     ag_timer_start(job->svc->loop, &job->timer, DRAIN_MS);
 }
 
+/* A shell that ended before it had read its script was killed by what it read
+ * before: another one is started without that, once. */
+static bool
+job_restart(struct sandbox_job *job)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    if (job->is_restarted || job->reason != SANDBOX_REASON_NONE
+        || !sandbox_job_is_unread(job))
+        return false;
+    job->is_restarted = true;
+    job->session->box->is_state_bad = true;
+    sandbox_job_close_pipes(job);
+    job->input.at = 0;
+    if (sandbox_job_launch(job, &err) < 0) {
+        ag_log(AG_ERROR, "command.start_failed", AG_E(&err));
+        job->reason = SANDBOX_REASON_LOST;
+        sandbox_job_finish(job);
+    }
+    return true;
+}
+
 void
 sandbox_job_event(struct sandbox_job *job, const struct init_head *event)
 {
     if (job->state != SANDBOX_JOB_RUNNING || event->run_id != job->run_id)
+        return;
+    if (event->type == INIT_EXITED && job_restart(job))
         return;
     if (event->type == INIT_EXITED) {
         job->exit_code = event->a;

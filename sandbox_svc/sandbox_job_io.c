@@ -6,9 +6,8 @@
 #include "sandbox_svc/sandbox_job.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "lib/log.h"
@@ -24,13 +23,13 @@
     ((struct sandbox_job *)((char *)(p)-offsetof(struct sandbox_job, member)))
 
 static void
-close_input(struct sandbox_job *job)
+close_feed(struct sandbox_feed *f)
 {
-    if (job->is_in_watched)
-        ag_io_stop(job->svc->loop, &job->in);
-    job->is_in_watched = false;
-    ag_closep(&job->in.fd);
-    job->in.fd = -1;
+    if (f->is_watched)
+        ag_io_stop(f->job->svc->loop, &f->io);
+    f->is_watched = false;
+    ag_closep(&f->io.fd);
+    f->io.fd = -1;
 }
 
 static void
@@ -138,75 +137,84 @@ on_output(struct ag_io *io, uint32_t events)
         sandbox_job_finish(job);
 }
 
-static void
-on_input(struct ag_io *io, uint32_t events)
+/* Write what fits. Returns false when there is no more to write. */
+static bool
+feed(struct sandbox_feed *f)
 {
-    struct sandbox_job *job = OF(in, io);
+    while (f->at < f->data.n) {
+        ssize_t n = write(f->io.fd, f->data.p + f->at, f->data.n - f->at);
+        if (n < 0)
+            return errno == EAGAIN || errno == EINTR;
+        f->at += (size_t)n;
+    }
+    return false;
+}
+
+static void
+on_feed(struct ag_io *io, uint32_t events)
+{
+    struct sandbox_feed *f =
+        (struct sandbox_feed *)((char *)io - offsetof(struct sandbox_feed, io));
 
     (void)events;
-    ssize_t n =
-        write(io->fd, job->input + job->input_at, job->input_n - job->input_at);
-    if (n > 0)
-        job->input_at += (size_t)n;
-    else if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (feed(f))
         return;
-    if (n <= 0 || job->input_at == job->input_n)
-        close_input(job);
+    /* Of the script, the shell reads only what it needs: see
+     * sandbox_job_is_unread. */
+    if (f == &f->job->script) {
+        ag_io_stop(f->job->svc->loop, &f->io);
+        f->is_watched = false;
+    } else {
+        close_feed(f);
+    }
 }
 
 static int
-make_pipe(int *inside, int *outside, bool is_input, struct ag_err *err)
+start_feed(struct sandbox_job *job, struct sandbox_feed *f, int fd,
+           struct ag_err *err)
 {
-    int p[2];
-
-    if (pipe2(p, O_CLOEXEC) < 0)
-        return ag_err_sys(err, "pipe");
-    *inside = p[is_input ? 0 : 1];
-    *outside = p[is_input ? 1 : 0];
-    /* Any user of the sandbox may open /dev/stdout again. */
-    if (fchmod(*inside, 0666) < 0 || fcntl(*outside, F_SETFL, O_NONBLOCK) < 0)
-        return ag_err_sys(err, "pipe");
-    return 0;
-}
-
-static int
-watch_pipes(struct sandbox_job *job, struct ag_err *err)
-{
-    struct ag_loop *loop = job->svc->loop;
-
-    sandbox_job_set_reading(job, true);
-    if (job->input_n == 0) {
-        close_input(job);
+    f->job = job;
+    f->io = (struct ag_io){.fn = on_feed, .fd = fd};
+    if (!feed(f)) {
+        if (f != &job->script)
+            close_feed(f);
         return 0;
     }
-    job->is_in_watched = ag_io_start(loop, &job->in, EPOLLOUT, err) == 0;
-    return job->is_in_watched ? 0 : -1;
-}
-
-static int
-open_pipes(struct sandbox_job *job, int inside[3], struct ag_err *err)
-{
-    if (make_pipe(&inside[0], &job->in.fd, true, err) < 0
-        || make_pipe(&inside[1], &job->streams[0].io.fd, false, err) < 0
-        || make_pipe(&inside[2], &job->streams[1].io.fd, false, err) < 0)
-        return -1;
-    return watch_pipes(job, err);
+    f->is_watched = ag_io_start(job->svc->loop, &f->io, EPOLLOUT, err) == 0;
+    return f->is_watched ? 0 : -1;
 }
 
 int
-sandbox_job_open_pipes(struct sandbox_job *job, int inside[3],
+sandbox_job_open_pipes(struct sandbox_job *job, struct sandbox_shell *shell,
                        struct ag_err *err)
 {
-    job->in = (struct ag_io){.fn = on_input, .fd = -1};
     for (int i = 0; i < 2; i++)
-        job->streams[i].io = (struct ag_io){.fn = on_output, .fd = -1};
-    return open_pipes(job, inside, err);
+        job->streams[i].io = (struct ag_io){
+            .fn = on_output, .fd = shell->fds[SANDBOX_SHELL_OUT + i]};
+    /* Its input is there before it runs. */
+    if (start_feed(job, &job->input, shell->fds[SANDBOX_SHELL_IN], err) < 0
+        || start_feed(job, &job->script, shell->fds[SANDBOX_SHELL_SCRIPT], err)
+               < 0)
+        return -1;
+    sandbox_job_set_reading(job, true);
+    return 0;
+}
+
+bool
+sandbox_job_is_unread(const struct sandbox_job *job)
+{
+    int left = 0;
+
+    return job->script.io.fd >= 0
+           && ioctl(job->script.io.fd, FIONREAD, &left) == 0
+           && (size_t)left == job->script.at;
 }
 
 void
 sandbox_job_close_pipes(struct sandbox_job *job)
 {
-    close_input(job);
+    close_feed(&job->input);
+    close_feed(&job->script);
     for (int i = 0; i < 2; i++)
         close_stream(&job->streams[i]);
 }

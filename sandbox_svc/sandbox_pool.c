@@ -101,17 +101,19 @@ on_ready_event(void *arg, const struct init_head *event)
 {
     struct sandbox_box *box = arg;
 
-    if (event->type == INIT_PUT_DONE && event->run_id == box->ca_put_id
-        && event->a == 0)
+    if (!sandbox_shell_died(box, event) && event->type == INIT_PUT_DONE
+        && event->run_id == box->ca_put_id && event->a == 0)
         box->ca_version = box->ca_putting;
 }
 
-/* What cannot be put now is put, and missed, when it is claimed. */
+/* What cannot be put or started now is missed when it is used, and done
+ * then. */
 static void
-put_ca(struct sandbox_pool *pool, struct sandbox_box *box)
+complete(struct sandbox_pool *pool, struct sandbox_box *box)
 {
     struct ag_err err = AG_ERR_INIT;
 
+    (void)sandbox_shell_start(box, ag_str(NULL), 0, &err);
     if (pool->svc->ca_pem == NULL)
         return;
     box->ca_putting = pool->svc->ca_version;
@@ -125,7 +127,7 @@ keep(struct sandbox_pool *pool, struct sandbox_box *box)
     box->on_event = on_ready_event;
     box->arg = box;
     box->pool = pool;
-    put_ca(pool, box);
+    complete(pool, box);
     box->next = pool->ready;
     pool->ready = box;
     pool->n_ready++;

@@ -16,7 +16,6 @@
 #include "sandbox_svc/sandbox_workspace.h"
 
 #define TASK_MAX 4096
-/* execve takes no longer argument, its NUL included. */
 #define COMMAND_MAX (128 * 1024 - 1)
 #define STDIN_MAX (1 << 20)
 #define CALL_ID_MAX 128

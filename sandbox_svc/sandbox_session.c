@@ -348,6 +348,8 @@ on_box_event(void *arg, const struct init_head *event)
     struct sandbox_session *s = arg;
     struct ag_err err = AG_ERR_INIT;
 
+    if (sandbox_shell_died(s->box, event))
+        return;
     if (event->type != INIT_PUT_DONE) {
         if (s->job != NULL)
             sandbox_job_event(s->job, event);

@@ -29,7 +29,7 @@ REQUEST = struct.Struct("<IIQ40s40s64s5q")
 REPLY = struct.Struct("<IIQii40s48s160sq")
 INIT_MAGIC = 0x74696e62
 HEAD = struct.Struct("<IIIii")
-RUN, KILL, PUT = 1, 2, 3
+ARM, KILL, PUT = 1, 2, 3
 STARTED, EXITED, FAILED, KILLED, PUT_DONE = 65, 66, 67, 68, 69
 MB = 1 << 20
 LIMITS = (256 * MB, 1000, 64, 64 * MB, 256)
@@ -163,15 +163,18 @@ class Box:
         r0, w0 = os.pipe()
         r1, w1 = os.pipe()
         r2, w2 = os.pipe()
-        for fd in (r0, w1, w2):
+        script_r, script_w = os.pipe()
+        inside = (r0, w1, w2, script_r)
+        for fd in inside:
             os.fchmod(fd, 0o666)
         env = ("PATH=/usr/bin:/bin",) + tuple(env)
-        body = b"".join(s.encode() + b"\0" for s in (cwd, command) + env)
-        socket.send_fds(self.init, [HEAD.pack(INIT_MAGIC, RUN, self.run_id,
-                                              len(env), 0) + body],
-                        [r0, w1, w2])
-        for fd in (r0, w1, w2):
+        body = b"".join(s.encode() + b"\0" for s in env)
+        socket.send_fds(self.init, [HEAD.pack(INIT_MAGIC, ARM, self.run_id,
+                                              len(env), 1) + body], inside)
+        for fd in inside:
             os.close(fd)
+        os.write(script_w, f"exec 9<&-\ncd {cwd}\n{command}\n".encode())
+        os.close(script_w)
         os.write(w0, stdin)
         os.close(w0)
         self.pipes = [r1, r2]

@@ -200,6 +200,65 @@ def stdin_and_workspace(w):
     assert (r["stdout"], r["stderr"]) == ("b\n", "a\n"), r
 
 
+def commands_of_a_turn_go_on_where_the_last_one_stopped(w):
+    s = session()
+    w.provision(s)
+
+    def out(call, command, *more):
+        r, text, errors = w.execute(s, call, command, *more)
+        assert r["outcome"] == "EXITED", (r, errors)
+        return text
+
+    assert out("c1", "pwd; echo $GREETING") == "/workspace\nhello there\n"
+    out("c2", "mkdir -p \"it's/x\"; cd \"it's/x\"; export A=\"it's\" B; "
+        "GREETING=bye; PATH=$PATH:/opt; false")
+    assert out("c3", "pwd; echo $A; echo $GREETING ${PATH##*:}; cd ..; pwd") \
+        == "/workspace/it's/x\nit's\nbye /opt\n/workspace/it's\n"
+    assert out("c4", "cd - >&2; pwd; exit 3") == "/workspace/it's/x\n"
+    # The folder is gone, the next command is not.
+    assert out("c6", "cd /workspace/it*/x; rmdir /workspace/it*/x") == ""
+    assert out("c7", "pwd") == "/workspace\n"
+    # What stands in for the end of a shell is the command's own business.
+    assert out("c8", "cd /tmp; trap 'echo mine' EXIT") == "mine\n"
+    assert out("c9", "pwd; cd /tmp; exec true") == "/workspace\n"
+    assert out("c10", "pwd") == "/workspace\n"
+    w.ask("end_turn", f"session_id={s}")
+    w.provision(s)
+    assert out("d1", "pwd; echo ${A-none} $GREETING") \
+        == "/workspace\nnone hello there\n"
+
+
+def what_a_command_leaves_cannot_stop_the_next(w):
+    s = session()
+    w.provision(s)
+    for i, broken in enumerate((
+            "echo 'if (' > /run/brainbox/state; exec true",
+            "echo 'exit 7' > /run/brainbox/state; exec true",
+            "echo 'kill -9 $$' > /run/brainbox/state; exec true",
+            "head -c 9000000 /dev/urandom > /run/brainbox/state; exec true",
+            "rm -rf /run/brainbox; exec true",
+            "rm -rf /run/brainbox; ln -s /proc /run/brainbox; exec true",
+            "(while :; do pkill -9 -P 1 sh; sleep 0.01; done) >&- 2>&- & "
+            "pid=$!; (sleep 0.5; kill $pid) >&- 2>&- & exec true")):
+        r, _, errors = w.execute(s, f"c{i}", broken)
+        assert r["outcome"] == "EXITED", (broken, r, errors)
+        time.sleep(0.7 if "pkill" in broken else 0)
+        r, text, errors = w.execute(s, f"d{i}", "echo $GREETING; pwd")
+        assert (r["exit_code"], text) == (0, "hello there\n/workspace\n"), \
+            (broken, r, text, errors)
+
+
+def long_commands(w):
+    s = session()
+    w.provision(s)
+    with open(f"{w.tmp}/long", "w") as f:
+        f.write(": '" + "x" * (128 * 1024 - 30) + "'\necho done '")
+        f.write("it'\\''s'\n")
+    r, out, errors = w.execute(s, "c1", f"@{w.tmp}/long",
+                               "stdin=" + "y" * 60000)
+    assert (r["exit_code"], out) == (0, "done it's\n"), (r, errors)
+
+
 def certificates_are_trusted(w):
     s = session()
     w.provision(s)
@@ -621,7 +680,10 @@ def start_database():
                    stderr=subprocess.DEVNULL)
 
 
-TESTS = [provision_and_execute, stdin_and_workspace, certificates_are_trusted,
+TESTS = [provision_and_execute, stdin_and_workspace,
+         commands_of_a_turn_go_on_where_the_last_one_stopped,
+         what_a_command_leaves_cannot_stop_the_next, long_commands,
+         certificates_are_trusted,
          network_leads_to_egress, a_repeated_call_is_not_run_again,
          two_callers_of_one_call_share_its_result,
          a_killed_service_leaves_an_unknown_end, a_killed_launcher_is_survived,
