@@ -6,17 +6,64 @@
 
 #include <errno.h>
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+/*
+ * Pages of released secrets, wiped, for the next one: to map, lock and unmap
+ * costs more than most uses of a secret.
+ */
+#define SPARE_MAX 64
+
+static struct {
+    pthread_mutex_t lock; /* guards: all */
+    void *pages[SPARE_MAX];
+    int n;
+} spare = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static size_t
+page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
 static size_t
 pages(size_t n)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (n + page_size() - 1) / page_size() * page_size();
+}
 
-    return (n + page - 1) / page * page;
+static void *
+spare_take(size_t size)
+{
+    void *p = NULL;
+
+    if (size != page_size())
+        return NULL;
+    pthread_mutex_lock(&spare.lock);
+    if (spare.n > 0)
+        p = spare.pages[--spare.n];
+    pthread_mutex_unlock(&spare.lock);
+    return p;
+}
+
+static bool
+spare_put(void *p, size_t size)
+{
+    bool is_kept = false;
+
+    if (size != page_size())
+        return false;
+    pthread_mutex_lock(&spare.lock);
+    if (spare.n < SPARE_MAX) {
+        spare.pages[spare.n++] = p;
+        is_kept = true;
+    }
+    pthread_mutex_unlock(&spare.lock);
+    return is_kept;
 }
 
 ag_secret_t
@@ -26,6 +73,9 @@ ag_secret_new(size_t n)
 
     if (n == 0)
         return (ag_secret_t)AG_SECRET_INIT;
+    p = spare_take(pages(n));
+    if (p != NULL)
+        return (ag_secret_t){p, n};
     p = mmap(NULL, pages(n), PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
@@ -51,7 +101,8 @@ ag_secret_release(ag_secret_t *s)
 {
     if (s->p != NULL) {
         ag_wipe(s->p, s->n);
-        (void)munmap(s->p, pages(s->n));
+        if (!spare_put(s->p, pages(s->n)))
+            (void)munmap(s->p, pages(s->n));
     }
     *s = (ag_secret_t)AG_SECRET_INIT;
 }

@@ -17,7 +17,8 @@ typedef struct {
     ngx_agent_egress_ctx_t    *ctx;
     ngx_agent_keep_t          *keep;
     ngx_agent_keep_key_t       key;
-    ngx_uint_t                 asked_kept;
+    unsigned                   asked_kept:1;
+    unsigned                   has_key:1;
 } ngx_agent_peer_t;
 
 
@@ -362,7 +363,7 @@ ngx_agent_egress_resolve(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 
 /* ---- the upstream ------------------------------------------------------ */
 
-static void
+static ngx_int_t
 ngx_agent_peer_key(ngx_agent_peer_t *peer)
 {
     ngx_agent_egress_ctx_t  *ctx = peer->ctx;
@@ -375,8 +376,8 @@ ngx_agent_peer_key(ngx_agent_peer_t *peer)
         ag_str(ctx->verdict->ca_file)
     };
 
-    ngx_agent_keep_key(fields, sizeof(fields) / sizeof(fields[0]), 2,
-                       &peer->key);
+    return ngx_agent_keep_key(fields, sizeof(fields) / sizeof(fields[0]), 2,
+                              &peer->key);
 }
 
 
@@ -405,9 +406,12 @@ ngx_agent_peer_get(ngx_peer_connection_t *pc, void *data)
 
     if (!peer->asked_kept) {
         peer->asked_kept = 1;
-        ngx_agent_peer_key(peer);
-        rc = ngx_agent_keep_take(peer->keep, &peer->key, ctx->addrs,
-                                 ctx->naddrs, &which, pc);
+        peer->has_key = ngx_agent_peer_key(peer) == NGX_OK;
+
+        if (peer->has_key) {
+            rc = ngx_agent_keep_take(peer->keep, &peer->key, ctx->addrs,
+                                     ctx->naddrs, &which, pc);
+        }
     }
 
     pc->sockaddr = ctx->addrs[which].sockaddr;
@@ -428,7 +432,7 @@ ngx_agent_peer_free(ngx_peer_connection_t *pc, void *data, ngx_uint_t state)
 
     pc->tries = 0;
 
-    if (!(state & NGX_PEER_FAILED) && peer->asked_kept) {
+    if (!(state & NGX_PEER_FAILED) && peer->has_key) {
         ngx_agent_keep_put(peer->keep, &peer->key, peer->request->upstream,
                            pc);
     }

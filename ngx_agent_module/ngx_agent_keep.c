@@ -9,6 +9,7 @@
 #include "lib/secret.h"
 
 #define NGX_AGENT_KEEP_CHAINS  256
+#define NGX_AGENT_KEEP_KEY     2048
 
 
 typedef struct {
@@ -135,28 +136,44 @@ ngx_agent_keep_init(ngx_conf_t *cf, ngx_agent_keep_t *keep)
 
 /* ---- keys -------------------------------------------------------------- */
 
-void
+ngx_int_t
 ngx_agent_keep_key(const ag_str_t *fields, size_t n, size_t n_owner,
     ngx_agent_keep_key_t *key)
 {
-    size_t         i;
-    u_char         owner[32];
-    struct ag_buf  b = AG_BUF_INIT(16384);
+    size_t     i;
+    u_char     text[NGX_AGENT_KEEP_KEY], *p, owner[32];
+    uint32_t   len;
+
+    p = text;
 
     /* Each field with its length before it: no two lists read alike. */
 
     for (i = 0; i < n; i++) {
         if (i == n_owner) {
-            ag_sha256(ag_buf_str(&b), owner);
+            ag_sha256(ag_str_n(text, p - text), owner);
             ngx_memcpy(key->owner, owner, sizeof(key->owner));
         }
 
-        ag_buf_addf(&b, "%zu:", fields[i].n);
-        ag_buf_add(&b, fields[i]);
+        len = (uint32_t) fields[i].n;
+
+        if (fields[i].n > (size_t) (text + sizeof(text) - p) - sizeof(len)) {
+            return NGX_DECLINED;
+        }
+
+        p = ngx_cpymem(p, &len, sizeof(len));
+
+        if (fields[i].n > 0) {
+            p = ngx_cpymem(p, fields[i].p, fields[i].n);
+        }
+
+        if (text + sizeof(text) - p < (ssize_t) sizeof(len)) {
+            return NGX_DECLINED;
+        }
     }
 
-    ag_sha256(ag_buf_str(&b), key->digest);
-    ag_buf_release(&b);
+    ag_sha256(ag_str_n(text, p - text), key->digest);
+
+    return NGX_OK;
 }
 
 

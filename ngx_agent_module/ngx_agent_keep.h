@@ -31,8 +31,9 @@ char *ngx_agent_keep_option(ngx_agent_keep_t *keep, ngx_str_t *option);
 /* After the last option. */
 ngx_int_t ngx_agent_keep_init(ngx_conf_t *cf, ngx_agent_keep_t *keep);
 
-/* The first `n_owner` fields say for whom, all of them for what. */
-void ngx_agent_keep_key(const ag_str_t *fields, size_t n, size_t n_owner,
+/* The first `n_owner` fields say for whom, all of them for what. NGX_DECLINED
+ * when they are too long: such a connection is not kept. */
+ngx_int_t ngx_agent_keep_key(const ag_str_t *fields, size_t n, size_t n_owner,
     ngx_agent_keep_key_t *key);
 
 /*

@@ -158,13 +158,14 @@ add_base64(struct ngx_agent_scrub *s, ag_str_t value, int skip,
 
 
 static void
-add_hex(struct ngx_agent_scrub *s, ag_str_t value, const char *format,
+add_hex(struct ngx_agent_scrub *s, ag_str_t value, const char *digits,
         unsigned owner)
 {
     struct ag_buf b = AG_BUF_INIT(value.n * 2 + 16);
 
     for (size_t i = 0; i < value.n; i++) {
-        ag_buf_addf(&b, format, (unsigned char) value.p[i]);
+        ag_buf_addc(&b, digits[(unsigned char) value.p[i] >> 4]);
+        ag_buf_addc(&b, digits[(unsigned char) value.p[i] & 15]);
     }
 
     pattern_add(s, b.p, b.n, false, owner);
@@ -192,8 +193,8 @@ ngx_agent_scrub_add(struct ngx_agent_scrub *s, ag_str_t value,
         add_base64(s, value, skip, url_safe, owner);
     }
 
-    add_hex(s, value, "%02x", owner);
-    add_hex(s, value, "%02X", owner);
+    add_hex(s, value, "0123456789abcdef", owner);
+    add_hex(s, value, "0123456789ABCDEF", owner);
 }
 
 

@@ -1,6 +1,7 @@
 /*
  * Load on a TLS listener at a unix socket: so many connections, each with one
- * request after the other on a connection that is kept, for so many seconds.
+ * request after the other on a connection that is kept as long as the listener
+ * keeps it, for so many seconds.
  *
  *   egress_load SOCKET NAME CA_FILE WORKLOAD CONNECTIONS SECONDS HEADER
  *
@@ -73,7 +74,7 @@ send_proxy_header(int fd)
 
 /* Reads one answer with a content-length; false when it is not 200. */
 static bool
-read_answer(SSL *ssl)
+read_answer(SSL *ssl, bool *is_last)
 {
     char buf[16384];
     size_t n = 0, want = 0;
@@ -82,8 +83,10 @@ read_answer(SSL *ssl)
         int got = SSL_read(ssl, buf + n, (int)(sizeof(buf) - 1 - n));
         char *head_end, *length;
 
-        if (got <= 0)
+        if (got <= 0) {
+            fprintf(stderr, "egress_load: the connection ended\n");
             return false;
+        }
         n += (size_t)got;
         buf[n] = '\0';
         if (want != 0)
@@ -101,16 +104,16 @@ read_answer(SSL *ssl)
         if (want >= sizeof(buf))
             break;
     }
+    *is_last = strcasestr(buf, "\r\nconnection: close\r\n") != NULL;
     if (want != 0 && n == want)
         return true;
     fprintf(stderr, "egress_load: answered %.300s\n", buf);
     return false;
 }
 
-static void *
-work(void *arg)
+static SSL *
+open_connection(void)
 {
-    struct worker *w = arg;
     int fd = dial();
     SSL *ssl = SSL_new(load.tls);
 
@@ -121,17 +124,39 @@ work(void *arg)
         fprintf(stderr, "egress_load: no TLS with %s\n", load.name);
         load.is_wrong = true;
     }
+    return ssl;
+}
+
+static void
+close_connection(SSL *ssl)
+{
+    int fd = SSL_get_fd(ssl);
+
+    SSL_free(ssl);
+    (void)close(fd);
+}
+
+static void *
+work(void *arg)
+{
+    struct worker *w = arg;
+    SSL *ssl = open_connection();
+
     while (!load.is_wrong && ag_mono_us() < load.end_us
            && w->n < TIMES_MAX) {
         int64_t begun_us = ag_mono_us();
+        bool is_last = false;
 
         if (SSL_write(ssl, load.request, (int)load.request_n) <= 0
-            || !read_answer(ssl))
+            || !read_answer(ssl, &is_last))
             load.is_wrong = true;
         w->times_us[w->n++] = (int32_t)(ag_mono_us() - begun_us);
+        if (is_last) {
+            close_connection(ssl);
+            ssl = open_connection();
+        }
     }
-    SSL_free(ssl);
-    (void)close(fd);
+    close_connection(ssl);
     return NULL;
 }
 
