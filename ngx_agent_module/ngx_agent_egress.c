@@ -42,6 +42,13 @@ static ngx_command_t  ngx_agent_egress_commands[] = {
       0,
       NULL },
 
+    { ngx_string("agent_egress_refusals"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, refusals),
+      NULL },
+
     { ngx_string("agent_egress_leaf"),
       NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1,
       ngx_agent_egress_set_leaf,
@@ -129,6 +136,7 @@ ngx_agent_egress_refuse(ngx_http_request_t *r, ngx_uint_t status,
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "egress refused: %s", reason);
+    ngx_agent_egress_report_refusal(r, reason);
 
     if (challenge && ngx_agent_egress_challenge(r) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -665,6 +673,7 @@ ngx_agent_egress_create_conf(ngx_conf_t *cf)
 
     ecf->mode = NGX_CONF_UNSET_UINT;
     ecf->peer_uid = NGX_CONF_UNSET;
+    ecf->refusals = NGX_CONF_UNSET;
 
     return ecf;
 }
@@ -683,6 +692,7 @@ ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     ngx_conf_merge_value(conf->peer_uid, prev->peer_uid, -1);
+    ngx_conf_merge_value(conf->refusals, prev->refusals, 5);
 
     return NGX_CONF_OK;
 }

@@ -29,6 +29,7 @@ typedef enum {
 typedef struct {
     ngx_uint_t                 mode;
     ngx_int_t                  peer_uid;   /* -1: not checked */
+    ngx_int_t                  refusals;   /* reported, a second and workload */
     ngx_agent_leaf_t          *leaf;
 } ngx_agent_egress_conf_t;
 
@@ -155,6 +156,10 @@ void ngx_agent_egress_report(ngx_http_request_t *r,
  * ASKING again; else what the phase handler returns. */
 ngx_int_t ngx_agent_egress_park(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
+
+/* ngx_agent_egress_refusal.c: what is refused here, for the audit */
+void ngx_agent_egress_report_refusal(ngx_http_request_t *r,
+    const char *reason);
 
 /* ngx_agent_egress_dial.c: from the name to a vetted address */
 /* NGX_AGAIN: wait; NGX_OK: ctx->addrs, or ctx->dial_error is set. */

@@ -4,10 +4,13 @@
  */
 #include "vault_svc/vault_report.h"
 
+#include <stdio.h>
+
 #include "agent_rpc.h"
 #include "lib/log.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_workload.h"
 
 /* ---- scrubbing --------------------------------------------------------- */
 
@@ -101,9 +104,130 @@ report_scrub(struct ag_rpc_call *call, const ProtobufCMessage *request,
     ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_decision_tenant, op);
 }
 
+/* ---- refusals ---------------------------------------------------------- */
+
+static void
+on_refusal_reported(void *arg, const char *audit_id, const struct ag_err *err)
+{
+    static const Agent__Vault__V1__ReportRefusalResponse out =
+        AGENT__VAULT__V1__REPORT_REFUSAL_RESPONSE__INIT;
+    struct vault_op *op = arg;
+
+    if (audit_id == NULL)
+        vault_op_fail(op, err);
+    else
+        ag_rpc_reply(op->call, &out.base);
+}
+
+static void
+add_refusal(struct vault_op *op, ag_str_t session_id)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf detail = AG_BUF_INIT(8192);
+    const Agent__Vault__V1__ReportRefusalRequest *req = op->request;
+    char *object = ag_arena_printf(op->arena, "%s://%.253s:%d", req->scheme,
+                                   req->host, req->port);
+
+    ag_buf_addf(&detail, "{\"reason\":\"%s\",\"method\":", req->reason);
+    ag_buf_add_json(&detail,
+                    ag_str(ag_arena_printf(op->arena, "%.64s", req->method)));
+    ag_buf_add(&detail, AG_STR(",\"request_id\":"));
+    ag_buf_add_json(
+        &detail, ag_str(ag_arena_printf(op->arena, "%.64s", req->request_id)));
+    ag_buf_addf(&detail, ",\"count\":%d", (int)req->count);
+    if (*req->audit_id != '\0')
+        ag_buf_addf(&detail, ",\"decision\":\"%s\"", req->audit_id);
+    ag_buf_addc(&detail, '}');
+    struct vault_audit_entry e = {
+        "egress.refused",
+        session_id.n > 0 ? session_id : ag_str(req->workload_address),
+        ag_str(object), session_id, ag_buf_str(&detail)};
+    vault_audit_add(op->v, op->tenant, &e, on_refusal_reported, op);
+}
+
+static void
+on_refused_session(void *arg, const struct ag_db_result *res,
+                   const struct ag_err *err)
+{
+    struct vault_op *op = arg;
+
+    if (res == NULL)
+        vault_op_fail(op, err);
+    else
+        add_refusal(op, ag_db_rows(res) == 1 ? ag_db_get(res, 0, 0)
+                                             : (ag_str_t){NULL, 0});
+}
+
+/* Whose address it is; a stranger's stands under the default tenant. */
+static void
+on_refused_tenant(void *arg, const struct ag_db_result *res,
+                  const struct ag_err *err)
+{
+    static const char sql[] =
+        "SELECT session_id FROM vault.workload WHERE id = $1"
+        " UNION SELECT session_id FROM vault.session_grant"
+        " WHERE session_id = $1";
+    struct vault_op *op = arg;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    if (ag_db_rows(res) == 1)
+        op->tenant = vault_tenant_find(op->v, ag_db_get(res, 0, 0));
+    if (op->tenant == NULL) {
+        op->tenant = vault_tenant_find(op->v, AG_STR("default"));
+        if (op->tenant == NULL)
+            vault_op_refuse(op, AG_ERR_UNAVAILABLE, "there is no tenant");
+        else
+            add_refusal(op, (ag_str_t){NULL, 0});
+        return;
+    }
+    struct ag_db_param params[] = {
+        ag_db_str(ag_arena_copy(op->arena, ag_db_get(res, 0, 1)))};
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1,
+                on_refused_session, op);
+}
+
+static void
+report_refusal(struct ag_rpc_call *call, const ProtobufCMessage *request,
+               void *arg)
+{
+    static const char by_address[] =
+        "SELECT tenant, id FROM vault.workload_by_address($1)";
+    static const char by_session[] = "SELECT vault.session_tenant($1), $1";
+    const Agent__Vault__V1__ReportRefusalRequest *req = (const void *)request;
+    struct vault_op *op = vault_op_plain(call, req, arg);
+    bool is_session = *req->session_id != '\0';
+    struct ag_err ignored = AG_ERR_INIT;
+    char address[46];
+
+    if (*req->reason == '\0' || !is_word(req->reason) || !is_word(req->audit_id)
+        || !is_word(req->scheme) || req->count < 1
+        || is_session == (*req->workload_address != '\0')) {
+        vault_op_refuse(op, AG_ERR_INVALID,
+                        "reason, audit_id, scheme, count, session_id, "
+                        "workload_address: not as they must be");
+        return;
+    }
+    ag_str_t who = ag_str(req->session_id);
+    if (!is_session) {
+        if (vault_address_canonical(ag_str(req->workload_address), address,
+                                    &ignored)
+            < 0)
+            snprintf(address, sizeof(address), "none");
+        who = ag_str(address);
+    }
+    struct ag_db_param params[] = {ag_db_str(who)};
+    ag_db_query(op->v->db, AG_STR(""), is_session ? by_session : by_address,
+                params, 1, on_refused_tenant, op);
+}
+
 void
 vault_report_serve(struct ag_rpc_server *srv, struct vault_face *face)
 {
     ag_rpc_server_add(srv, &agent__vault__v1__egress_service__report_scrub__rpc,
                       report_scrub, face);
+    ag_rpc_server_add(srv,
+                      &agent__vault__v1__egress_service__report_refusal__rpc,
+                      report_refusal, face);
 }

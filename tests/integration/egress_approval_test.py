@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Requests that a person decides about, through real nginx and the real vault:
-parked, let go, denied, left. Needs root (initdb runs as postgres)."""
+parked, let go, denied, left; and rows for what egress refuses itself. Needs root (initdb runs as postgres)."""
 import json
 import os
 import sys
@@ -150,6 +150,52 @@ def other_requests_of_the_worker_do_not_wait():
     assert [p.answer().status for p in parked] == [200] * 4
 
 
+def rows(session):
+    """(reason, count, decision) of what egress refused by itself."""
+    out = V.sql("SELECT detail FROM vault.audit WHERE session_id = '%s' AND"
+                " action = 'egress.refused' ORDER BY seq" % session)
+    return [json.loads(x) for x in out.split("\n") if x]
+
+
+def what_egress_refuses_by_itself_stands_in_the_audit():
+    at, stub, session = box()
+    auth = [("Authorization", "Bearer " + stub)]
+    for reason, kw in (
+            ("destination_mismatch", {"host_header": "other.example.com"}),
+            ("request_malformed", {"path": "/#x"}),
+            ("upgrade_refused", {"headers": auth + [("Upgrade", "websocket"),
+                                                    ("Connection",
+                                                     "Upgrade")]}),
+            ("override_refused", {"headers": auth + [
+                ("X-HTTP-Method-Override", "DELETE")]})):
+        got = E.ask(at, **kw)
+        assert got.reason == reason, got.raw
+        wait_for(reason, lambda: [r for r in rows(session)
+                                  if r["reason"] == reason])
+        (row,) = [r for r in rows(session) if r["reason"] == reason]
+        assert row["count"] == 1 and row["request_id"].startswith("req_")
+        was_allowed = reason in ("upgrade_refused", "override_refused")
+        assert ("decision" in row) == was_allowed, row
+    text = V.sql("SELECT string_agg(detail || object, ' ') FROM vault.audit"
+                 " WHERE session_id = '%s'" % session)
+    assert stub not in text and "https://api.example.com:443" in text
+
+
+def a_flood_of_refusals_is_counted_not_written():
+    at, _, session = box()
+    s = E.connect("egress-bridge-plain", (at, 80))
+    n = 120
+    for _ in range(n):
+        got = E.turn(s, "/", "api.example.com:81")
+        assert got.status == 403, got.raw
+    time.sleep(1.1)
+    E.turn(s, "/", "api.example.com:81")
+    s.close()
+    wait_for("all counted", lambda: sum(r["count"] for r in rows(session))
+             == n + 1)
+    assert len(rows(session)) < n // 2, len(rows(session))
+
+
 TESTS = [
     a_parked_request_goes_on_when_a_person_approves,
     a_denied_request_is_never_sent,
@@ -158,6 +204,8 @@ TESTS = [
     a_client_that_goes_away_takes_its_request_along,
     the_vault_going_away_sends_nothing,
     other_requests_of_the_worker_do_not_wait,
+    what_egress_refuses_by_itself_stands_in_the_audit,
+    a_flood_of_refusals_is_counted_not_written,
 ]
 
 if __name__ == "__main__":
