@@ -24,6 +24,7 @@
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_report.h"
 #include "vault_svc/vault_start.h"
+#include "vault_svc/vault_tenants.h"
 #include "vault_svc/vault_workload.h"
 
 enum { GRACE_MS = 3000, FACES_MAX = 5 };
@@ -33,6 +34,7 @@ struct service {
     struct vault_conf conf;
     struct ag_rpc *rpc;
     struct vault_ca *ca;
+    struct vault_tenants_watch *watch;
     struct vault_face faces[FACES_MAX];
     struct ag_rpc_server *servers[FACES_MAX];
     size_t n_servers, n_stopped;
@@ -156,6 +158,7 @@ release(struct service *s)
     vault_snapshots_free(s->v.snapshots);
     vault_ca_free(s->ca);
     ag_db_free(s->v.db);
+    vault_tenants_watch_free(s->watch);
     vault_tenants_free(&s->v);
     ag_assertion_key_free(s->v.assertion_key);
     ag_buf_release(&s->v.ca_pem);
@@ -237,6 +240,7 @@ bring_up(struct service *s, struct ag_err *err)
     s->ca = vault_ca_start(v, err);
     if (s->ca == NULL && err->kind != AG_ERR_NONE)
         return -1;
+    s->watch = vault_tenants_watch_start(v);
     s->rpc = ag_rpc_new(v->loop, err);
     return s->rpc == NULL ? -1 : serve_all(s, err);
 }

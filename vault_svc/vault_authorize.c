@@ -174,6 +174,17 @@ held_of(const struct vault_found *f, const struct vault_ask *ask,
     return found;
 }
 
+static const struct {
+    const char *reason, *message;
+} owners[] = {
+    [VAULT_STUB_NOBODYS] = {"stub_unknown", "the stub is unknown"},
+    [VAULT_STUB_FOREIGN] = {"stub_foreign",
+                            "the stub belongs to another session or workload"},
+    [VAULT_STUB_REVOKED] = {"stub_revoked",
+                            "the credential of this stub was archived or "
+                            "deleted; a new one gets a new stub"},
+};
+
 static bool
 check_stub(const struct vault_ask *ask, const struct vault_state *state,
            size_t i, struct vault_decision *out)
@@ -183,14 +194,8 @@ check_stub(const struct vault_ask *ask, const struct vault_state *state,
     enum stage best = STAGE_HOST;
 
     if (at < 0) {
-        if (f->is_foreign)
-            vault_decision_deny(
-                out, "stub_foreign",
-                "the stub belongs to another session or workload");
-        else
-            vault_decision_deny(
-                out, "stub_unknown",
-                "the stub is unknown, or its credential is gone");
+        vault_decision_deny(out, owners[f->owner].reason,
+                            owners[f->owner].message);
         return false;
     }
     const struct vault_binding *b = &state->held[at].binding;

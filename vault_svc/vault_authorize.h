@@ -18,11 +18,18 @@ enum vault_kind {
     VAULT_KIND_BRAIN,
 };
 
+/* Whose a stub is that stands for nothing the session may use. */
+enum vault_stub_owner {
+    VAULT_STUB_NOBODYS,
+    VAULT_STUB_FOREIGN, /* of another session or kind of workload */
+    VAULT_STUB_REVOKED, /* the session's own, its credential is gone */
+};
+
 struct vault_found {
     enum vault_slot slot;
     ag_str_t name;
-    ag_str_t stub;   /* with its prefix */
-    bool is_foreign; /* a live stub of another session or kind */
+    ag_str_t stub;               /* with its prefix */
+    enum vault_stub_owner owner; /* when the session does not hold it */
 };
 
 struct vault_ask {

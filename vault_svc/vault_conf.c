@@ -57,6 +57,8 @@ static const struct ag_conf_option options[] = {
     {"snapshot_ms", AG_CONF_INT, "ms", "1000", 0, 60000, NULL, AT(snapshot_ms),
      "longest time that what a session may use is kept in memory; changes of "
      "this process count at once"},
+    {"tenant_poll_ms", AG_CONF_INT, "ms", "1000", 100, 600000, NULL,
+     AT(tenant_poll_ms), "how often it is looked for new tenants"},
     {"approval_wait_seconds", AG_CONF_INT, "s", "120", 1, 120, NULL,
      AT(approval_wait_seconds),
      "how long a request is parked while a person decides about it"},

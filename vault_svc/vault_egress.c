@@ -340,15 +340,22 @@ on_foreign(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         fail(a, err);
         return;
     }
-    a->ask.stubs[a->checking++].is_foreign = ag_db_get_bool(res, 0, 0);
+    enum vault_stub_owner owner = VAULT_STUB_NOBODYS;
+    if (ag_db_rows(res) == 1)
+        owner = ag_str_eq(ag_db_get(res, 0, 1), a->session.grant.session_id)
+                        && ag_db_get_int(res, 0, 2) == (int64_t)a->ask.kind
+                    ? VAULT_STUB_REVOKED
+                    : VAULT_STUB_FOREIGN;
+    a->ask.stubs[a->checking++].owner = owner;
     check_foreign(a);
 }
 
-/* Whether stubs that are not the session's are somebody else's. */
+/* Whose the stubs are that stand for nothing the session may use. */
 static void
 check_foreign(struct authorize *a)
 {
-    static const char sql[] = "SELECT vault.stub_is_known($1)";
+    static const char sql[] =
+        "SELECT tenant, session_id, kind FROM vault.stub_owner($1)";
     unsigned char hash[32];
 
     while (a->checking < a->ask.n_stubs
@@ -484,8 +491,9 @@ read_ask(struct authorize *a, const Agent__Vault__V1__AuthorizeRequest *req,
         ag_arena_alloc(a->op->arena, (req->n_stubs + 1) * sizeof(*ask->stubs));
     for (size_t i = 0; i < req->n_stubs; i++) {
         const Agent__Vault__V1__FoundStub *f = req->stubs[i];
-        ask->stubs[i] = (struct vault_found){
-            (enum vault_slot)f->kind, ag_str(f->name), ag_str(f->stub), false};
+        ask->stubs[i] =
+            (struct vault_found){(enum vault_slot)f->kind, ag_str(f->name),
+                                 ag_str(f->stub), VAULT_STUB_NOBODYS};
     }
     if ((*req->workload_address == '\0') == (*req->session_id == '\0'))
         return ag_err_set(err, AG_ERR_INVALID,

@@ -16,15 +16,6 @@ int vault_query_now(struct vault *v, ag_str_t tenant, const char *sql,
                     const struct ag_db_param *params, int n_params,
                     vault_now_read *read, void *arg, struct ag_err *err);
 
-/*
- * Load every tenant and unwrap its data key. AG_ERR_CORRUPT when the keeper's
- * master key is not the one that wrapped it: the service must not start.
- */
-int vault_tenants_load(struct vault *v, struct ag_err *err);
-/* Make the tenant unless it exists. */
-int vault_tenant_create(struct vault *v, ag_str_t name, struct ag_err *err);
-void vault_tenants_free(struct vault *v);
-
 /* Assertion key, root certificate and the key that hashes API keys. */
 int vault_identity_load(struct vault *v, struct ag_err *err);
 

@@ -99,6 +99,38 @@ plain_count(ag_str_t json)
     return json_object_size(j);
 }
 
+/* The URL of a static bearer's MCP server; empty for other credentials. */
+static ag_str_t
+mcp_url(const struct open *o, const struct vault_credential_row *c)
+{
+    struct ag_err ignored = AG_ERR_INIT;
+    AG_AUTO(ag_json_decref) json_t *auth = ag_json_parse(c->auth, &ignored);
+    return ag_arena_copy(o->op->arena,
+                         ag_json_str(json_object_get(auth, "mcp_server_url")));
+}
+
+static void
+fill_mcp(struct open *o, Agent__Vault__V1__OpenWorkloadResponse *out)
+{
+    const struct vault_session *s = &o->session;
+    struct ag_arena *arena = o->op->arena;
+
+    out->mcp_stubs =
+        ag_arena_alloc(arena, (s->n + 1) * sizeof(*out->mcp_stubs));
+    for (size_t i = 0; i < s->n; i++) {
+        const struct vault_credential_row *c = &s->credentials[i].row;
+        ag_str_t url = mcp_url(o, c);
+        if (url.n == 0 || !is_for_kind(o, i) || s->held[i].stub.n == 0)
+            continue;
+        Agent__Vault__V1__McpStub *m = ag_arena_alloc(arena, sizeof(*m));
+        agent__vault__v1__mcp_stub__init(m);
+        m->credential_id = vault_op_text(o->op, c->id);
+        m->url = vault_op_text(o->op, url);
+        m->stub = vault_op_text(o->op, s->held[i].stub);
+        out->mcp_stubs[out->n_mcp_stubs++] = m;
+    }
+}
+
 static void
 fill_env(struct open *o, Agent__Vault__V1__OpenWorkloadResponse *out)
 {
@@ -140,6 +172,8 @@ reply(struct open *o)
     out->environment_id = vault_op_text(op, o->row.environment_id);
     out->ca_pem = (char *)ag_buf_cstr(&op->v->ca_pem);
     fill_env(o, out);
+    if (o->kind == VAULT_KIND_BRAIN)
+        fill_mcp(o, out);
     out->allowed_hosts =
         vault_policy_host_texts(p, op->arena, &out->n_allowed_hosts);
     op->who.subject = o->row.session_id;

@@ -406,8 +406,8 @@ def row_security_hides_other_tenants():
     if "other" not in V.sql("SELECT string_agg(tenant, ' ')"
                             " FROM vault.tenant"):
         V.run_vault("--migrate", "--tenant=other")
-        V.stop("vault")
-        V.start_vault()
+    # A running vault learns of it by itself.
+    wait_for("the new tenant", lambda: "tenant.loaded" in V.logged())
     key, vault, _, env, session = session_with_credential(V)
     foreign = V.key("--tenant=other")
     assert V.resolve(foreign)["tenant"] == "other"
@@ -492,12 +492,39 @@ def archived_and_deleted_credentials_are_dead_at_once():
     stub = [(HEADER, "authorization", w["values"]["API_TOKEN"])]
     V.call("ingress", "VaultService/ArchiveCredential",
            {"vault_id": vault, "credential_id": cred["id"]}, V.as_key(key))
-    assert V.authorize(w["address"], stubs=stub)["verdict"] == 2
+    assert V.authorize(w["address"], stubs=stub)["reason"] == "stub_revoked"
+    other = V.open(session, kind=2)
+    assert V.authorize(other["address"],
+                       stubs=stub)["reason"] == "stub_foreign"
     V.call("ingress", "VaultService/DeleteCredential",
            {"vault_id": vault, "credential_id": cred["id"]}, V.as_key(key))
-    assert V.authorize(w["address"], stubs=stub)["reason"] == "stub_unknown"
+    assert V.authorize(w["address"], stubs=stub)["reason"] == "stub_revoked"
+    assert V.authorize(other["address"],
+                       stubs=stub)["reason"] == "stub_foreign"
     V.call("ingress", "VaultService/DeleteVault", {"vault_id": vault},
            V.as_key(key))
+
+
+def stubs_of_mcp_credentials_reach_the_brain():
+    key = V.key()
+    vault = V.vault(key)
+    cred = V.call("ingress", "VaultService/CreateCredential", {
+        "vault_id": vault, "auth_json": json.dumps({
+            "type": "static_bearer", "token": SECRET,
+            "mcp_server_url": "https://mcp.example.com/mcp"})},
+        V.as_key(key))
+    env = V.put_policy(key, [])
+    session = V.put_grant(key, env, [vault])
+    brain = V.open(session, kind=3, face="brain")
+    (m,) = brain["mcp_stubs"]
+    assert (m["credential_id"], m["url"]) == (
+        cred["id"], "https://mcp.example.com/mcp"), m
+    ask = dict(session=session, host="mcp.example.com", method="POST",
+               path="/mcp")
+    ok = V.authorize(stubs=[(HEADER, "authorization", m["stub"])], **ask)
+    assert ok["verdict"] == 1 and ok["swaps"][0]["value"] == SECRET, ok
+    box = V.open(session)
+    assert not box["mcp_stubs"] and m["stub"] not in json.dumps(box)
 
 
 def vault_survives_database_and_keeper_restarts():
@@ -668,6 +695,7 @@ TESTS = [
     every_decision_has_an_audit_row_in_a_chain,
     what_is_kept_of_a_session_is_forgotten_at_once,
     archived_and_deleted_credentials_are_dead_at_once,
+    stubs_of_mcp_credentials_reach_the_brain,
     vault_survives_database_and_keeper_restarts,
     intermediate_chains_to_the_root_and_is_narrow,
     brain_reaches_the_model_gateway_in_clear_text,

@@ -21,8 +21,7 @@ static int
 run(const char *command, ag_str_t env, char *out, size_t max)
 {
     AG_AUTO(ag_buf_release)
-    struct ag_buf b =
-        AG_BUF_INIT(SANDBOX_SCRIPT_MAX(strlen(command) + env.n));
+    struct ag_buf b = AG_BUF_INIT(SANDBOX_SCRIPT_MAX(strlen(command) + env.n));
     char path[] = "/tmp/script_testXXXXXX", line[128];
     int fd = mkstemp(path);
 
@@ -54,14 +53,16 @@ command_is_one_word_whatever_it_holds(void **state)
 {
     (void)state;
     says("echo \"it's\"; echo '$x' \\'", ENV(""), 0, "it's\n$x '\n");
-    says("'", ENV(""), 2, "sh: 1: eval: Syntax error: Unterminated quoted "
-                          "string\n");
+    says("'", ENV(""), 2,
+         "sh: 1: eval: Syntax error: Unterminated quoted "
+         "string\n");
     says("true; }; echo out", ENV(""), 2,
          "sh: 1: eval: Syntax error: \"}\" unexpected\n");
     says("cat <<E\nit's\nE\nexit 3", ENV(""), 3, "it's\n");
     says("# nothing", ENV(""), 0, "");
-    says("'''", ENV(""), 2, "sh: 1: eval: Syntax error: Unterminated quoted "
-                            "string\n");
+    says("'''", ENV(""), 2,
+         "sh: 1: eval: Syntax error: Unterminated quoted "
+         "string\n");
 }
 
 static void
