@@ -24,6 +24,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -203,6 +204,16 @@ on_message(void)
     close_all(fds, n_fds);
 }
 
+/* Less than a sixty-fourth left: what failed most likely wanted more. */
+static int
+is_full(const char *path)
+{
+    struct statfs st;
+
+    return statfs(path, &st) == 0
+           && (st.f_bavail < st.f_blocks / 64 || st.f_ffree < st.f_files / 64);
+}
+
 static void
 reap(void)
 {
@@ -213,6 +224,8 @@ reap(void)
         if (pid != run_pid)
             continue;
         run_pid = 0;
+        if (status != 0 && (is_full("/") || is_full("/dev/shm")))
+            tell(INIT_FULL, run_id, 0, 0);
         if (WIFSIGNALED(status))
             tell(INIT_EXITED, run_id, 0, WTERMSIG(status));
         else

@@ -19,6 +19,7 @@ check_values(const struct init_head *h, struct ag_err *err)
     switch (h->type) {
     case INIT_STARTED:
     case INIT_KILLED:
+    case INIT_FULL:
         ok = h->a == 0 && h->b == 0;
         break;
     case INIT_EXITED:

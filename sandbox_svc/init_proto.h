@@ -47,6 +47,9 @@ enum init_type {
     INIT_KILLED = 68,
     /* a = errno, 0 when the file is written. */
     INIT_PUT_DONE = 69,
+    /* Before INIT_EXITED of a command that failed: a file system that is the
+     * sandbox's own has no room, or no inodes, left. */
+    INIT_FULL = 70,
 };
 
 struct init_head {

@@ -24,6 +24,7 @@
 #include "lib/log.h"
 #include "sandbox_svc/fdpass.h"
 #include "sandbox_svc/launcher_bridge.h"
+#include "sandbox_svc/launcher_cgroup.h"
 #include "sandbox_svc/launcher_chore.h"
 #include "sandbox_svc/launcher_host.h"
 
@@ -164,9 +165,14 @@ do_attach(struct launcher *l, const struct launcher_request *req,
     if (launcher_sandbox_of_session(&l->host, req->session_id) != NULL)
         return ag_err_set(err, AG_ERR_PRECONDITION,
                           "the workspace of %s is in use", req->session_id);
-    if (launcher_sandbox_attach(&l->host, sb, req->session_id, err) < 0)
+    AG_AUTO(ag_closep)
+    int cpu = launcher_cgroup_open_cpu(l->host.cgroup, sb->id, err);
+    if (cpu < 0
+        || launcher_sandbox_attach(&l->host, sb, req->session_id, err) < 0)
         return -1;
-    answer_result(l, req->tag, err);
+    struct launcher_reply r = {
+        .magic = LAUNCHER_MAGIC, .type = LAUNCHER_REPLY, .tag = req->tag};
+    answer(l, &r, &cpu, 1);
     return 0;
 }
 
@@ -224,7 +230,7 @@ end_chore(struct launcher *l, struct launcher_chore *c)
         .magic = LAUNCHER_MAGIC, .type = LAUNCHER_REPLY, .tag = c->tag};
     struct ag_err err = AG_ERR_INIT;
 
-    if (!launcher_chore_is_done(c, &r.bytes, &err))
+    if (!launcher_chore_is_done(c, &r.bytes, &r.inodes, &err))
         return;
     if (err.kind != AG_ERR_NONE)
         answer_result(l, r.tag, &err);

@@ -333,6 +333,19 @@ launcher_cgroup_create(struct launcher_cgroup *cg, const char *id,
 }
 
 int
+launcher_cgroup_open_cpu(struct launcher_cgroup *cg, const char *id,
+                         struct ag_err *err)
+{
+    const char *base = cg->base[cg->mode == MODE_V2 ? 0 : CPU];
+    char path[GROUP_MAX + 32] = "/dev/null";
+
+    if (cg->mode != MODE_NONE)
+        snprintf(path, sizeof(path), "%s/%s/cpu.stat", base, id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? ag_err_sys(err, "open %s", path) : fd;
+}
+
+int
 launcher_cgroup_enter(const int procs[LAUNCHER_PROCS], struct ag_err *err)
 {
     /* "0" is whoever writes. */

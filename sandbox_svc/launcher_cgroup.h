@@ -34,6 +34,10 @@ int launcher_cgroup_create(struct launcher_cgroup *cg, const char *id,
                            const struct launcher_limits *limits, int events[2],
                            int procs[LAUNCHER_PROCS], int *into,
                            struct ag_err *err);
+/* Counters of the processor's limit (see launcher_msg.h) for reading; the
+ * caller closes it. */
+int launcher_cgroup_open_cpu(struct launcher_cgroup *cg, const char *id,
+                             struct ag_err *err);
 /* In the child: step into the groups of `procs`. Waits for the kernel. */
 int launcher_cgroup_enter(const int procs[LAUNCHER_PROCS], struct ag_err *err);
 /* Returns 0 when nothing is left, -1 to be tried again later. */

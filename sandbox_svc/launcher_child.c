@@ -101,7 +101,7 @@ build(const struct launcher_child *c, int net[2], struct ag_err *err)
     if (set_network(net, err) < 0 || launcher_mount_root(&c->root, err) < 0
         || launcher_landlock_apply(c->landlock_abi, err) < 0)
         return -1;
-    return set_limits(&c->limits, err);
+    return 0;
 }
 
 /* Leave descriptors 0-2 on /dev/null, init's socket on 3, and what exec needs,
@@ -147,7 +147,8 @@ become_init(const struct launcher_child *c, struct ag_err *err)
     for (int s = 1; s < NSIG; s++)
         signal(s, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (launcher_seccomp_apply(c->filter, err) < 0)
+    if (set_limits(&c->limits, err) < 0
+        || launcher_seccomp_apply(c->filter, err) < 0)
         return;
     syscall(SYS_execveat, FD_EXE, "", argv, env, AT_EMPTY_PATH);
     ag_err_sys(err, "execute init");

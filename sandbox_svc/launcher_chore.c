@@ -29,8 +29,9 @@ become_tool(bool is_wipe, int work_dir, const char *session_id, int out)
         execl("/bin/rm", "rm", "-rf", "--one-file-system", "--", session_id,
               (char *)NULL);
     else
-        execl("/usr/bin/du", "du", "-sx", "-B1", "--", session_id,
-              (char *)NULL);
+        execl("/bin/sh", "sh", "-c",
+              "du -sx -B1 -- \"$1\"; du -sx --inodes -- \"$1\"", "sh",
+              session_id, (char *)NULL);
     _exit(127);
 }
 
@@ -63,30 +64,33 @@ launcher_chore_begin(struct launcher_chore chores[LAUNCHER_CHORES_MAX],
     return 0;
 }
 
-/* The first word of what du says: "N\tNAME". */
+/* The first words of the two lines that du says: "N\tNAME". */
 static int
-read_bytes(int out, int64_t *bytes)
+read_sizes(int out, int64_t *bytes, int64_t *inodes)
 {
-    char text[128];
+    char text[256];
     ssize_t n = read(out, text, sizeof(text));
-    ag_str_t rest = ag_str_n(text, n < 0 ? 0 : (size_t)n), word;
+    ag_str_t rest = ag_str_n(text, n < 0 ? 0 : (size_t)n), word, name;
 
-    return ag_str_cut(&rest, '\t', &word) ? ag_str_i64(word, bytes) : -1;
+    if (!ag_str_cut(&rest, '\t', &word) || ag_str_i64(word, bytes) < 0
+        || !ag_str_cut(&rest, '\n', &name) || !ag_str_cut(&rest, '\t', &word))
+        return -1;
+    return ag_str_i64(word, inodes);
 }
 
 bool
 launcher_chore_is_done(struct launcher_chore *c, int64_t *bytes,
-                       struct ag_err *err)
+                       int64_t *inodes, struct ag_err *err)
 {
     int status;
 
-    *bytes = 0;
+    *bytes = *inodes = 0;
     if (waitpid(c->pid, &status, WNOHANG) != c->pid)
         return false;
     /* What vanishes while it counts makes du complain, and it counts on. */
     bool is_good = WIFEXITED(status)
                    && WEXITSTATUS(status) <= (c->is_wipe ? 0 : 1)
-                   && (c->is_wipe || read_bytes(c->out, bytes) == 0);
+                   && (c->is_wipe || read_sizes(c->out, bytes, inodes) == 0);
     if (!is_good)
         ag_err_set(err, AG_ERR_IO, "%s ended with status %d",
                    c->is_wipe ? "rm" : "du", status);

@@ -26,9 +26,9 @@ int launcher_chore_begin(struct launcher_chore chores[LAUNCHER_CHORES_MAX],
                          bool is_wipe, int work_dir, const char *session_id,
                          uint64_t tag, struct ag_err *err);
 
-/* False while it goes on. Then *bytes is what was measured and *err how it
- * ended, and it is free again. */
+/* False while it goes on. Then *bytes and *inodes are what was measured and
+ * *err how it ended, and it is free again. */
 bool launcher_chore_is_done(struct launcher_chore *c, int64_t *bytes,
-                            struct ag_err *err);
+                            int64_t *inodes, struct ag_err *err);
 
 #endif

@@ -30,8 +30,9 @@
 #define MNT_DETACH_FLAG 2
 
 #define NODEV_NOSUID (MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID)
-/* An inode of the tmpfs for each 4 KiB of it. */
-#define BYTES_PER_INODE 4096
+/* Of the folder of devices. */
+#define DEV_BYTES (256 << 10)
+#define DEV_INODES 64
 
 /* ---- thin wrappers --------------------------------------------------- */
 
@@ -105,7 +106,8 @@ clone_tree(int dir, const char *path, uint64_t attrs, int user_ns,
 /* ---- the root -------------------------------------------------------- */
 
 static int
-mount_tmpfs(int64_t size, const char *mode, unsigned attrs, struct ag_err *err)
+mount_tmpfs(int64_t size, int64_t inodes, const char *mode, unsigned attrs,
+            struct ag_err *err)
 {
     AG_AUTO(ag_closep) int fs = fs_open("tmpfs", err);
     char text[32];
@@ -116,9 +118,7 @@ mount_tmpfs(int64_t size, const char *mode, unsigned attrs, struct ag_err *err)
     if (!launcher_without("disk_limit") && fs_set(fs, "size", text, err) < 0)
         return -1;
     snprintf(text, sizeof(text), "%lld",
-             launcher_without("inode_limit")
-                 ? 0
-                 : (long long)size / BYTES_PER_INODE);
+             launcher_without("inode_limit") ? 0 : (long long)inodes);
     if (fs_set(fs, "nr_inodes", text, err) < 0
         || fs_set(fs, "mode", mode, err) < 0)
         return -1;
@@ -205,11 +205,12 @@ static int
 mount_dev(const struct launcher_root *r, int root, struct ag_err *err)
 {
     AG_AUTO(ag_closep)
-    int dev = mount_tmpfs(256 << 10, "0755",
+    int dev = mount_tmpfs(DEV_BYTES, DEV_INODES, "0755",
                           MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
     AG_AUTO(ag_closep)
-    int shm =
-        dev < 0 ? -1 : mount_tmpfs(r->disk_bytes, "1777", NODEV_NOSUID, err);
+    int shm = dev < 0 ? -1
+                      : mount_tmpfs(r->disk_bytes, r->disk_inodes, "1777",
+                                    NODEV_NOSUID, err);
     struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 
     if (shm < 0 || make_nodes(dev, err) < 0 || attach(dev, root, "dev", err) < 0
@@ -263,7 +264,8 @@ launcher_mount_root(const struct launcher_root *r, struct ag_err *err)
     if (lower < 0)
         return -1;
     AG_AUTO(ag_closep)
-    int base = mount_tmpfs(r->disk_bytes, "0755", NODEV_NOSUID, err);
+    int base =
+        mount_tmpfs(r->disk_bytes, r->disk_inodes, "0755", NODEV_NOSUID, err);
     if (base < 0 || attach(base, AT_FDCWD, r->image, err) < 0
         || make_layers(r, base, lower, err) < 0)
         return -1;

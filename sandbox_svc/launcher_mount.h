@@ -12,7 +12,7 @@ struct launcher_root {
     const char *image;
     int user_ns;
     uint32_t uid_base;
-    int64_t disk_bytes;
+    int64_t disk_bytes, disk_inodes;
 };
 
 /* In the child: build the root of the sandbox and change to it. Nothing of

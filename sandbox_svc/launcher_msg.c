@@ -23,6 +23,8 @@ static const struct bound bounds[] = {
     {"pids", offsetof(struct launcher_limits, pids), 4, 32768},
     {"disk_bytes", offsetof(struct launcher_limits, disk_bytes), 1LL << 20,
      1LL << 42},
+    {"disk_inodes", offsetof(struct launcher_limits, disk_inodes), 64,
+     1LL << 32},
     {"open_files", offsetof(struct launcher_limits, open_files), 16, 1 << 20},
 };
 
@@ -174,7 +176,7 @@ launcher_reply_parse(const void *packet, size_t n, struct launcher_reply *out,
     if (r.magic != LAUNCHER_MAGIC
         || (r.type != LAUNCHER_REPLY && r.type != LAUNCHER_ENTRY))
         return ag_err_set(err, AG_ERR_CORRUPT, "launcher: unknown message");
-    if (r.error < 0 || r.error > AG_ERR_INTERNAL || r.bytes < 0
+    if (r.error < 0 || r.error > AG_ERR_INTERNAL || r.bytes < 0 || r.inodes < 0
         || padded_length(r.sandbox_id, sizeof(r.sandbox_id)) < 0
         || padded_length(r.address, sizeof(r.address)) < 0
         || padded_length(r.text, sizeof(r.text)) < 0)

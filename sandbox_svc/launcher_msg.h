@@ -25,7 +25,8 @@ enum launcher_type {
      * The reply carries LAUNCHER_CREATE_FDS descriptors. */
     LAUNCHER_CREATE = 1,
     /* Mount the workspace of `session_id` on the sandbox's /workspace; once
-     * for a sandbox. */
+     * for a sandbox. The reply carries one descriptor: readable text with lines
+     * "nr_periods N" and "nr_throttled N", or /dev/null without cgroups. */
     LAUNCHER_ATTACH = 2,
     /* Kill and remove it; the reply comes when nothing of it is left. */
     LAUNCHER_DESTROY = 3,
@@ -33,7 +34,8 @@ enum launcher_type {
     LAUNCHER_LIST = 4,
     /* Remove the workspace of `session_id`; refused while it is attached. */
     LAUNCHER_WIPE = 5,
-    /* How much the workspace of `session_id` holds: `bytes` of the reply. */
+    /* How much the workspace of `session_id` holds: `bytes` and `inodes` of the
+     * reply. */
     LAUNCHER_MEASURE = 6,
     /* ---- from the launcher ---- */
     LAUNCHER_REPLY = 65,
@@ -56,6 +58,7 @@ struct launcher_limits {
     int64_t cpu_milli;
     int64_t pids;
     int64_t disk_bytes;
+    int64_t disk_inodes;
     int64_t open_files;
 };
 
@@ -81,7 +84,7 @@ struct launcher_reply {
     /* fd00::/8 address that names the sandbox to egress. */
     char address[LAUNCHER_ADDRESS_MAX];
     char text[LAUNCHER_TEXT_MAX];
-    int64_t bytes;
+    int64_t bytes, inodes;
 };
 
 /*

@@ -172,7 +172,8 @@ prepare(struct launcher_host *host, struct launcher_sandbox *sb,
         .image = b->image,
         .user_ns = host->user_ns[sb->slot],
         .uid_base = LAUNCHER_UID_BASE + LAUNCHER_UID_COUNT * (uint32_t)sb->slot,
-        .disk_bytes = req->limits.disk_bytes};
+        .disk_bytes = req->limits.disk_bytes,
+        .disk_inodes = req->limits.disk_inodes};
     b->child.limits = req->limits;
     b->child.filter = host->filter;
     b->child.landlock_abi = host->landlock_abi;

@@ -16,6 +16,7 @@
 #include "lib/log.h"
 #include "lib/migrate.h"
 #include "lib/rpc_server.h"
+#include "sandbox_svc/sandbox_ended.h"
 #include "sandbox_svc/sandbox_link.h"
 #include "sandbox_svc/sandbox_pool.h"
 #include "sandbox_svc/sandbox_rpc.h"
@@ -45,12 +46,14 @@ set_limits(struct sandbox_svc *svc)
                 .cpu_milli = c->cpu_milli,
                 .pids = c->pids,
                 .disk_bytes = c->disk_mib << 20,
+                .disk_inodes = c->disk_inodes,
                 .open_files = c->open_files},
         .timeout_s = c->timeout_seconds,
         .timeout_max_s = c->timeout_max_seconds,
         .output_bytes = c->output_kib << 10,
         .output_file_bytes = c->output_file_mib << 20,
         .workspace_bytes = c->workspace_mib << 20,
+        .workspace_inodes = c->workspace_inodes,
     };
 }
 
@@ -188,6 +191,7 @@ start(struct server *s, struct ag_err *err)
         || open_output_dir(svc, err) < 0 || open_loop(s, err) < 0)
         return -1;
     svc->pool = sandbox_pool_new(svc);
+    svc->ended = sandbox_ended_new();
     svc->link = sandbox_link_new(svc->loop, svc->conf.launcher, &events);
     s->rpc_server = ag_rpc_server_new(svc->rpc, "sandbox-brain");
     sandbox_rpc_add(s->rpc_server, svc);
@@ -205,6 +209,7 @@ finish(struct server *s)
     ag_rpc_server_free(s->rpc_server);
     sandbox_link_free(svc->link);
     sandbox_pool_free(svc->pool);
+    sandbox_ended_free(svc->ended);
     ag_workq_free(svc->workq);
     ag_rpc_channel_free(svc->vault);
     ag_rpc_free(svc->rpc);

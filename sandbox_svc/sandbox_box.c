@@ -67,6 +67,7 @@ sandbox_box_new(struct ag_loop *loop, const struct launcher_reply *reply,
     box->pidfd = fds[LAUNCHER_FD_PID];
     box->memory_events = fds[LAUNCHER_FD_MEMORY_EVENTS];
     box->pids_events = fds[LAUNCHER_FD_PIDS_EVENTS];
+    box->cpu_stat = -1;
     box->init = (struct ag_io){.fn = on_readable, .fd = fds[LAUNCHER_FD_INIT]};
     if (ag_io_start(loop, &box->init, EPOLLIN, err) < 0) {
         box->is_dead = true;
@@ -89,6 +90,7 @@ sandbox_box_free(struct sandbox_box *box)
     ag_closep(&box->pidfd);
     ag_closep(&box->memory_events);
     ag_closep(&box->pids_events);
+    ag_closep(&box->cpu_stat);
     ag_freep(&box);
 }
 

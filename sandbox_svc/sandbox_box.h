@@ -17,6 +17,7 @@ struct sandbox_box {
     char id[LAUNCHER_ID_MAX];
     char address[LAUNCHER_ADDRESS_MAX];
     int pidfd, memory_events, pids_events;
+    int cpu_stat; /* -1 until a workspace is attached */
     /* Its init ended, or broke the protocol. */
     bool is_dead;
     /* The owner's. on_dead is called once, never from inside a function

@@ -49,6 +49,8 @@ static const struct ag_conf_option options[] = {
         "Most sandboxes of sessions at a time; more are refused."),
     INT(session_seconds, "s", "3600", 1, 604800,
         "A sandbox whose turn has not ended by then is destroyed."),
+    INT(idle_seconds, "s", "900", 1, 604800,
+        "A sandbox in which no command ran for so long is destroyed."),
     INT(orphan_seconds, "s", "30", 1, 86400,
         "A command for whose result nobody waits is killed after so long."),
     INT(memory_mib, "MiB", "512", 16, 1048576,
@@ -60,6 +62,8 @@ static const struct ag_conf_option options[] = {
     INT(disk_mib, "MiB", "1024", 1, 1048576,
         "Files that a sandbox writes outside of /workspace, and the largest "
         "single file."),
+    INT(disk_inodes, "", "262144", 64, 4294967296,
+        "Files and folders that a sandbox makes outside of /workspace."),
     INT(open_files, "", "1024", 16, 1048576,
         "Open files of a process in a sandbox."),
     INT(timeout_seconds, "s", "120", 1, 86400,
@@ -72,6 +76,9 @@ static const struct ag_conf_option options[] = {
         "Length of an output at which its command is killed."),
     INT(workspace_mib, "MiB", "8192", 1, 1048576,
         "Size of a workspace at which what makes it grow is killed."),
+    INT(workspace_inodes, "", "1000000", 16, 4294967296,
+        "Files and folders of a workspace at which what makes it grow is "
+        "killed."),
     INT(grace_ms, "ms", "3000", 0, 600000,
         "How long running calls may take to end at shutdown."),
     INT(notify_fd, "", "-1", -1, 1024,

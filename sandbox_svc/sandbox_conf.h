@@ -9,10 +9,10 @@ struct sandbox_conf {
     char *sql_dir, *output_dir, *image, *user, *log_level;
     bool migrate;
     int64_t database_connections, pool_min, max_sandboxes, session_seconds;
-    int64_t orphan_seconds;
-    int64_t memory_mib, cpu_milli, pids, disk_mib, open_files;
+    int64_t orphan_seconds, idle_seconds;
+    int64_t memory_mib, cpu_milli, pids, disk_mib, disk_inodes, open_files;
     int64_t timeout_seconds, timeout_max_seconds;
-    int64_t output_kib, output_file_mib, workspace_mib;
+    int64_t output_kib, output_file_mib, workspace_mib, workspace_inodes;
     int64_t grace_ms, notify_fd;
 };
 

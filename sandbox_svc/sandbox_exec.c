@@ -14,6 +14,7 @@
 
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "sandbox_svc/sandbox_ended.h"
 #include "sandbox_svc/sandbox_job.h"
 #include "sandbox_svc/sandbox_reply.h"
 #include "sandbox_svc/sandbox_script.h"
@@ -30,6 +31,12 @@ sandbox_job_key(const struct sandbox_job *job)
 {
     return (struct sandbox_call_key){
         ag_str(job->tenant), ag_str(job->session_id), ag_str(job->call_id)};
+}
+
+const char *
+sandbox_exec_call_id(const struct sandbox_job *job)
+{
+    return job->call_id;
 }
 
 /* ---- life ------------------------------------------------------------ */
@@ -214,8 +221,7 @@ sandbox_job_launch(struct sandbox_job *job, struct ag_err *err)
         return -1;
     struct sandbox_shell shell = sandbox_shell_take(s->box);
     job->run_id = shell.run_id;
-    job->oom_before = sandbox_limits_count(s->box->memory_events, "oom_kill");
-    job->refused_before = sandbox_limits_count(s->box->pids_events, "max");
+    sandbox_job_count_begin(job);
     job_write_script(job, shell.needs_env);
     if (sandbox_job_open_pipes(job, &shell, err) < 0)
         return -1;
@@ -295,7 +301,7 @@ job_new(struct sandbox_session *s,
 
     job->svc = s->svc;
     job->session = s;
-    s->job = job;
+    sandbox_session_job_begin(s, job);
     job->tenant = ag_str_dup(ag_str(s->tenant));
     job->session_id = ag_str_dup(ag_str(s->id));
     job->call_id = ag_str_dup(ag_str(req->call_id));
@@ -310,6 +316,24 @@ job_new(struct sandbox_session *s,
     job->next = s->svc->jobs;
     s->svc->jobs = job;
     return job;
+}
+
+/* Why there is none, as far as it is known. */
+static void
+refuse(struct sandbox_svc *svc, const Agent__Sandbox__V1__ExecuteRequest *req,
+       struct ag_err *err)
+{
+    const char *why = sandbox_ended_why(svc->ended, req->session_id);
+
+    if (why != NULL)
+        ag_err_set(err, AG_ERR_PRECONDITION,
+                   "the session's sandbox has ended (%s): provision one first",
+                   why);
+    else
+        ag_err_set(err, AG_ERR_PRECONDITION,
+                   "no sandbox %swas provisioned in this turn: provision one "
+                   "first",
+                   *req->sandbox_id != 0 ? "of that id " : "");
 }
 
 void
@@ -327,10 +351,7 @@ sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
     }
     if (!sandbox_session_is_live(s)
         || (*req->sandbox_id != 0 && strcmp(req->sandbox_id, s->box->id) != 0))
-        ag_err_set(&err, AG_ERR_PRECONDITION,
-                   "no sandbox %swas provisioned in this turn: provision one "
-                   "first",
-                   *req->sandbox_id != 0 ? "of that id " : "");
+        refuse(svc, req, &err);
     else if (s->job != NULL)
         ag_err_set(&err, AG_ERR_LIMIT, "another command of the session runs");
     if (err.kind != AG_ERR_NONE) {

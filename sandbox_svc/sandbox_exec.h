@@ -22,6 +22,7 @@ bool sandbox_exec_cancel(struct sandbox_svc *svc, const char *session_id,
 
 /* ---- for sandbox_session.c ------------------------------------------- */
 
+const char *sandbox_exec_call_id(const struct sandbox_job *job);
 void sandbox_job_event(struct sandbox_job *job, const struct init_head *event);
 /* The turn ends while it runs; its sandbox is about to be destroyed. */
 void sandbox_job_turn_ended(struct sandbox_job *job);

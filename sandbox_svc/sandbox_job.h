@@ -1,6 +1,7 @@
 /*
  * The inside of a job, shared by sandbox_exec.c (start, kill, who waits),
- * sandbox_job_io.c (pipes) and sandbox_job_end.c (result and record). Nobody
+ * sandbox_job_io.c (pipes), sandbox_job_end.c (result and record) and
+ * sandbox_job_limits.c (which limit it met). Nobody
  * else includes it.
  */
 #ifndef SANDBOX_SVC_SANDBOX_JOB_H
@@ -22,6 +23,8 @@ enum sandbox_reason {
     SANDBOX_REASON_MEMORY,
     SANDBOX_REASON_PIDS,
     SANDBOX_REASON_DISK,
+    SANDBOX_REASON_OPEN_FILES,
+    SANDBOX_REASON_CPU, /* only slower */
     SANDBOX_REASON_LOST,
 };
 
@@ -70,7 +73,8 @@ struct sandbox_job {
     bool is_paused, is_restarted;
     int exit_code, signal;
     int64_t begun_us, timeout_s;
-    int64_t oom_before, refused_before;
+    int64_t oom_before, refused_before, periods_before, throttled_before;
+    bool is_disk_full;     /* init saw it when the command failed */
     struct ag_timer timer; /* time limit, then kill, drain or save */
     struct ag_timer watch;
     struct ag_timer orphan; /* runs while nobody waits for the result */
@@ -114,8 +118,14 @@ void sandbox_job_set_reading(struct sandbox_job *job, bool is_reading);
 /* The command is over, or its sandbox is: make the result, record it, answer.
  */
 void sandbox_job_finish(struct sandbox_job *job);
+
+/* ---- sandbox_job_limits.c -------------------------------------------- */
+
+void sandbox_job_count_begin(struct sandbox_job *job);
 /* Since the command began. */
 int64_t sandbox_job_forks_refused(const struct sandbox_job *job);
 int64_t sandbox_job_oom_kills(const struct sandbox_job *job);
+/* The command has ended and its text is made: sets the reason. */
+void sandbox_job_notice_limits(struct sandbox_job *job);
 
 #endif

@@ -25,20 +25,6 @@
 
 static void job_save(struct sandbox_job *job);
 
-int64_t
-sandbox_job_forks_refused(const struct sandbox_job *job)
-{
-    return sandbox_limits_count(job->session->box->pids_events, "max")
-           - job->refused_before;
-}
-
-int64_t
-sandbox_job_oom_kills(const struct sandbox_job *job)
-{
-    return sandbox_limits_count(job->session->box->memory_events, "oom_kill")
-           - job->oom_before;
-}
-
 /* ---- the end --------------------------------------------------------- */
 
 static void
@@ -87,27 +73,6 @@ job_save(struct sandbox_job *job)
     sandbox_store_finish(job->svc->db, &key, &job->result, on_saved, job);
 }
 
-/* What the kernel did while the command ran, when the command failed. */
-static void
-notice_limits(struct sandbox_job *job)
-{
-    struct ag_err err = AG_ERR_INIT;
-
-    if (job->session == NULL || job->session->box == NULL
-        || job->reason != SANDBOX_REASON_NONE)
-        return;
-    int64_t refused = sandbox_job_forks_refused(job);
-    bool has_failed = job->exit_code != 0 || job->signal != 0;
-    if (has_failed && sandbox_job_oom_kills(job) > 0)
-        job->reason = SANDBOX_REASON_MEMORY;
-    else if (refused >= SANDBOX_FORKS_REFUSED_MAX
-             || (has_failed && refused > 0))
-        job->reason = SANDBOX_REASON_PIDS;
-    /* It may have left what still multiplies. */
-    if (job->reason == SANDBOX_REASON_PIDS)
-        (void)sandbox_box_kill(job->session->box, &err);
-}
-
 static void
 set_outcome(struct sandbox_job *job)
 {
@@ -116,12 +81,15 @@ set_outcome(struct sandbox_job *job)
         const char *limit;
     } of[] = {
         [SANDBOX_REASON_NONE] = {SANDBOX_OUTCOME_EXITED, ""},
-        [SANDBOX_REASON_TIMEOUT] = {SANDBOX_OUTCOME_TIMED_OUT, ""},
+        [SANDBOX_REASON_TIMEOUT] = {SANDBOX_OUTCOME_TIMED_OUT, "wall_time"},
         [SANDBOX_REASON_CANCELLED] = {SANDBOX_OUTCOME_CANCELLED, ""},
         [SANDBOX_REASON_OUTPUT] = {SANDBOX_OUTCOME_LIMIT_REACHED, "output"},
         [SANDBOX_REASON_MEMORY] = {SANDBOX_OUTCOME_LIMIT_REACHED, "memory"},
         [SANDBOX_REASON_PIDS] = {SANDBOX_OUTCOME_LIMIT_REACHED, "pids"},
         [SANDBOX_REASON_DISK] = {SANDBOX_OUTCOME_LIMIT_REACHED, "disk"},
+        [SANDBOX_REASON_OPEN_FILES] = {SANDBOX_OUTCOME_LIMIT_REACHED,
+                                       "open_files"},
+        [SANDBOX_REASON_CPU] = {SANDBOX_OUTCOME_EXITED, "cpu"},
         [SANDBOX_REASON_LOST] = {SANDBOX_OUTCOME_UNKNOWN, ""},
     };
     struct sandbox_result *r = &job->result;
@@ -177,13 +145,13 @@ sandbox_job_finish(struct sandbox_job *job)
     ag_timer_stop(job->svc->loop, &job->watch);
     ag_timer_stop(job->svc->loop, &job->orphan);
     sandbox_job_close_pipes(job);
-    notice_limits(job);
+    set_output(job);
+    sandbox_job_notice_limits(job);
     job->state = SANDBOX_JOB_SAVING;
     if (job->session != NULL)
         sandbox_session_job_done(job->session);
     job->session = NULL;
     set_outcome(job);
-    set_output(job);
     for (int i = 0; i < 2; i++)
         sandbox_output_release(&job->streams[i].output);
     ag_log(AG_INFO, "command.ended", AG_S("session", job->session_id),
@@ -191,6 +159,9 @@ sandbox_job_finish(struct sandbox_job *job)
            AG_I("exit_code", job->result.exit_code),
            AG_I("signal", job->result.signal), AG_V("limit", job->result.limit),
            AG_I("wall_ms", job->result.wall_ms));
+    if (job->result.limit.n > 0)
+        ag_log(AG_INFO, "limit.reached", AG_S("session", job->session_id),
+               AG_S("call", job->call_id), AG_V("limit", job->result.limit));
     /* The caller need not wait for the record: a call whose end was not
      * recorded is UNKNOWN when it is repeated, and is not run again. */
     answer(job);
@@ -253,7 +224,9 @@ sandbox_job_event(struct sandbox_job *job, const struct init_head *event)
         return;
     if (event->type == INIT_EXITED && job_restart(job))
         return;
-    if (event->type == INIT_EXITED) {
+    if (event->type == INIT_FULL) {
+        job->is_disk_full = true;
+    } else if (event->type == INIT_EXITED) {
         job->exit_code = event->a;
         job->signal = event->b;
         job_drain(job);

@@ -12,7 +12,7 @@ struct sandbox_limits {
     int64_t timeout_max_s;
     int64_t output_bytes;      /* of each stream, for the caller */
     int64_t output_file_bytes; /* of each stream, in all */
-    int64_t workspace_bytes;
+    int64_t workspace_bytes, workspace_inodes;
 };
 
 /* The number behind `key` in "key N\n…"; 0 when there is none. */

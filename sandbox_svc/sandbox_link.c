@@ -91,8 +91,11 @@ deliver(struct sandbox_link *link, const struct launcher_reply *r, int *fds,
         fdpass_close(fds, n_fds);
         return;
     }
-    bool wants_fds = p->type == LAUNCHER_CREATE && r->error == 0;
-    if (n_fds != (wants_fds ? LAUNCHER_CREATE_FDS : 0)) {
+    int want = r->error != 0                ? 0
+               : p->type == LAUNCHER_CREATE ? LAUNCHER_CREATE_FDS
+               : p->type == LAUNCHER_ATTACH ? 1
+                                            : 0;
+    if (n_fds != want) {
         fdpass_close(fds, n_fds);
         ag_err_set(&err, AG_ERR_CORRUPT, "launcher: %d descriptors", n_fds);
     } else if (err.kind != AG_ERR_NONE) {
@@ -101,7 +104,7 @@ deliver(struct sandbox_link *link, const struct launcher_reply *r, int *fds,
     if (err.kind != AG_ERR_NONE)
         p->done(p->arg, NULL, NULL, &err);
     else
-        p->done(p->arg, r, wants_fds ? fds : NULL, NULL);
+        p->done(p->arg, r, want > 0 ? fds : NULL, NULL);
     ag_freep(&p);
 }
 

@@ -26,8 +26,8 @@ bool sandbox_link_is_up(const struct sandbox_link *link);
 
 /*
  * Exactly one of `reply` and `err` is not NULL. A CREATE reply comes with
- * LAUNCHER_CREATE_FDS descriptors, which the callee owns; otherwise `fds` is
- * NULL.
+ * LAUNCHER_CREATE_FDS descriptors, an ATTACH reply with one, which the callee
+ * owns; otherwise `fds` is NULL.
  */
 typedef void sandbox_link_done(void *arg, const struct launcher_reply *reply,
                                const int *fds, const struct ag_err *err);

@@ -18,6 +18,7 @@
 #include "lib/log.h"
 #include "lib/secret.h"
 #include "sandbox_svc/sandbox_ca.h"
+#include "sandbox_svc/sandbox_ended.h"
 #include "sandbox_svc/sandbox_env.h"
 #include "sandbox_svc/sandbox_exec.h"
 #include "sandbox_svc/sandbox_link.h"
@@ -99,6 +100,7 @@ static void
 session_clear(struct sandbox_session *s)
 {
     ag_timer_stop(s->svc->loop, &s->expiry);
+    ag_timer_stop(s->svc->loop, &s->idle);
     sandbox_watch_stop(s);
     if (s->job != NULL)
         sandbox_job_lost(s->job);
@@ -130,6 +132,17 @@ session_free(struct sandbox_session *s)
     ag_freep(&s);
 }
 
+void
+sandbox_session_limit(struct sandbox_session *s, const char *limit,
+                      const char *why)
+{
+    ag_log(AG_INFO, "limit.reached", AG_S("session", s->id),
+           AG_S("call", s->job == NULL ? "" : sandbox_exec_call_id(s->job)),
+           AG_S("limit", limit));
+    sandbox_ended_note(s->svc->ended, s->id, why);
+    sandbox_session_end(s, why, NULL, NULL);
+}
+
 static void
 on_expiry(struct ag_timer *timer)
 {
@@ -137,7 +150,17 @@ on_expiry(struct ag_timer *timer)
         (struct sandbox_session *)((char *)timer
                                    - offsetof(struct sandbox_session, expiry));
 
-    sandbox_session_end(s, "expired", NULL, NULL);
+    sandbox_session_limit(s, "session_seconds", "its time is over");
+}
+
+static void
+on_idle(struct ag_timer *timer)
+{
+    struct sandbox_session *s =
+        (struct sandbox_session *)((char *)timer
+                                   - offsetof(struct sandbox_session, idle));
+
+    sandbox_session_limit(s, "idle_seconds", "nothing ran in it for long");
 }
 
 static struct sandbox_session *
@@ -149,6 +172,7 @@ session_new(struct sandbox_svc *svc, const char *id)
     s->svc = svc;
     s->output_dir = -1;
     s->expiry.fn = on_expiry;
+    s->idle.fn = on_idle;
     ag_buf_init(&s->env, ENV_BYTES);
     s->next = svc->sessions;
     svc->sessions = s;
@@ -281,15 +305,26 @@ sandbox_session_all_lost(struct sandbox_svc *svc)
             continue;
         ag_log(AG_WARN, "sandbox.lost", AG_S("sandbox", s->box->id),
                AG_S("session", s->id));
+        sandbox_ended_note(svc->ended, s->id, "the launcher went away");
         session_enter(s, SANDBOX_SESSION_ENDING);
         session_ended(s);
     }
 }
 
 void
+sandbox_session_job_begin(struct sandbox_session *s, struct sandbox_job *job)
+{
+    s->job = job;
+    ag_timer_stop(s->svc->loop, &s->idle);
+}
+
+void
 sandbox_session_job_done(struct sandbox_session *s)
 {
     s->job = NULL;
+    if (s->state == SANDBOX_SESSION_READY)
+        ag_timer_start(s->svc->loop, &s->idle,
+                       s->svc->conf.idle_seconds * 1000);
 }
 
 /* ---- preparing ------------------------------------------------------- */
@@ -325,6 +360,8 @@ step_done(struct sandbox_session *s, const struct ag_err *err)
     s->expires_us = s->created_us + s->svc->conf.session_seconds * 1000000;
     ag_timer_start(s->svc->loop, &s->expiry,
                    s->svc->conf.session_seconds * 1000);
+    ag_timer_start(s->svc->loop, &s->idle, s->svc->conf.idle_seconds * 1000);
+    sandbox_ended_note(s->svc->ended, s->id, NULL);
     sandbox_watch_start(s);
     ag_log(AG_INFO, "sandbox.provisioned", AG_S("sandbox", s->box->id),
            AG_S("session", s->id), AG_S("tenant", s->tenant));
@@ -338,7 +375,8 @@ on_attached(void *arg, const struct launcher_reply *reply, const int *fds,
             const struct ag_err *err)
 {
     (void)reply;
-    (void)fds;
+    if (fds != NULL)
+        ((struct sandbox_session *)arg)->box->cpu_stat = fds[0];
     step_done(arg, err);
 }
 
@@ -377,6 +415,7 @@ on_box_dead(void *arg)
     if (s->job != NULL)
         sandbox_job_lost(s->job);
     if (s->state == SANDBOX_SESSION_READY) {
+        sandbox_ended_note(s->svc->ended, s->id, "its first process ended");
         sandbox_session_end(s, "died", NULL, NULL);
     } else if (s->state == SANDBOX_SESSION_OPENING && s->put_id != 0) {
         s->put_id = 0;

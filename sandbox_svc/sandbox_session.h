@@ -41,9 +41,10 @@ struct sandbox_session {
 
     /* Of sandbox_watch.c. */
     struct ag_timer watch;
-    int64_t workspace_bytes, watch_begun_ms;
+    int64_t workspace_bytes, workspace_files, watch_begun_ms;
 
     struct ag_timer expiry; /* the rest is private */
+    struct ag_timer idle;
     struct sandbox_provision *provisions;
     struct sandbox_ending *endings;
     bool is_end_wanted;
@@ -76,6 +77,12 @@ void sandbox_session_end(struct sandbox_session *s, const char *why,
 
 /* The launcher is gone, and with it every sandbox. */
 void sandbox_session_all_lost(struct sandbox_svc *svc);
+/* A limit of the sandbox itself was reached: say so, and end it. Both texts
+ * must be constants. */
+void sandbox_session_limit(struct sandbox_session *s, const char *limit,
+                           const char *why);
+void
+sandbox_session_job_begin(struct sandbox_session *s, struct sandbox_job *job);
 /* The command ended or never began: the session may run another. */
 void sandbox_session_job_done(struct sandbox_session *s);
 

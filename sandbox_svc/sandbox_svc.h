@@ -11,6 +11,7 @@
 #include "sandbox_svc/sandbox_conf.h"
 #include "sandbox_svc/sandbox_limits.h"
 
+struct sandbox_ended;
 struct sandbox_link;
 struct sandbox_pool;
 struct sandbox_session;
@@ -27,6 +28,7 @@ struct sandbox_svc {
     struct sandbox_link *link;
     struct sandbox_pool *pool;
     struct sandbox_session *sessions;
+    struct sandbox_ended *ended;
     struct sandbox_job *jobs;
     /* Holds a folder of whole outputs for each session. */
     int output_dir;

@@ -1,7 +1,8 @@
 /*
- * Watches how large a workspace is: the kernel has no quota for a folder. The
- * launcher measures, since the files are root's; this side asks, at most a
- * twentieth of the time, and decides. For sandbox_session.c, on the loop.
+ * Watches how large a workspace is, in bytes and in files: the kernel has no
+ * quota for a folder. The launcher measures, since the files are root's; this
+ * side asks, at most a twentieth of the time, and decides. For
+ * sandbox_session.c, on the loop.
  */
 #include "sandbox_svc/sandbox_watch.h"
 
@@ -30,6 +31,29 @@ watch_again(struct sandbox_session *s)
                    pause_ms > EVERY_MS ? pause_ms : EVERY_MS);
 }
 
+/* What is being removed gets smaller. What grows without a command has nobody
+ * to tell. */
+static void
+judge(struct sandbox_session *s, const struct launcher_reply *now)
+{
+    const struct sandbox_limits *l = &s->svc->limits;
+    bool is_over =
+        now->bytes > l->workspace_bytes || now->inodes > l->workspace_inodes;
+    bool has_shrunk =
+        now->bytes < s->workspace_bytes || now->inodes < s->workspace_files;
+    bool has_grown =
+        now->bytes > s->workspace_bytes || now->inodes > s->workspace_files;
+
+    s->workspace_bytes = now->bytes;
+    s->workspace_files = now->inodes;
+    if (!is_over)
+        return;
+    if (s->job != NULL && !has_shrunk)
+        sandbox_job_disk_full(s->job);
+    else if (s->job == NULL && has_grown)
+        sandbox_session_limit(s, "disk", "the workspace is full");
+}
+
 static void
 on_measured(void *arg, const struct launcher_reply *reply, const int *fds,
             const struct ag_err *err)
@@ -47,16 +71,7 @@ on_measured(void *arg, const struct launcher_reply *reply, const int *fds,
     watch_again(s);
     if (err != NULL)
         return;
-    int64_t before = s->workspace_bytes;
-    s->workspace_bytes = reply->bytes;
-    if (reply->bytes <= s->svc->limits.workspace_bytes)
-        return;
-    /* What is being removed gets smaller. What grows without a command has
-     * nobody to tell. */
-    if (s->job != NULL && reply->bytes >= before)
-        sandbox_job_disk_full(s->job);
-    else if (s->job == NULL && reply->bytes > before)
-        sandbox_session_end(s, "the workspace is full", NULL, NULL);
+    judge(s, reply);
 }
 
 static void
@@ -83,7 +98,7 @@ void
 sandbox_watch_start(struct sandbox_session *s)
 {
     /* What is over the limit from the start may be cleaned up. */
-    s->workspace_bytes = INT64_MAX;
+    s->workspace_bytes = s->workspace_files = INT64_MAX;
     s->watch.fn = on_watch;
     ag_timer_start(s->svc->loop, &s->watch, FIRST_MS);
 }

@@ -6,7 +6,7 @@ import socket
 
 from support import MB, base, pid_of
 
-SMALL_DISK = (512 * MB, 1000, 128, 16 * MB, 256)
+SMALL_DISK = (512 * MB, 1000, 128, 16 * MB, 4096, 256)
 
 
 def sandboxes_work(l):
@@ -16,7 +16,7 @@ def sandboxes_work(l):
 
 
 def memory_is_limited(l):
-    b = l.create(1, (64 * MB, 1000, 64, 64 * MB, 256))
+    b = l.create(1, (64 * MB, 1000, 64, 64 * MB, 16384, 256))
     code, sig, _, _ = b.run("exec python3 -c 'x = b\"a\" * (200 << 20)'")
     assert sig == 9, (code, sig)
     assert "oom_kill 0" not in os.pread(b.memory, 4096, 0).decode()
@@ -24,7 +24,7 @@ def memory_is_limited(l):
 
 
 def processes_are_counted(l):
-    b = l.create(1, (256 * MB, 1000, 64, 64 * MB, 256))
+    b = l.create(1, (256 * MB, 1000, 64, 64 * MB, 16384, 256))
     n = int(b.sh("""exec python3 -c '
 import os, signal, time
 pids = []
@@ -44,7 +44,7 @@ for p in pids:
 
 
 def processor_time_is_limited(l):
-    b = l.create(1, (256 * MB, 200, 64, 64 * MB, 256))
+    b = l.create(1, (256 * MB, 200, 64, 64 * MB, 16384, 256))
     b.run("timeout 1 sh -c 'while :; do :; done'")
     with open(f"/sys/fs/cgroup/cpu/brainbox-{l.instance}/"
               f"{b.name.decode()}/cpu.stat") as f:

@@ -141,6 +141,7 @@ def hog(command, limit=None, code=None, **options):
         assert out == "alive\n", r
         w.ask("end_turn", f"session_id={a}")
     test.options = ["--memory-mib=128", "--pids=64", "--disk-mib=64",
+                    "--disk-inodes=16384",
                     "--open-files=256", "--output-file-mib=8"]
     return test
 

@@ -9,7 +9,7 @@ import sandbox_svc_test as svc  # noqa: E402
 
 MB = base.MB
 KEPT = "00000000a00000fb"
-ROOMY = (512 * base.MB, 1000, 128, 128 * base.MB, 256)
+ROOMY = (512 * base.MB, 1000, 128, 128 * base.MB, 16384, 256)
 USER = "setpriv --reuid=33 --regid=33 --clear-groups --inh-caps=-all "
 session = svc.session
 

@@ -25,14 +25,14 @@ IMAGES = os.environ.get("SANDBOX_IMAGES", f"{ROOT}/build/images")
 
 MAGIC = 0x61676c31
 CREATE, ATTACH, DESTROY, LIST, WIPE, MEASURE = 1, 2, 3, 4, 5, 6
-REQUEST = struct.Struct("<IIQ40s40s64s5q")
-REPLY = struct.Struct("<IIQii40s48s160sq")
+REQUEST = struct.Struct("<IIQ40s40s64s6q")
+REPLY = struct.Struct("<IIQii40s48s160s2q")
 INIT_MAGIC = 0x74696e62
 HEAD = struct.Struct("<IIIii")
 ARM, KILL, PUT = 1, 2, 3
-STARTED, EXITED, FAILED, KILLED, PUT_DONE = 65, 66, 67, 68, 69
+STARTED, EXITED, FAILED, KILLED, PUT_DONE, FULL = 65, 66, 67, 68, 69, 70
 MB = 1 << 20
-LIMITS = (256 * MB, 1000, 64, 64 * MB, 256)
+LIMITS = (256 * MB, 1000, 64, 64 * MB, 16384, 256)
 SESSION = b"sesn_" + b"0" * 26
 
 
@@ -78,7 +78,7 @@ class Launcher:
         raise AssertionError("launcher does not listen; see log")
 
     def ask(self, kind, sandbox=b"", session=b"", image=b"",
-            limits=(0, 0, 0, 0, 0)):
+            limits=(0, 0, 0, 0, 0, 0)):
         self.sock.send(REQUEST.pack(MAGIC, kind, 7, sandbox, session, image,
                                     *limits))
         return self.reply()
@@ -92,6 +92,7 @@ class Launcher:
         return {"type": f[1], "error": f[3], "id": f[5].rstrip(b"\0"),
                 "address": f[6].rstrip(b"\0").decode(),
                 "text": f[7].rstrip(b"\0").decode(), "bytes": f[8],
+                "inodes": f[9],
                 "fds": list(fds)}
 
     def create(self, n, limits=LIMITS):
@@ -156,7 +157,10 @@ class Box:
         os.makedirs(f"{self.launcher.tmp}/output/{session.decode()}",
                     exist_ok=True)
         r = self.launcher.ask(ATTACH, self.name, session)
-        assert r["error"] == 0, r
+        assert r["error"] == 0 and len(r["fds"]) == 1, r
+        text = os.pread(r["fds"][0], 4096, 0)
+        assert b"nr_throttled " in text, text
+        os.close(r["fds"][0])
 
     def start(self, command, env=(), cwd="/workspace", stdin=b""):
         self.run_id += 1
@@ -197,6 +201,9 @@ class Box:
             for fd in ready:
                 if fd is self.init:
                     end = self.event()
+                    if end[0] == FULL:
+                        end = None
+                        continue
                     assert end[0] == EXITED, end
                     continue
                 data = os.read(fd, 65536)
@@ -326,6 +333,7 @@ def measures_a_workspace(l):
          " do mkdir d; cd d; done; head -c 1M /dev/zero > f")
     r = l.ask(MEASURE, session=SESSION)
     assert 4 * MB <= r["bytes"] - empty["bytes"] < 7 * MB, r
+    assert r["inodes"] - empty["inodes"] == 303, (r, empty)
     r = l.ask(MEASURE, session=b"sesn_" + b"1" * 26)
     assert r["error"] != 0 and r["bytes"] == 0, r
     b.destroy()
@@ -376,7 +384,7 @@ def sees_no_network_but_loopback(l):
 
 
 def holds_memory_and_pids(l):
-    b = l.create(1, (64 * MB, 1000, 32, 64 * MB, 256))
+    b = l.create(1, (64 * MB, 1000, 32, 64 * MB, 16384, 256))
     code, sig, _, _ = b.run("python3 -c 'x = b\"a\" * (200 << 20)'")
     assert (code, sig) == (137, 0) or sig == 9, (code, sig)
     text = os.pread(b.memory, 4096, 0).decode()

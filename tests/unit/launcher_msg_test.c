@@ -22,7 +22,7 @@ create(void)
         .type = LAUNCHER_CREATE,
         .tag = 7,
         .image = "base",
-        .limits = {512 << 20, 1000, 256, 1 << 30, 1024},
+        .limits = {512 << 20, 1000, 256, 1 << 30, 1 << 18, 1024},
     };
 
     ag_id_new("sbx", r.sandbox_id);
