@@ -56,6 +56,13 @@ static ngx_command_t  ngx_agent_egress_commands[] = {
       0,
       NULL },
 
+    { ngx_string("agent_egress_swap_body"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, swap_body),
+      NULL },
+
     { ngx_string("agent_egress_dial"),
       NGX_HTTP_UPS_CONF|NGX_CONF_ANY,
       ngx_agent_egress_dial,
@@ -311,6 +318,24 @@ ngx_agent_egress_ask_or_refuse(ngx_http_request_t *r,
 }
 
 
+static ngx_uint_t
+ngx_agent_egress_swaps_long_body(ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_uint_t         i;
+    ngx_agent_stub_t  *stub;
+
+    stub = ctx->stubs.elts;
+
+    for (i = 0; i < ctx->stubs.nelts && ctx->body_is_long; i++) {
+        if (stub[i].kind == AGENT__VAULT__V1__SLOT_KIND__SLOT_BODY) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 /* What the vault allowed is put into the request. */
 static ngx_int_t
 ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
@@ -357,6 +382,13 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     if (reason != NULL) {
         return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN, reason, message,
                                        0);
+    }
+
+    if (ngx_agent_egress_swaps_long_body(ctx)) {
+        return ngx_agent_egress_refuse(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                   "body_over_limit",
+                   "a body that holds a stub is at most as long as "
+                   "agent_egress_swap_body allows", 0);
     }
 
     /* Else a 101 that nobody asked for would become a tunnel. */
@@ -674,6 +706,7 @@ ngx_agent_egress_create_conf(ngx_conf_t *cf)
     ecf->mode = NGX_CONF_UNSET_UINT;
     ecf->peer_uid = NGX_CONF_UNSET;
     ecf->refusals = NGX_CONF_UNSET;
+    ecf->swap_body = NGX_CONF_UNSET_SIZE;
 
     return ecf;
 }
@@ -693,6 +726,7 @@ ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_value(conf->peer_uid, prev->peer_uid, -1);
     ngx_conf_merge_value(conf->refusals, prev->refusals, 5);
+    ngx_conf_merge_size_value(conf->swap_body, prev->swap_body, 1024 * 1024);
 
     return NGX_CONF_OK;
 }

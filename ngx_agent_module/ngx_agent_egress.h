@@ -31,6 +31,7 @@ typedef struct {
     ngx_int_t                  peer_uid;   /* -1: not checked */
     ngx_int_t                  refusals;   /* reported, a second and workload */
     ngx_agent_leaf_t          *leaf;
+    size_t                     swap_body;  /* longest body that is swapped */
 } ngx_agent_egress_conf_t;
 
 
@@ -68,6 +69,11 @@ typedef struct {
     ngx_str_t                  request_id;
 
     ngx_array_t                stubs;      /* of ngx_agent_stub_t */
+    ngx_str_t                  body;       /* in one piece, if not long */
+    ngx_str_t                  sent_path;
+    ngx_str_t                  sent_query; /* with its "?" */
+    unsigned                   body_is_long:1;
+    unsigned                   body_is_swapped:1;
 
     /* the verdict */
     unsigned                   asked:1;
@@ -117,8 +123,13 @@ ngx_agent_egress_ctx_t *ngx_agent_egress_get_ctx(ngx_http_request_t *r);
  */
 const char *ngx_agent_egress_destination(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx, const char **message);
+
+/* ngx_agent_egress_stubs.c */
+/* ctx->stubs. NGX_DECLINED: there are too many. */
 ngx_int_t ngx_agent_egress_find_stubs(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
+
+/* ngx_agent_egress_swap.c */
 /* Put the verdict's values in the stubs' places. */
 ngx_int_t ngx_agent_egress_swap(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);

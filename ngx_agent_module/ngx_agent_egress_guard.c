@@ -5,6 +5,7 @@
  * host answered into them. Called in the access phase.
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
+#include "ngx_agent_module/ngx_agent_swap.h"
 
 /* A line that is cut at nginx's limit could hold most of a value at its end. */
 #define NGX_AGENT_LINE_CUT  (NGX_MAX_ERROR_STR - 64)
@@ -84,6 +85,38 @@ ngx_agent_is_second(ngx_agent_egress_ctx_t *ctx, ngx_table_elt_t *h)
 }
 
 
+/* Does the query name a parameter twice that a stub stands in? */
+static ngx_uint_t
+ngx_agent_is_query_twice(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    ag_str_t           rest, name, value;
+    ngx_uint_t         i, n;
+    ngx_agent_stub_t  *stub;
+
+    stub = ctx->stubs.elts;
+
+    for (i = 0; i < ctx->stubs.nelts; i++) {
+        if (stub[i].kind != AGENT__VAULT__V1__SLOT_KIND__SLOT_QUERY) {
+            continue;
+        }
+
+        n = 0;
+        rest = ngx_agent_view(r->unparsed_uri);
+        rest = ag_str_n(rest.p + ctx->path.len, rest.n - ctx->path.len);
+
+        while (ngx_agent_param_next(&rest, &name, &value)) {
+            n += ngx_agent_param_same(name, ngx_agent_view(stub[i].name));
+        }
+
+        if (n > 1) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 const char *
 ngx_agent_egress_ambiguous(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx, const char **message)
@@ -94,6 +127,11 @@ ngx_agent_egress_ambiguous(ngx_http_request_t *r,
 
     if (ctx->stubs.nelts == 0) {
         return NULL;
+    }
+
+    if (ngx_agent_is_query_twice(r, ctx)) {
+        *message = "the query names the parameter that holds the stub twice";
+        return "slot_repeated";
     }
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {

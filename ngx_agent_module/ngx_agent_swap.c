@@ -226,6 +226,113 @@ ngx_agent_swap_token(ag_str_t text, ag_str_t token, ag_str_t value,
 }
 
 
+static int
+escape_byte(enum ngx_agent_escape how, unsigned char c, struct ag_buf *out,
+            struct ag_err *err)
+{
+    static const char  digits[] = "0123456789ABCDEF";
+    char               hex[6] = {'\\', 'u', '0', '0', digits[c >> 4],
+                                 digits[c & 15]};
+
+    if (how == NGX_AGENT_ESCAPE_JSON) {
+        if (c == '"' || c == '\\') {
+            return ag_buf_append(out, ag_str_n((char[]){'\\', (char) c}, 2),
+                                 err);
+        }
+
+        return c < 0x20 || c == 0x7f
+               ? ag_buf_append(out, ag_str_n(hex, 6), err)
+               : ag_buf_append(out, ag_str_n(&c, 1), err);
+    }
+
+    if (how == NGX_AGENT_ESCAPE_FORM && c == ' ') {
+        return ag_buf_append(out, AG_STR("+"), err);
+    }
+
+    if (isalnum(c) || (c != '\0' && strchr("-._~", c) != NULL)) {
+        return ag_buf_append(out, ag_str_n(&c, 1), err);
+    }
+
+    hex[3] = '%';
+
+    return ag_buf_append(out, ag_str_n(hex + 3, 3), err);
+}
+
+
+int
+ngx_agent_swap_escape(enum ngx_agent_escape how, ag_str_t value,
+                      struct ag_buf *out, struct ag_err *err)
+{
+    if (how == NGX_AGENT_ESCAPE_NONE) {
+        return ag_buf_append(out, value, err);
+    }
+
+    for (size_t i = 0; i < value.n; i++) {
+        if (escape_byte(how, (unsigned char) value.p[i], out, err) < 0) {
+            return -1;
+        }
+    }
+
+    return 0;
+}
+
+
+bool
+ngx_agent_param_next(ag_str_t *rest, ag_str_t *name, ag_str_t *value)
+{
+    if (rest->n > 0 && rest->p[0] == '?') {
+        *rest = ag_str_n(rest->p + 1, rest->n - 1);
+    }
+
+    if (rest->n == 0) {
+        return false;
+    }
+
+    (void) ag_str_cut(rest, '&', value);
+    (void) ag_str_cut(value, '=', name);
+
+    return true;
+}
+
+
+/* The next byte of a name as a reader sees it, in lower case; -1 at the end. */
+static int
+param_byte(ag_str_t *s)
+{
+    char    c;
+    size_t  len;
+
+    if (s->n == 0) {
+        return -1;
+    }
+
+    len = escape_at(*s, 0, &c);
+
+    if (len == 0) {
+        c = s->p[0] == '+' ? ' ' : s->p[0];
+        len = 1;
+    }
+
+    *s = ag_str_n(s->p + len, s->n - len);
+
+    return tolower((unsigned char) c);
+}
+
+
+bool
+ngx_agent_param_same(ag_str_t a, ag_str_t b)
+{
+    int  x, y;
+
+    do {
+        x = param_byte(&a);
+        y = param_byte(&b);
+    } while (x == y && x != -1);
+
+    return x == y;
+}
+
+
 int
 ngx_agent_base64_decode(ag_str_t in, struct ag_buf *out, struct ag_err *err)
 {

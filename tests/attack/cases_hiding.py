@@ -101,7 +101,7 @@ out(ask(A, '/echo', 'Transfer-Encoding: chunked', method='POST', body=body,
 out(ask(A, '/echo', bearer(), 'Transfer-Encoding: chunked', method='POST',
         body=body, length=False))
 out(attempt(slowly, text(A, '/echo', 'Cookie: ' + S)))
-out(attempt(slowly, text(A, '/echo', method='POST', body='x' * 40 + S)))
+out(attempt(slowly, text(A, '/echo', method='POST', body='x' * 40 + '=' + S)))
 out(ask(A, '/echo', method='POST', body='z' * (2 << 20) + S + 'zz'))
 out(attempt(slowly, text(A, '/form/raw', bearer())))
 """)

@@ -115,9 +115,35 @@ def stub_in_query(t):
     assert not [x for x in t.seen("A") if x["raw"]]
 
 
-skip("50b", "a query slot that the credential declares",
-     "slots are header and basic only: query, path and body cannot be "
-     "declared yet, and a stub there is refused")
+@case("50b", "query, path and body slots that the credential declares")
+def declared_slots(t):
+    value = 'decl "ared/&+%=' + os.urandom(12).hex()
+    t.values.append(value)
+    v, _ = t.credential("DECLARED", value, [hosts.A], None, [
+        {"host": hosts.A, "slots": ["query:key", "path", "body"]}])
+    got = t.run("""
+D = os.environ['DECLARED']
+J, F = 'Content-Type: application/json', \
+    'Content-Type: application/x-www-form-urlencoded'
+out(ask(A, '/split/3?key=' + D), ask(A, '/echo?key=' + D),
+    ask(A, '/echo', J, method='POST', body='{"k":"%s"}' % D),
+    ask(A, '/echo', F, method='POST', body='k=%s&b=' % D),
+    ask(A, '/x/' + D))
+out(ask(A, '/echo?key=' + D + '&key=own'), ask(A, '/echo?k%65y=' + D),
+    ask(A, '/echo?other=' + D), ask(E, '/echo?key=' + D),
+    ask(A, '/echo', 'Content-Type: text/xml', method='POST', body=D),
+    ask(A, '/echo', bearer(D)),
+    ask(A, '/echo', J, method='POST', body=' ' * (2 << 20) + D))
+""", t.session([v]))
+    for a in got[:5]:
+        t.one(a, 200)
+    for a, reason in zip(got[5:11], (
+            "slot_repeated", "stub_wrong_slot", "stub_wrong_slot",
+            "stub_wrong_host", "stub_wrong_slot", "stub_wrong_slot")):
+        t.one(a, 403, reason)
+    t.one(got[11], 413, "body_over_limit")
+    assert len([x for x in t.seen("A") if x["raw"]]) == 5, t.seen("A")
+    assert not t.seen("E")
 
 
 @case("53", "policy and credential changed while a connection is open")

@@ -149,11 +149,13 @@ class Upstream(http.server.ThreadingHTTPServer):
 class RawHost:
     """A TLS host that answers by hand. `answer(self, c, head)` sends what it
     likes on `c` and returns whether the connection goes on. `seen` holds
-    (number of the connection, head) of each request, `ended` the connections
+    (number of the connection, head) of each request, `bodies` what came behind
+    it (by its content-length), `ended` the connections
     that the other side closed."""
 
     def __init__(self, folder, answer):
         self.answer, self.seen, self.ended = answer, [], []
+        self.bodies = []
         self.ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.ctx.load_cert_chain(folder + "/up.pem", folder + "/up.key")
         self.sock = socket.create_server(("127.0.0.1", 0))
@@ -184,6 +186,7 @@ class RawHost:
                 m = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
                 while m and len(body) < int(m.group(1)):
                     body += c.recv(65536)
+                self.bodies.append(body)
                 self.seen.append((n, head.decode("latin-1")))
                 if not self.answer(self, c, head.decode("latin-1")):
                     return

@@ -136,6 +136,71 @@ a_token_is_replaced_in_place(void **state)
     assert_false(ngx_agent_is_basic(AG_STR("Bearer x"), &credentials));
 }
 
+static void
+values_are_escaped_as_their_place_wants(void **state)
+{
+    static const struct {
+        enum ngx_agent_escape how;
+        const char *value, *out;
+    } rows[] = {
+        {NGX_AGENT_ESCAPE_NONE, "a \"b&=%/", "a \"b&=%/"},
+        {NGX_AGENT_ESCAPE_URI, "aZ9-._~ +&=/?#%\"",
+         "aZ9-._~%20%2B%26%3D%2F"
+         "%3F%23%25%22"},
+        {NGX_AGENT_ESCAPE_URI, "\xc3\xbc", "%C3%BC"},
+        {NGX_AGENT_ESCAPE_FORM, "a b+c&d", "a+b%2Bc%26d"},
+        {NGX_AGENT_ESCAPE_JSON, "a\"b\\c/\xc3\xbc\x7f",
+         "a\\\"b\\\\c/"
+         "\xc3\xbc\\u007F"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct ag_buf out = AG_BUF_INIT(1024);
+        struct ag_err err = AG_ERR_INIT;
+        assert_int_equal(ngx_agent_swap_escape(
+                             rows[i].how, ag_str(rows[i].value), &out, &err),
+                         0);
+        assert_true(ag_str_is(ag_buf_str(&out), rows[i].out));
+        ag_buf_release(&out);
+    }
+}
+
+static void
+parameters_are_cut_at_ampersands(void **state)
+{
+    static const char *const want[][2] = {
+        {"a", "1"}, {"b", ""}, {"", ""}, {"c", "x=y;z"}, {"", "v"}};
+    ag_str_t rest = AG_STR("?a=1&b&&c=x=y;z&=v"), name, value;
+    (void)state;
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        assert_true(ngx_agent_param_next(&rest, &name, &value));
+        assert_true(ag_str_is(name, want[i][0]));
+        assert_true(ag_str_is(value, want[i][1]));
+    }
+    assert_false(ngx_agent_param_next(&rest, &name, &value));
+    rest = AG_STR("");
+    assert_false(ngx_agent_param_next(&rest, &name, &value));
+    rest = AG_STR("?");
+    assert_false(ngx_agent_param_next(&rest, &name, &value));
+}
+
+static void
+names_that_a_reader_takes_for_one_are_one(void **state)
+{
+    static const char *const same[][2] = {{"key", "key"},   {"key", "KEY"},
+                                          {"key", "%6bey"}, {"a b", "a+b"},
+                                          {"a b", "a%20b"}, {"", ""}};
+    static const char *const other[][2] = {
+        {"key", "keys"}, {"key", "ke"}, {"key", ""}, {"key", "%6bex"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
+        assert_true(
+            ngx_agent_param_same(ag_str(same[i][0]), ag_str(same[i][1])));
+    for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++)
+        assert_false(
+            ngx_agent_param_same(ag_str(other[i][0]), ag_str(other[i][1])));
+}
+
 int
 main(void)
 {
@@ -146,6 +211,9 @@ main(void)
         cmocka_unit_test(a_body_is_scanned_across_its_pieces),
         cmocka_unit_test(base64_goes_there_and_back),
         cmocka_unit_test(a_token_is_replaced_in_place),
+        cmocka_unit_test(values_are_escaped_as_their_place_wants),
+        cmocka_unit_test(parameters_are_cut_at_ampersands),
+        cmocka_unit_test(names_that_a_reader_takes_for_one_are_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
