@@ -197,7 +197,10 @@ on_message(void)
         } else if (h.type == INIT_KILL) {
             /* The kernel holds the task list while it signals, so a process
              * that forks without end is caught with all its children. */
-            kill(-1, SIGKILL);
+            if (h.a != 1)
+                kill(-1, SIGKILL);
+            else if (run_pid != 0)
+                kill(-run_pid, SIGKILL);
             tell(INIT_KILLED, h.run_id, 0, 0);
         }
     }

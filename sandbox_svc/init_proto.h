@@ -34,7 +34,8 @@ enum init_type {
      * its NUL; INIT_ARM_FDS descriptors: standard input, output, error, and
      * the script's. */
     INIT_ARM = 1,
-    /* SIGKILL to everything but init. */
+    /* SIGKILL to everything but init; with a = 1 only to the shell and what
+     * stayed in its process group. */
     INIT_KILL = 2,
     /* a = mode, b = 1 appends; payload = path, NUL, content. */
     INIT_PUT = 3,

@@ -126,6 +126,14 @@ sandbox_box_arm(struct sandbox_box *box, ag_str_t env, int n_env,
 }
 
 uint32_t
+sandbox_box_kill_shell(struct sandbox_box *box, struct ag_err *err)
+{
+    struct init_head h = {.type = INIT_KILL, .a = 1};
+
+    return send_packet(box, &h, ag_str(NULL), NULL, 0, err);
+}
+
+uint32_t
 sandbox_box_kill(struct sandbox_box *box, struct ag_err *err)
 {
     struct init_head h = {.type = INIT_KILL};

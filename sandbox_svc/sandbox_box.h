@@ -53,6 +53,8 @@ void sandbox_box_free(struct sandbox_box *box);
 uint32_t sandbox_box_arm(struct sandbox_box *box, ag_str_t env, int n_env,
                          const int fds[SANDBOX_SHELL_FDS], struct ag_err *err);
 uint32_t sandbox_box_kill(struct sandbox_box *box, struct ag_err *err);
+/* Only the shell that waits or works. */
+uint32_t sandbox_box_kill_shell(struct sandbox_box *box, struct ag_err *err);
 /* Write a file, or append to it. */
 uint32_t sandbox_box_put(struct sandbox_box *box, const char *path, int mode,
                          bool append, ag_str_t content, struct ag_err *err);

@@ -22,6 +22,8 @@
 /* From SIGKILL to the end; a sandbox that takes longer is given up. */
 #define KILL_MS 5000
 #define WATCH_MS 200
+/* A shell that waits has begun to read its script by then. */
+#define UNREAD_US 5000000
 
 #define OF(member, p) \
     ((struct sandbox_job *)((char *)(p)-offsetof(struct sandbox_job, member)))
@@ -112,6 +114,20 @@ on_timeout(struct ag_timer *timer)
     sandbox_job_kill(OF(timer, timer), SANDBOX_REASON_TIMEOUT);
 }
 
+/* What the last command left behind keeps the shell from reading this one: the
+ * next does without it (sandbox_job_event). */
+static void
+watch_shell(struct sandbox_job *job)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    if (job->is_restarted || ag_mono_us() - job->begun_us < UNREAD_US
+        || !sandbox_job_is_unread(job))
+        return;
+    if (sandbox_box_kill_shell(job->session->box, &err) == 0)
+        ag_log(AG_WARN, "command.kill_failed", AG_E(&err));
+}
+
 static void
 on_watch(struct ag_timer *timer)
 {
@@ -119,6 +135,8 @@ on_watch(struct ag_timer *timer)
 
     if (sandbox_job_forks_refused(job) >= SANDBOX_FORKS_REFUSED_MAX)
         sandbox_job_kill(job, SANDBOX_REASON_PIDS);
+    else if (job->state == SANDBOX_JOB_RUNNING)
+        watch_shell(job);
     ag_timer_start(job->svc->loop, &job->watch, WATCH_MS);
 }
 

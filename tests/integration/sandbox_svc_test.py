@@ -236,6 +236,8 @@ def what_a_command_leaves_cannot_stop_the_next(w):
             "echo 'exit 7' > /run/brainbox/state; exec true",
             "echo 'kill -9 $$' > /run/brainbox/state; exec true",
             "head -c 9000000 /dev/urandom > /run/brainbox/state; exec true",
+            "echo 'sleep 600' > /run/brainbox/state; exec true",
+            "echo 'while :; do :; done' > /run/brainbox/state; exec true",
             "rm -rf /run/brainbox; exec true",
             "rm -rf /run/brainbox; ln -s /proc /run/brainbox; exec true",
             "(while :; do pkill -9 -P 1 sh; sleep 0.01; done) >&- 2>&- & "
