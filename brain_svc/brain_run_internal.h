@@ -30,7 +30,8 @@ struct brain_run {
     int64_t turn_ms;
 
     struct brain_log log;
-    size_t turn; /* index of the first event of this turn */
+    size_t turn;     /* index of the first event of this turn */
+    size_t n_loaded; /* events that were read, not written, by this run */
     int64_t turn_started_us;
     bool has_begun;   /* session.status_running is in the log */
     bool has_sandbox; /* a tool ran in this turn: destroy at the end */

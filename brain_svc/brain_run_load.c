@@ -61,6 +61,7 @@ log_loaded(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         brain_run_load(run);
         return;
     }
+    run->n_loaded = run->log.n;
     brain_run_find_turn(run);
     brain_run_next(run);
 }

@@ -24,8 +24,11 @@ struct brain_tool {
     struct brain *brain;
     char id[AG_ID_TEXT], session[AG_ID_TEXT];
     bool is_execute, is_cancelled, is_replaced, has_result;
+    /* No brain can have sent it before: see ExecuteRequest.is_new. */
+    bool is_new;
     char *command, *sandbox_id, *task, *environment_id, *stdin_text;
     int32_t timeout_seconds;
+    int64_t fence;
     int retries;
     struct ag_rpc_client_call *call;
     struct ag_timer retry;
@@ -179,6 +182,7 @@ send_provision(struct brain_tool *t)
 
     m.session_id = t->session;
     m.call_id = t->id;
+    m.fence = t->fence;
     if (t->is_execute) {
         (void)snprintf(id, sizeof(id), "%s.%d", t->id, t->retries);
         m.call_id = id;
@@ -316,6 +320,9 @@ send_execute(struct brain_tool *t)
     m.timeout_seconds = t->timeout_seconds;
     m.stdin.data = (uint8_t *)t->stdin_text;
     m.stdin.len = strlen(t->stdin_text);
+    m.is_new = t->is_new;
+    m.fence = t->fence;
+    t->is_new = false;
     t->call = ag_rpc_stream(t->brain->sandbox,
                             &agent__sandbox__v1__sandbox_service__execute__rpc,
                             &m.base, &opts, execute_item, executed, t);
@@ -441,6 +448,7 @@ tool_new(struct brain_run *run, const char *id)
     t->retry.fn = retry_now;
     (void)snprintf(t->id, sizeof(t->id), "%s", id);
     memcpy(t->session, run->session, sizeof(t->session));
+    t->fence = run->fence;
     t->command = ag_str_dup(AG_STR(""));
     t->sandbox_id = ag_str_dup(AG_STR(""));
     t->task = ag_str_dup(AG_STR(""));
@@ -456,6 +464,7 @@ brain_tool_start(struct brain_run *run, const struct brain_event *event)
     struct ag_err err;
 
     run->tool = t;
+    t->is_new = (size_t)(event - run->log.at) >= run->n_loaded;
     if (read_call(t, event, &err) < 0)
         tool_finish(t, ag_str(err.msg), true);
     else

@@ -17,8 +17,10 @@
 #include "lib/migrate.h"
 #include "lib/rpc_server.h"
 #include "sandbox_svc/sandbox_ended.h"
+#include "sandbox_svc/sandbox_journal.h"
 #include "sandbox_svc/sandbox_link.h"
 #include "sandbox_svc/sandbox_pool.h"
+#include "sandbox_svc/sandbox_recover.h"
 #include "sandbox_svc/sandbox_rpc.h"
 #include "sandbox_svc/sandbox_session.h"
 
@@ -190,6 +192,10 @@ start(struct server *s, struct ag_err *err)
     if (ag_daemon_confine(svc->conf.user, err) < 0
         || open_output_dir(svc, err) < 0 || open_loop(s, err) < 0)
         return -1;
+    svc->journal = sandbox_journal_open(svc->output_dir, ".journal", err);
+    if (svc->journal == NULL)
+        return -1;
+    sandbox_recover(svc);
     svc->pool = sandbox_pool_new(svc);
     svc->ended = sandbox_ended_new();
     svc->link = sandbox_link_new(svc->loop, svc->conf.launcher, &events);
@@ -215,6 +221,7 @@ finish(struct server *s)
     ag_rpc_free(svc->rpc);
     ag_db_free(svc->db);
     ag_loop_free(svc->loop);
+    sandbox_journal_close(svc->journal, svc->jobs == NULL);
     ag_closep(&svc->output_dir);
     ag_freep(&svc->ca_pem);
 }

@@ -24,6 +24,8 @@
 #define WATCH_MS 200
 /* A shell that waits has begun to read its script by then. */
 #define UNREAD_US 5000000
+/* Calls that are remembered of a sandbox; later ones are looked up. */
+#define CALLS_MAX 1024
 
 #define OF(member, p) \
     ((struct sandbox_job *)((char *)(p)-offsetof(struct sandbox_job, member)))
@@ -54,6 +56,7 @@ sandbox_job_free(struct sandbox_job *job)
     ag_timer_stop(job->svc->loop, &job->timer);
     ag_timer_stop(job->svc->loop, &job->watch);
     ag_timer_stop(job->svc->loop, &job->orphan);
+    ag_timer_stop(job->svc->loop, &job->record);
     for (int i = 0; i < 2; i++) {
         sandbox_output_release(&job->streams[i].output);
         ag_buf_release(&job->text[i]);
@@ -62,6 +65,7 @@ sandbox_job_free(struct sandbox_job *job)
     ag_freep(&job->session_id);
     ag_freep(&job->call_id);
     ag_freep(&job->command);
+    ag_freep(&job->task);
     ag_buf_release(&job->input.data);
     ag_buf_release(&job->script.data);
     ag_freep(&job);
@@ -251,54 +255,6 @@ sandbox_job_launch(struct sandbox_job *job, struct ag_err *err)
     return 0;
 }
 
-/* The call is known already: tell what became of it. */
-static void
-job_look_up(struct sandbox_job *job)
-{
-    struct ag_rpc_call *call;
-
-    while ((call = sandbox_job_take_watcher(job)) != NULL)
-        sandbox_reply_recorded(job->svc, call, job->tenant, job->session_id,
-                               job->call_id, NULL);
-    if (job->session != NULL)
-        sandbox_session_job_done(job->session);
-    sandbox_job_free(job);
-}
-
-static void
-on_started(void *arg, const struct ag_db_result *res, const struct ag_err *err)
-{
-    struct sandbox_job *job = arg;
-    struct ag_err failure = AG_ERR_INIT;
-
-    if (err != NULL) {
-        if (job->session != NULL)
-            sandbox_session_job_done(job->session);
-        sandbox_job_fail(job, err);
-        return;
-    }
-    if (job->session != NULL)
-        job->session->is_recorded = true;
-    if (ag_db_rows(res) == 0) {
-        job_look_up(job);
-        return;
-    }
-    job->begun_us = ag_mono_us();
-    /* Cancelled, or the sandbox died, before it could start: it is recorded
-     * as cancelled, and nothing has run. */
-    if (job->session == NULL && job->reason == SANDBOX_REASON_NONE)
-        job->reason = SANDBOX_REASON_CANCELLED;
-    if (job->reason == SANDBOX_REASON_NONE
-        && sandbox_job_launch(job, &failure) == 0)
-        return;
-    if (failure.kind != AG_ERR_NONE) {
-        ag_log(AG_ERROR, "command.start_failed", AG_E(&failure));
-        job->reason = SANDBOX_REASON_LOST;
-    }
-    job->exit_code = -1;
-    sandbox_job_finish(job);
-}
-
 static void
 set_stream(struct sandbox_job *job, int i, const char *suffix)
 {
@@ -324,6 +280,9 @@ job_new(struct sandbox_session *s,
     job->session_id = ag_str_dup(ag_str(s->id));
     job->call_id = ag_str_dup(ag_str(req->call_id));
     job->command = ag_str_dup(ag_str(req->command));
+    job->task = ag_str_dup(ag_str(s->task_description));
+    job->is_new = req->is_new;
+    job->note = -1;
     job->timeout_s = req->timeout_seconds > 0 ? req->timeout_seconds
                                               : s->svc->limits.timeout_s;
     job->input.io.fd = job->script.io.fd = -1;
@@ -354,6 +313,36 @@ refuse(struct sandbox_svc *svc, const Agent__Sandbox__V1__ExecuteRequest *req,
                    *req->sandbox_id != 0 ? "of that id " : "");
 }
 
+/* Remember that this sandbox has run the call. False when it has before, or
+ * when it has run too many to tell. */
+static bool
+remember(struct sandbox_session *s, const char *call_id)
+{
+    if (s->n_calls == CALLS_MAX)
+        return false;
+    for (size_t i = 0; i < s->n_calls; i++)
+        if (strcmp(s->calls[i], call_id) == 0)
+            return false;
+    if (s->calls == NULL)
+        s->calls = ag_xcalloc(CALLS_MAX, sizeof(*s->calls));
+    s->calls[s->n_calls++] = ag_str_dup(ag_str(call_id));
+    return true;
+}
+
+/*
+ * Nobody can have sent this call before, so it need not be looked up. The
+ * caller says so; one that has lost its lease without knowing it may be wrong,
+ * and then the call was made in this sandbox, or in one that somebody with a
+ * higher fence has asked for.
+ */
+static bool
+is_first(struct sandbox_session *s,
+         const Agent__Sandbox__V1__ExecuteRequest *req)
+{
+    return remember(s, req->call_id) && req->is_new && req->fence >= s->fence
+           && ag_db_is_up(s->svc->db);
+}
+
 void
 sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
              const Agent__Sandbox__V1__ExecuteRequest *req)
@@ -367,11 +356,19 @@ sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
         job_add_watcher(job, call);
         return;
     }
-    if (!sandbox_session_is_live(s)
-        || (*req->sandbox_id != 0 && strcmp(req->sandbox_id, s->box->id) != 0))
+    if (svc->n_unrecovered > 0)
+        ag_err_set(&err, AG_ERR_UNAVAILABLE,
+                   "what an earlier process ran is being recorded");
+    else if (!sandbox_session_is_live(s)
+             || (*req->sandbox_id != 0
+                 && strcmp(req->sandbox_id, s->box->id) != 0))
         refuse(svc, req, &err);
     else if (s->job != NULL)
         ag_err_set(&err, AG_ERR_LIMIT, "another command of the session runs");
+    if (err.kind == AG_ERR_UNAVAILABLE) {
+        ag_rpc_fail(call, &err);
+        return;
+    }
     if (err.kind != AG_ERR_NONE) {
         sandbox_reply_recorded(svc, call, s == NULL ? NULL : s->tenant,
                                req->session_id, req->call_id, &err);
@@ -379,15 +376,7 @@ sandbox_exec(struct sandbox_svc *svc, struct ag_rpc_call *call,
     }
     job = job_new(s, req);
     job_add_watcher(job, call);
-    struct sandbox_call_key key = sandbox_job_key(job);
-    if (s->is_recorded)
-        sandbox_store_start(svc->db, &key, s->box->id, strlen(req->command),
-                            on_started, job);
-    else
-        sandbox_store_start_first(svc->db, &key, s->box->id,
-                                  strlen(req->command),
-                                  ag_str(s->environment_id),
-                                  ag_str(s->task_description), on_started, job);
+    sandbox_job_record(job, is_first(s, req));
 }
 
 bool

@@ -8,6 +8,7 @@
 #define SANDBOX_SVC_SANDBOX_JOB_H
 
 #include "lib/rpc_server.h"
+#include "sandbox_svc/sandbox_journal.h"
 #include "sandbox_svc/sandbox_output.h"
 #include "sandbox_svc/sandbox_session.h"
 #include "sandbox_svc/sandbox_store.h"
@@ -29,7 +30,7 @@ enum sandbox_reason {
 };
 
 enum sandbox_job_state {
-    SANDBOX_JOB_RECORDING, /* "started" is being committed */
+    SANDBOX_JOB_RECORDING, /* "started" is being committed; no note */
     SANDBOX_JOB_RUNNING,
     SANDBOX_JOB_DRAINING, /* the shell has ended, its pipes have not */
     SANDBOX_JOB_SAVING,   /* the result is being committed */
@@ -65,7 +66,7 @@ struct sandbox_job {
     struct sandbox_session *session;
     enum sandbox_job_state state;
     enum sandbox_reason reason;
-    char *tenant, *session_id, *call_id, *command;
+    char *tenant, *session_id, *call_id, *command, *task;
     struct sandbox_watcher *watchers; /* the first gets the stream */
     uint32_t run_id;
     struct sandbox_stream streams[2];
@@ -74,7 +75,13 @@ struct sandbox_job {
     int exit_code, signal;
     int64_t begun_us, timeout_s;
     int64_t oom_before, refused_before, periods_before, throttled_before;
-    bool is_disk_full;     /* init saw it when the command failed */
+    bool is_disk_full; /* init saw it when the command failed */
+    /* It runs before its record is committed, by a note in the journal; -1
+     * when it has none. */
+    struct sandbox_note start;
+    int note;
+    bool is_new, is_recording;
+    struct ag_timer record;
     struct ag_timer timer; /* time limit, then kill, drain or save */
     struct ag_timer watch;
     struct ag_timer orphan; /* runs while nobody waits for the result */
@@ -99,6 +106,12 @@ struct ag_rpc_call *sandbox_job_take_watcher(struct sandbox_job *job);
 /* Answer all with `err` and free the job. */
 void sandbox_job_fail(struct sandbox_job *job, const struct ag_err *err);
 
+/* ---- sandbox_job_record.c -------------------------------------------- */
+
+/* Record that it starts, and start it: `is_first`, before that is committed.
+ * Otherwise, a call that is known is answered from its record instead. */
+void sandbox_job_record(struct sandbox_job *job, bool is_first);
+
 /* ---- sandbox_job_io.c ------------------------------------------------ */
 
 /* Take over the pipes of `shell`, watch the outputs, and begin to write the
@@ -118,6 +131,8 @@ void sandbox_job_set_reading(struct sandbox_job *job, bool is_reading);
 /* The command is over, or its sandbox is: make the result, record it, answer.
  */
 void sandbox_job_finish(struct sandbox_job *job);
+/* The result is there and can be recorded: what was started is. */
+void sandbox_job_save(struct sandbox_job *job);
 
 /* ---- sandbox_job_limits.c -------------------------------------------- */
 

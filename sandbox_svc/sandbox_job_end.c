@@ -23,8 +23,6 @@
 #define OF(member, p) \
     ((struct sandbox_job *)((char *)(p)-offsetof(struct sandbox_job, member)))
 
-static void job_save(struct sandbox_job *job);
-
 /* ---- the end --------------------------------------------------------- */
 
 static void
@@ -60,11 +58,11 @@ on_saved(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 static void
 on_save_retry(struct ag_timer *timer)
 {
-    job_save(OF(timer, timer));
+    sandbox_job_save(OF(timer, timer));
 }
 
-static void
-job_save(struct sandbox_job *job)
+void
+sandbox_job_save(struct sandbox_job *job)
 {
     struct sandbox_call_key key = sandbox_job_key(job);
 
@@ -165,7 +163,8 @@ sandbox_job_finish(struct sandbox_job *job)
     /* The caller need not wait for the record: a call whose end was not
      * recorded is UNKNOWN when it is repeated, and is not run again. */
     answer(job);
-    job_save(job);
+    if (!job->is_recording)
+        sandbox_job_save(job);
     if (s != NULL)
         prepare_next(s);
 }

@@ -135,7 +135,7 @@ provision(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
     const Agent__Sandbox__V1__ProvisionRequest *r =
         (const Agent__Sandbox__V1__ProvisionRequest *)m;
     struct sandbox_provision_args args = {r->session_id, r->environment_id,
-                                          r->task_description};
+                                          r->task_description, r->fence};
     struct ag_err err = AG_ERR_INIT;
 
     if (check_session_id(r->session_id, &err) < 0

@@ -111,6 +111,8 @@ session_clear(struct sandbox_session *s)
     ag_buf_init(&s->env, ENV_BYTES);
     free_strings(&s->env_names, &s->n_env_names);
     free_strings(&s->hosts, &s->n_hosts);
+    free_strings(&s->calls, &s->n_calls);
+    s->fence = 0;
     ag_closep(&s->output_dir);
     s->output_dir = -1;
     s->is_recorded = false;
@@ -575,6 +577,8 @@ sandbox_session_provision(struct sandbox_svc *svc,
     struct ag_err err = AG_ERR_INIT;
     bool is_other = s != NULL && !has_environment(s, args->environment_id);
 
+    if (s != NULL && args->fence > s->fence)
+        s->fence = args->fence;
     if (sandbox_session_is_live(s) && !is_other) {
         done(arg, s, false, NULL);
         return;
@@ -589,8 +593,10 @@ sandbox_session_provision(struct sandbox_svc *svc,
         done(arg, NULL, false, &err);
         return;
     }
-    if (s == NULL)
+    if (s == NULL) {
         s = session_new(svc, args->session_id);
+        s->fence = args->fence;
+    }
     session_wait(s, done, arg);
     if (s->state != SANDBOX_SESSION_OPENING) {
         replace(&s->wanted_environment, args->environment_id);

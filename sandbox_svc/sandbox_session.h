@@ -38,6 +38,11 @@ struct sandbox_session {
     bool is_recorded;
     /* The command that runs. */
     struct sandbox_job *job;
+    /* Calls that this sandbox has run, and under which lease it was asked for:
+     * see sandbox_exec.c. */
+    char **calls;
+    size_t n_calls;
+    int64_t fence;
 
     /* Of sandbox_watch.c. */
     struct ag_timer watch;
@@ -60,6 +65,7 @@ bool sandbox_session_is_live(const struct sandbox_session *s);
 
 struct sandbox_provision_args {
     const char *session_id, *environment_id, *task_description;
+    int64_t fence;
 };
 
 /* Exactly one of `s` and `err` is not NULL. */

@@ -12,36 +12,37 @@
     " command_bytes) VALUES (" TENANT ", $1, $2, $3, $4::integer)"       \
     " ON CONFLICT DO NOTHING RETURNING 1"
 
+#define CALL_PARAMS(n)                                                   \
+    ag_db_str(ag_str((n)->session_id)), ag_db_str(ag_str((n)->call_id)), \
+        ag_db_str(ag_str((n)->sandbox_id)), ag_db_int((n)->command_bytes)
+
 void
-sandbox_store_start(struct ag_db *db, const struct sandbox_call_key *key,
-                    const char *sandbox_id, size_t command_bytes,
+sandbox_store_start(struct ag_db *db, const struct sandbox_note *note,
                     ag_db_done *done, void *arg)
 {
-    const struct ag_db_param params[] = {
-        ag_db_str(key->session_id), ag_db_str(key->call_id),
-        ag_db_str(ag_str(sandbox_id)), ag_db_int((int64_t)command_bytes)};
+    const struct ag_db_param params[] = {CALL_PARAMS(note)};
 
-    ag_db_query(db, key->tenant, INSERT_CALL, params, COUNT(params), done, arg);
+    ag_db_query(db, ag_str(note->tenant), INSERT_CALL, params, COUNT(params),
+                done, arg);
 }
 
 void
-sandbox_store_start_first(struct ag_db *db, const struct sandbox_call_key *key,
-                          const char *sandbox_id, size_t command_bytes,
-                          ag_str_t environment_id, ag_str_t task_description,
-                          ag_db_done *done, void *arg)
+sandbox_store_start_first(struct ag_db *db, const struct sandbox_note *note,
+                          ag_str_t task_description, ag_db_done *done,
+                          void *arg)
 {
     const struct ag_db_param params[] = {
-        ag_db_str(key->session_id),    ag_db_str(key->call_id),
-        ag_db_str(ag_str(sandbox_id)), ag_db_int((int64_t)command_bytes),
-        ag_db_str(environment_id),     ag_db_str(task_description)};
+        CALL_PARAMS(note), ag_db_str(ag_str(note->environment_id)),
+        ag_db_str(task_description)};
 
-    ag_db_query(db, key->tenant,
-                "WITH session AS (INSERT INTO sandbox.session (tenant,"
+    ag_db_query(db, ag_str(note->tenant),
+                "WITH session AS (INSERT INTO sandbox.session AS s (tenant,"
                 " session_id, environment_id, task_description)"
                 " VALUES (" TENANT ", $1, $5, $6)"
                 " ON CONFLICT (session_id) DO UPDATE SET"
                 " environment_id = excluded.environment_id,"
-                " task_description = excluded.task_description,"
+                " task_description = coalesce("
+                "nullif(excluded.task_description, ''), s.task_description),"
                 " provisioned_at = now()) " INSERT_CALL,
                 params, COUNT(params), done, arg);
 }

@@ -3,6 +3,7 @@
 #define SANDBOX_SVC_SANDBOX_STORE_H
 
 #include "lib/db.h"
+#include "sandbox_svc/sandbox_journal.h"
 
 /* Names a recorded call. */
 struct sandbox_call_key {
@@ -19,15 +20,14 @@ struct sandbox_result {
 };
 
 /* One row when the call is new, none when it is known already. */
-void sandbox_store_start(struct ag_db *db, const struct sandbox_call_key *key,
-                         const char *sandbox_id, size_t command_bytes,
+void sandbox_store_start(struct ag_db *db, const struct sandbox_note *note,
                          ag_db_done *done, void *arg);
-/* The same, and the row of the session, for the first call in a sandbox. */
+/* The same, and the row of the session, for the first call in a sandbox. An
+ * empty `task_description` leaves what the row has. */
 void
-sandbox_store_start_first(struct ag_db *db, const struct sandbox_call_key *key,
-                          const char *sandbox_id, size_t command_bytes,
-                          ag_str_t environment_id, ag_str_t task_description,
-                          ag_db_done *done, void *arg);
+sandbox_store_start_first(struct ag_db *db, const struct sandbox_note *note,
+                          ag_str_t task_description, ag_db_done *done,
+                          void *arg);
 /* Only a call that has not ended is changed. Committed without waiting for
  * the disk: what a crash of the machine takes is UNKNOWN later. */
 void sandbox_store_finish(struct ag_db *db, const struct sandbox_call_key *key,

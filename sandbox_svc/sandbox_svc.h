@@ -12,6 +12,7 @@
 #include "sandbox_svc/sandbox_limits.h"
 
 struct sandbox_ended;
+struct sandbox_journal;
 struct sandbox_link;
 struct sandbox_pool;
 struct sandbox_session;
@@ -32,6 +33,9 @@ struct sandbox_svc {
     struct sandbox_job *jobs;
     /* Holds a folder of whole outputs for each session. */
     int output_dir;
+    struct sandbox_journal *journal;
+    /* Notes of a predecessor that are not recorded yet: sandbox_recover.c. */
+    int n_unrecovered;
     /* The root certificate that the vault named last: it is put into sandboxes
      * while they are made. */
     char *ca_pem;

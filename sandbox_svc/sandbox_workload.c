@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "sandbox_svc/sandbox_env.h"
+#include "sandbox_svc/sandbox_journal.h"
 
 #define PEM_MAX (64 * 1024)
 #define LIST_MAX 1024
@@ -49,8 +50,9 @@ sandbox_workload_take(struct sandbox_session *s,
                       const Agent__Vault__V1__OpenWorkloadResponse *r,
                       struct ag_err *err)
 {
-    if (*r->tenant == 0 || strlen(r->ca_pem) > PEM_MAX
-        || r->n_allowed_hosts > LIST_MAX)
+    if (*r->tenant == 0 || strlen(r->tenant) > SANDBOX_JOURNAL_TENANT_MAX
+        || strlen(r->environment_id) >= AG_ID_TEXT
+        || strlen(r->ca_pem) > PEM_MAX || r->n_allowed_hosts > LIST_MAX)
         return ag_err_set(err, AG_ERR_CORRUPT,
                           "vault: malformed OpenWorkloadResponse");
     s->tenant = ag_str_dup(ag_str(r->tenant));

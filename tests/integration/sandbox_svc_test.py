@@ -338,6 +338,87 @@ def a_killed_service_leaves_an_unknown_end(w):
     assert w.execute(s, "c2", "wc -l < f")[0]["stdout"] == "1\n"
 
 
+def a_new_call_does_not_wait_for_its_record(w):
+    s = session()
+    w.provision(s)
+    w.execute(s, "c0", "true")
+    lock = subprocess.Popen(["psql", "-q", f"{database} user=postgres", "-c",
+                             "BEGIN; LOCK TABLE sandbox.call;"
+                             " SELECT pg_sleep(30)"],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: psql("SELECT 1 FROM pg_locks WHERE relation ="
+                          " 'sandbox.call'::regclass AND mode = 'AccessExclusiveLock'") == "1\n")
+    try:
+        r, out, _ = w.execute(s, "c1", "echo x >> f; echo on", "is_new=1")
+        assert (out, r["is_recorded"]) == ("on\n", False), r
+        # It is recorded before it runs only when it may have run before.
+        e = w.execute(s, "c2", "echo y >> f", "@timeout_ms=500")[0]
+        assert e["error"] == "timeout", e
+        w.svc.kill()
+        w.svc.wait()
+    finally:
+        psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+             " query LIKE '%sandbox.call%' AND pid <> pg_backend_pid()")
+        lock.wait()
+    w.start_service()
+    wait_for(lambda: "error" not in w.provision(s))
+    wait_for(lambda: w.execute(s, "c1", "echo x >> f")[0].get("error")
+             != "unavailable")
+    r, _, _ = w.execute(s, "c1", "echo x >> f")
+    assert r["outcome"] == "UNKNOWN", r
+    r, out, _ = w.execute(s, "c3", "cat f")
+    assert out == "x\n", r
+
+
+def who_has_lost_its_lease_runs_nothing_twice(w):
+    s = session()
+    w.provision(s, "fence=5")
+    first, _, _ = w.execute(s, "c1", "echo x >> f", "is_new=1", "fence=5")
+    again, _, _ = w.execute(s, "c1", "echo x >> f", "is_new=1", "fence=5")
+    assert (first["is_recorded"], again["is_recorded"]) == (False, True)
+    w.ask("end_turn", f"session_id={s}")
+    w.provision(s, "fence=6")
+    late, _, _ = w.execute(s, "c1", "echo x >> f", "is_new=1", "fence=5")
+    assert late["is_recorded"], late
+    assert w.execute(s, "c2", "cat f", "is_new=1", "fence=6")[1] == "x\n"
+
+
+def after_a_crash_of_the_machine_what_may_have_run_is_unknown(w):
+    s = session()
+    w.provision(s)
+    w.execute(s, "c1", "true", "is_new=1")
+    w.svc.kill()
+    w.svc.wait()
+    with open(f"{w.tmp}/output/.journal", "r+b") as f:
+        boot = open("/proc/sys/kernel/random/boot_id").read().strip()
+        at = f.read().index(boot.encode())
+        f.seek(at)
+        f.write(b"0" * 8)
+    w.start_service()
+    wait_for(lambda: "error" not in w.provision(s))
+    r, _, _ = w.execute(s, "c2", "echo x >> f")
+    assert r["outcome"] == "UNKNOWN", r
+    # What is recorded is known, and what is new has not run.
+    assert w.execute(s, "c1", "true")[0]["outcome"] in ("EXITED", "UNKNOWN")
+    assert w.execute(s, "c3", "cat f 2>&1", "is_new=1")[0]["exit_code"] == 1
+    for is_known in (False, True):
+        w.svc.terminate() if is_known else w.svc.kill()
+        w.svc.wait()
+        w.start_service()
+        wait_for(lambda: "error" not in w.provision(s))
+        r, _, _ = w.execute(s, f"d{is_known}", "true")
+        assert r["outcome"] == ("EXITED" if is_known else "UNKNOWN"), r
+    # Damaged, it is begun anew.
+    w.svc.terminate()
+    w.svc.wait()
+    with open(f"{w.tmp}/output/.journal", "r+b") as f:
+        f.write(b"nothing")
+    w.start_service()
+    wait_for(lambda: "error" not in w.provision(s))
+    assert w.execute(s, "e1", "true")[0]["outcome"] == "UNKNOWN"
+    assert w.execute(s, "e2", "true", "is_new=1")[0]["outcome"] == "EXITED"
+
+
 def a_killed_launcher_is_survived(w):
     s = session()
     first = w.provision(s)["sandbox_id"]
@@ -596,8 +677,8 @@ def chaos_turns(w, rng, stop, ends):
                 tail = rng.choice(["true", "sleep 0.2", "seq 30000", "sleep 9"])
                 fields = [f"session_id={s}", f"call_id=c{turn}{c}",
                           f"command=echo {turn}{c} >> f; {tail}"]
-                for _ in range(2):
-                    r = w.ask("execute", *fields,
+                for attempt in range(2):
+                    r = w.ask("execute", *fields, f"is_new={1 - attempt}",
                               f"@timeout_ms={rng.choice([30, 300, 4000])}")
                     ends[s].append(r[-1].get("error")
                                    or r[-1]["result"]["outcome"])
@@ -688,7 +769,11 @@ TESTS = [provision_and_execute, stdin_and_workspace,
          certificates_are_trusted,
          network_leads_to_egress, a_repeated_call_is_not_run_again,
          two_callers_of_one_call_share_its_result,
-         a_killed_service_leaves_an_unknown_end, a_killed_launcher_is_survived,
+         a_killed_service_leaves_an_unknown_end,
+         a_new_call_does_not_wait_for_its_record,
+         who_has_lost_its_lease_runs_nothing_twice,
+         after_a_crash_of_the_machine_what_may_have_run_is_unknown,
+         a_killed_launcher_is_survived,
          time_limit_kills_everything, cancelling_kills,
          command_outlives_its_caller_and_is_attached_to_again,
          the_end_of_a_turn_ends_its_command, long_output_keeps_head_and_tail,

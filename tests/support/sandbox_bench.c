@@ -93,6 +93,7 @@ execute(const struct ag_rpc_call_opts *opts)
     r.session_id = b.session;
     r.call_id = b.step == FIRST ? "c1" : "c2";
     r.command = "true";
+    r.is_new = true;
     (void)ag_rpc_stream(b.ch,
                         &agent__sandbox__v1__sandbox_service__execute__rpc,
                         &r.base, opts, on_item, on_end, NULL);

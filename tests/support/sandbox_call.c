@@ -174,7 +174,11 @@ set_field(ProtobufCMessage *m, ag_str_t name, const char *text)
     } else {
         if (ag_str_i64(value, &number) < 0)
             usage("the field is a number");
-        *(int32_t *)at = (int32_t)number;
+        /* A protobuf_c_boolean is an int. */
+        if (f->type == PROTOBUF_C_TYPE_INT64)
+            *(int64_t *)at = number;
+        else
+            *(int32_t *)at = (int32_t)number;
     }
 }
 
