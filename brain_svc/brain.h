@@ -16,6 +16,7 @@
 struct brain_hub;
 struct brain_runs;
 struct brain_http;
+struct brain_incidents;
 
 struct brain {
     struct brain_conf conf;
@@ -28,6 +29,7 @@ struct brain {
     struct brain_hub *hub;   /* event streams */
     struct brain_runs *runs; /* runs that are doing something */
     struct brain_http *http; /* model calls */
+    struct brain_incidents *incidents;
 };
 
 /* Deadline of calls to the other services. */

@@ -130,6 +130,7 @@ brain_run_find_turn(struct brain_run *run)
 
     run->turn = 0;
     run->has_begun = run->has_sandbox = run->is_interrupted = false;
+    run->is_frozen = false;
     for (size_t i = 0; i < run->log.n; i++)
         if (is_type(&run->log.at[i], "session.status_idle"))
             run->turn = i + 1;
@@ -427,6 +428,12 @@ stop_turn(struct brain_run *run)
             "unknown_error", "terminal",
             "the turn reached its time limit of %lld s (max_turn_seconds)",
             (long long)(run->turn_ms / 1000));
+    if (run->is_frozen)
+        events[n++] = brain_error_event(
+            "unknown_error", "terminal",
+            "the session was frozen (%s); a person resolves it at "
+            "/platform/v1/incidents",
+            run->frozen_by);
     brain_run_end_turn(run, events, n, "end_turn");
 }
 

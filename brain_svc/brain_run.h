@@ -33,6 +33,9 @@ void brain_runs_free(struct brain_runs *runs);
 /* User events were stored: the session's run goes on, or is claimed. */
 void brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
                     json_t *const *events, size_t n);
+/* The vault froze the session: its turn ends and says why. False when the
+ * session has no turn here. */
+bool brain_run_freeze(struct brain *brain, ag_str_t session, const char *kind);
 /* The session has ended: stop what it does and forget it. */
 void brain_run_drop(struct brain *brain, ag_str_t session);
 

@@ -36,9 +36,11 @@ struct brain_run {
     bool has_begun;   /* session.status_running is in the log */
     bool has_sandbox; /* a tool ran in this turn: destroy at the end */
     bool is_interrupted, is_over_time;
-    bool is_dropped;   /* free as soon as nothing is under way */
-    bool was_renewed;  /* a renewal that covers it is under way */
-    bool wants_reload; /* the log in the database has more than ours */
+    bool is_frozen;        /* by an incident; interrupted with it */
+    const char *frozen_by; /* its kind */
+    bool is_dropped;       /* free as soon as nothing is under way */
+    bool was_renewed;      /* a renewal that covers it is under way */
+    bool wants_reload;     /* the log in the database has more than ours */
 
     /* the write that is under way, kept until it is known to have happened */
     enum brain_write write;

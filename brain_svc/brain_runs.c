@@ -30,6 +30,18 @@ brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
     brain_run_load_agent(run);
 }
 
+static void
+interrupt(struct brain_run *run)
+{
+    run->is_interrupted = true;
+    if (run->state == BRAIN_RUN_TOOL) {
+        brain_tool_cancel(run);
+    } else if (run->state == BRAIN_RUN_THINKING) {
+        run->harness->cancel(run);
+        brain_run_next(run);
+    }
+}
+
 void
 brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
                json_t *const *events, size_t n)
@@ -51,15 +63,21 @@ brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
         else
             run->wants_reload = true;
     }
-    if (!is_interrupt || !brain_run_has_message(run))
-        return;
-    run->is_interrupted = true;
-    if (run->state == BRAIN_RUN_TOOL) {
-        brain_tool_cancel(run);
-    } else if (run->state == BRAIN_RUN_THINKING) {
-        run->harness->cancel(run);
-        brain_run_next(run);
-    }
+    if (is_interrupt && brain_run_has_message(run))
+        interrupt(run);
+}
+
+bool
+brain_run_freeze(struct brain *brain, ag_str_t session, const char *kind)
+{
+    struct brain_run *run = brain_run_find(brain, session);
+
+    if (run == NULL || run->is_frozen || !brain_run_has_message(run))
+        return false;
+    run->is_frozen = true;
+    run->frozen_by = ag_arena_cstr(run->arena, ag_str(kind));
+    interrupt(run);
+    return true;
 }
 
 void

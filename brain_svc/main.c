@@ -7,6 +7,7 @@
 #include "brain_svc/brain.h"
 #include "brain_svc/brain_http.h"
 #include "brain_svc/brain_hub.h"
+#include "brain_svc/brain_incident.h"
 #include "brain_svc/brain_run.h"
 #include "lib/daemon.h"
 #include "lib/migrate.h"
@@ -42,6 +43,7 @@ on_term(void *arg)
     struct brain *brain = arg;
 
     ag_log(AG_INFO, "service.stopping", AG_I("grace_ms", brain->conf.grace_ms));
+    brain_incidents_stop(brain->incidents);
     /* Streams would outlast any grace: end them first. */
     brain_hub_free(brain->hub);
     brain->hub = brain_hub_new(brain);
@@ -83,6 +85,7 @@ start(struct brain *brain, struct ag_err *err)
     if (ag_rpc_server_listen_unix(brain->server, conf->listen_ingress, err) < 0
         || ag_rpc_server_start(brain->server, err) < 0)
         return -1;
+    brain->incidents = brain_incidents_start(brain);
     return 0;
 }
 
@@ -94,6 +97,7 @@ stop(struct brain *brain)
     brain_runs_free(brain->runs);
     brain_hub_free(brain->hub);
     brain_http_free(brain->http);
+    brain_incidents_free(brain->incidents);
     ag_rpc_channel_free(brain->vault);
     ag_rpc_channel_free(brain->sandbox);
     ag_rpc_free(brain->rpc);

@@ -16,6 +16,7 @@
 #   BRAINBOX_INSTANCE  part of cgroup names (main)
 #   MODEL_BASE_URL MODEL_NAME MODEL_API_KEY  the model gateway
 #   CONTAINER_ENV_X  becomes X in sandboxes of the tenant "default"
+#   BRAINBOX_SCRUB_HITS_MAX  the so-manyth answer that held a value freezes (3)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 SHARE=${BRAINBOX_SHARE:-$(dirname "$here")}
@@ -165,7 +166,8 @@ EOF
 
 # The vault alone sees CONTAINER_ENV_ and the model key: by a root-only file.
 write_vault_env() {
-    (umask 077; env | grep -E '^(CONTAINER_ENV_|MODEL_BASE_URL=|MODEL_API_KEY=)' |
+    (umask 077; env | grep -E \
+        '^(CONTAINER_ENV_|MODEL_BASE_URL=|MODEL_API_KEY=|BRAINBOX_SCRUB_HITS_MAX=)' |
         while IFS='=' read -r name value; do
             printf '%s=%q\n' "$name" "$value"
         done >"$RUN/vault.env") || true

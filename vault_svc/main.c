@@ -20,6 +20,7 @@
 #include "vault_svc/vault_grant.h"
 #include "vault_svc/vault_identity.h"
 #include "vault_svc/vault_import.h"
+#include "vault_svc/vault_incident.h"
 #include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_report.h"
@@ -52,6 +53,7 @@ offer_ingress(struct ag_rpc_server *srv, struct vault_face *face)
     vault_credential_serve(srv, face);
     vault_observe_serve(srv, face);
     vault_approval_serve(srv, face);
+    vault_incident_serve(srv, face);
     vault_audit_serve(srv, face);
 }
 
@@ -61,6 +63,7 @@ offer_brain(struct ag_rpc_server *srv, struct vault_face *face)
     face->kinds = 1u << VAULT_KIND_BRAIN;
     vault_grant_serve(srv, face);
     vault_workload_serve(srv, face);
+    vault_incident_serve_watch(srv, face);
 }
 
 static void
@@ -87,6 +90,7 @@ offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
     vault_credential_serve(srv, face);
     vault_observe_serve(srv, face);
     vault_approval_serve(srv, face);
+    vault_incident_serve(srv, face);
     vault_audit_serve(srv, face);
 }
 
@@ -140,6 +144,7 @@ on_term(void *arg)
 
     s->is_stopping = s->v.is_stopping = true;
     vault_approval_stop(&s->v);
+    vault_incident_stop(&s->v);
     ag_log(AG_INFO, "service.stopping",
            AG_I("servers", (long long)s->n_servers));
     for (size_t i = 0; i < s->n_servers; i++)

@@ -17,6 +17,8 @@
 struct vault_chain;     /* vault_audit.c */
 struct vault_snapshots; /* vault_snapshot.c */
 struct vault_waiters;   /* vault_approval_rpc.c */
+struct vault_watchers;  /* vault_incident_rpc.c */
+struct vault_guesses;   /* vault_incident.c */
 
 struct vault_tenant {
     char name[64];
@@ -40,7 +42,9 @@ struct vault {
     volatile uint64_t *generation; /* mapped; NULL: not configured */
     uint64_t changes;              /* of what sessions may use */
     struct vault_snapshots *snapshots;
-    struct vault_waiters *waiters; /* requests that wait for a person */
+    struct vault_waiters *waiters;   /* requests that wait for a person */
+    struct vault_watchers *watchers; /* of incidents */
+    struct vault_guesses *guesses;
     bool is_stopping;
 };
 

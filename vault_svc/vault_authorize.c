@@ -185,6 +185,26 @@ static const struct {
                             "deleted; a new one gets a new stub"},
 };
 
+/* Would a stub of the session's own have its place here? A body may hold what
+ * somebody planted in a page, so it says nothing of who acts. */
+static bool
+slot_is_declared(const struct vault_ask *ask, const struct vault_state *state,
+                 const struct vault_found *f)
+{
+    for (size_t i = 0; f->slot != VAULT_SLOT_BODY && i < state->n_held; i++) {
+        const struct vault_held *h = &state->held[i];
+        if (!vault_held_is_for(h, ask->kind))
+            continue;
+        for (size_t k = 0; k < h->binding.n_rules; k++) {
+            const struct vault_rule *r = &h->binding.rules[k];
+            if (vault_rule_fits(r, ask->is_https, ask->host, ask->port)
+                && slot_fits(r, f))
+                return true;
+        }
+    }
+    return false;
+}
+
 static bool
 check_stub(const struct vault_ask *ask, const struct vault_state *state,
            size_t i, struct vault_decision *out)
@@ -196,6 +216,7 @@ check_stub(const struct vault_ask *ask, const struct vault_state *state,
     if (at < 0) {
         vault_decision_deny(out, owners[f->owner].reason,
                             owners[f->owner].message);
+        out->is_declared = slot_is_declared(ask, state, f);
         return false;
     }
     const struct vault_binding *b = &state->held[at].binding;

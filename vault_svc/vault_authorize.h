@@ -69,6 +69,8 @@ struct vault_decision {
     bool challenge_basic;
     size_t *swaps; /* for each stub the index into held; in the arena */
     const struct vault_destination *destination; /* or NULL */
+    bool is_declared; /* a refused stub stood in a slot that a credential of
+                         the session declares for this host, not in a body */
 };
 
 void

@@ -69,6 +69,14 @@ static const struct ag_conf_option options[] = {
      "how long an approval can be given, and one for a single request used"},
     {"approvals_max", AG_CONF_INT, "", "32", 1, 1000, NULL, AT(approvals_max),
      "approvals of one session that wait to be given"},
+    {"scrub_hits_max", AG_CONF_INT, "", "3", 0, 1000000,
+     "BRAINBOX_SCRUB_HITS_MAX", AT(scrub_hits_max),
+     "the so-manyth answer of a session that held a value freezes it; 0: none "
+     "does"},
+    {"unknown_stubs_per_minute", AG_CONF_INT, "", "30", 1, 1000000, NULL,
+     AT(unknown_stubs_per_minute),
+     "stubs that nobody has, in slots of one session's requests within a "
+     "minute; more freeze it"},
     {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, AT(log_level),
      "debug, info, warn or error"},
     {"notify_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, AT(notify_fd),

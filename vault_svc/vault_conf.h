@@ -13,7 +13,7 @@ struct vault_conf {
     int64_t db_connections, db_timeout_ms, notify_fd, observations_max;
     int64_t snapshot_ms, tenant_poll_ms;
     int64_t approval_wait_seconds, approval_parked, approval_seconds;
-    int64_t approvals_max;
+    int64_t approvals_max, scrub_hits_max, unknown_stubs_per_minute;
     bool migrate;
 };
 

@@ -12,6 +12,7 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_approval.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_incident.h"
 #include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_workload.h"
@@ -227,6 +228,49 @@ observe(struct authorize *a)
                   &what);
 }
 
+static void
+on_incident(void *arg, const struct ag_err *err)
+{
+    struct authorize *a = arg;
+    if (err != NULL)
+        fail(a, err);
+    else
+        audit(a);
+}
+
+/* The kind of incident that a refusal is, or NULL. */
+static const char *
+incident_of(struct authorize *a)
+{
+    const struct vault_decision *d = &a->decision;
+
+    if (!d->is_declared)
+        return NULL;
+    if (strcmp(d->reason, "stub_foreign") == 0)
+        return "stub_foreign";
+    if (strcmp(d->reason, "stub_unknown") == 0
+        && vault_incident_count_unknown(a->op->v, a->session.grant.session_id))
+        return "stub_guessing";
+    return NULL;
+}
+
+/* The session is frozen before the refusal is answered. */
+static void
+open_incident(struct authorize *a, const char *kind)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf detail = AG_BUF_INIT(2048);
+    const struct vault_ask *ask = &a->ask;
+
+    ag_buf_addf(&detail, "{\"port\":%d", ask->port);
+    add_text(&detail, "host", ask->host);
+    add_text(&detail, "method", ask->method);
+    add_text(&detail, "workload", a->session.workload.id);
+    ag_buf_addc(&detail, '}');
+    const struct vault_incident in = {kind, a->session.grant.session_id,
+                                      ag_buf_str(&detail)};
+    vault_incident_open(a->op->v, a->op->tenant, &in, on_incident, a);
+}
+
 /* The decision stands. */
 static void
 carry_out(struct authorize *a)
@@ -237,7 +281,11 @@ carry_out(struct authorize *a)
         fail(a, &err);
         return;
     }
-    audit(a);
+    const char *kind = incident_of(a);
+    if (kind != NULL)
+        open_incident(a, kind);
+    else
+        audit(a);
 }
 
 static void

@@ -10,21 +10,70 @@
 #include "lib/log.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_incident.h"
 #include "vault_svc/vault_workload.h"
 
 /* ---- scrubbing --------------------------------------------------------- */
 
 static void
-on_scrub_reported(void *arg, const char *audit_id, const struct ag_err *err)
+on_scrub_done(void *arg, const struct ag_err *err)
 {
     static const Agent__Vault__V1__ReportScrubResponse out =
         AGENT__VAULT__V1__REPORT_SCRUB_RESPONSE__INIT;
     struct vault_op *op = arg;
 
-    if (audit_id == NULL)
+    if (err != NULL)
         vault_op_fail(op, err);
     else
         ag_rpc_reply(op->call, &out.base);
+}
+
+/* Answers that held a value, since a person last said that it may go on. */
+static void
+on_scrub_count(void *arg, const struct ag_db_result *res,
+               const struct ag_err *err)
+{
+    struct vault_op *op = arg;
+    const Agent__Vault__V1__ReportScrubRequest *req = op->request;
+    const ag_str_t *session = op->state;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    if (ag_db_get_int(res, 0, 0) < op->v->conf->scrub_hits_max) {
+        on_scrub_done(op, NULL);
+        return;
+    }
+    char *detail = ag_arena_printf(
+        op->arena, "{\"credential\":\"%s\",\"where\":\"%s\",\"hits\":%lld}",
+        req->credential_id, req->where, (long long)ag_db_get_int(res, 0, 0));
+    const struct vault_incident in = {"scrub_hits", *session, ag_str(detail)};
+    vault_incident_open(op->v, op->tenant, &in, on_scrub_done, op);
+}
+
+static void
+on_scrub_reported(void *arg, const char *audit_id, const struct ag_err *err)
+{
+    static const char sql[] =
+        "SELECT count(DISTINCT detail::json->>'audit_id') FROM vault.audit"
+        " WHERE session_id = $1 AND action = 'egress.scrubbed'"
+        " AND created_us > coalesce((SELECT max(resolved_us)"
+        "  FROM vault.incident WHERE session_id = $1), 0)";
+    struct vault_op *op = arg;
+    const ag_str_t *session = op->state;
+
+    if (audit_id == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    if (op->v->conf->scrub_hits_max == 0) {
+        on_scrub_done(op, NULL);
+        return;
+    }
+    struct ag_db_param params[] = {ag_db_str(*session)};
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1,
+                on_scrub_count, op);
 }
 
 static void
@@ -51,6 +100,9 @@ on_decision(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     ag_log(AG_WARN, "credential.scrubbed", AG_V("session", e.session_id),
            AG_V("credential", e.object), AG_S("where", req->where),
            AG_I("count", req->count));
+    ag_str_t *session = ag_arena_alloc(op->arena, sizeof(*session));
+    *session = ag_arena_copy(op->arena, e.session_id);
+    op->state = session;
     vault_audit_add(op->v, op->tenant, &e, on_scrub_reported, op);
 }
 

@@ -81,7 +81,8 @@ def platform():
         with open(folder + "/state/deployment.conf", "w"):
             pass
         env = dict(
-            os.environ, BRAINBOX_STATE=folder + "/state",
+            os.environ, BRAINBOX_SCRUB_HITS_MAX="0",
+            BRAINBOX_STATE=folder + "/state",
             BRAINBOX_RUN=folder + "/run", BRAINBOX_RESOLVER="127.0.0.1:5353",
             BRAINBOX_LISTEN=f"127.0.0.1:{bb.free_port()}",
             BRAINBOX_GRPC_LISTEN=f"127.0.0.1:{bb.free_port()}",

@@ -100,7 +100,8 @@ def main():
         try:
             wait_for("nginx", lambda: os.path.exists(folder + "/kept.sock"))
             with Vault(f"destination {NAME}:443 address=127.0.0.1:{port} "
-                       f"ca={folder}/up-ca.pem\n") as v:
+                       f"ca={folder}/up-ca.pem\n",
+                       args=["--scrub-hits-max=0"]) as v:
                 key = v.key()
                 vault = v.vault(key)
                 v.credential(key, vault, "API_TOKEN", TOKEN, [NAME])

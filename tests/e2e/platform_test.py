@@ -162,6 +162,33 @@ def credential_reaches_only_its_host():
 
 
 @test
+def a_stub_of_another_session_freezes_and_a_person_lets_go_on():
+    v, _ = bb_.vault("API_TOKEN", "tok_" + "an0thervalue" * 3)
+    show = runbook("echo $API_TOKEN")
+    one, two = bb_.session(vaults=[v]), bb_.session(vaults=[v])
+    stub = bb.result_of(bb_.turn(two, show), 1)[1]["stdout"].strip()
+    assert "bbxs" in stub, stub
+    start = time.monotonic()
+    events = bb_.turn(one, runbook(
+        f"curl -sS -H 'Authorization: Bearer {stub}'"
+        " https://api.demo.test/v1/echo; sleep 60", "echo never"))
+    assert time.monotonic() - start < 30
+    text = json.dumps(events)
+    assert "was frozen (stub_foreign)" in text, text
+    assert sum(e["type"] == "agent.tool_use" for e in events) == 1 + \
+        ("sandbox_provision" in text), text
+    (i,) = bb_.call("GET", f"/platform/v1/incidents?session_id={one}")["data"]
+    assert i["kind"] == "stub_foreign" and i["detail"]["host"] == \
+        "api.demo.test", i
+    # Nothing opens for it until somebody says so.
+    events = bb_.turn(one, show, 2)
+    assert "frozen" in json.dumps(events[-4:]), events[-4:]
+    bb_.call("POST", f"/platform/v1/incidents/{i['id']}/resolve", {})
+    events = bb_.turn(one, show, 3)
+    assert "bbxs" in json.dumps(events[-4:]), events[-4:]
+
+
+@test
 def stream_resumes_behind_last_event_id():
     s = bb_.session()
     bb_.turn(s, runbook("echo 1", "echo 2"))

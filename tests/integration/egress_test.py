@@ -384,7 +384,8 @@ if __name__ == "__main__":
                "destination 127.0.0.1:%d clear-text\n"
                % (to, ca, to, ca, to, PLAIN.port),
                {"MODEL_API_KEY": MODEL,
-                "MODEL_BASE_URL": "http://127.0.0.1:%d/v1" % PLAIN.port}) as V:
+                "MODEL_BASE_URL": "http://127.0.0.1:%d/v1" % PLAIN.port},
+               args=["--scrub-hits-max=0"]) as V:
         KEY = V.key()
         VLT = V.vault(KEY)
         V.credential(KEY, VLT, "API_TOKEN", SECRET, ["api.example.com"])
