@@ -1,6 +1,7 @@
 # Brainbox. `make help` lists the targets.
 #
-#   MODE   release (default), asan, tsan   each has its own folder build/$(MODE)
+#   MODE   release (default), asan, tsan, without   each has its own folder
+#          build/$(MODE)
 #   CC     gcc (default) or clang
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
@@ -20,6 +21,10 @@ CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer \
                -fno-sanitize-recover=undefined
 CFLAGS_tsan := -O1 -g -fsanitize=thread
+# Programs that leave out the defences that a file names, for tests alone.
+LEFT_OUT := -DSANDBOX_TEST_WITHOUT \
+            -DAG_TEST_WITHOUT=$(CURDIR)/build/without/left-out
+CFLAGS_without := -O1 -g $(LEFT_OUT)
 CFLAGS += -std=gnu11 -fstack-protector-strong -fPIC $(CFLAGS_$(MODE))
 LDFLAGS_asan := -fsanitize=address,undefined
 LDFLAGS_tsan := -fsanitize=thread

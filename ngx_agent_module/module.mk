@@ -7,13 +7,14 @@ AGENT_SRC := $(wildcard ngx_agent_module/ngx_agent_*.c)
 AGENT_HDR := $(wildcard ngx_agent_module/*.h)
 
 # lib/ files that the module may link: plain data, no I/O.
-AGENT_LIB := err str buf arena secret json id clock
+AGENT_LIB := err str buf arena secret json id clock without
 AGENT_OBJ := $(AGENT_LIB:%=$(B)/obj/lib/%.o) \
              $(call objs,$(filter %.pb-c.c,$(GEN_C)))
 
 AGENT_OPT_release := -O2 -g -fPIC -fstack-protector-strong -D_FORTIFY_SOURCE=2
 AGENT_OPT_asan := -O1 -g -fPIC -fsanitize=address,undefined \
                   -fno-omit-frame-pointer -fno-sanitize=alignment
+AGENT_OPT_without := -O1 -g -fPIC $(LEFT_OUT)
 AGENT_OPT_tsan := -O1 -g -fPIC
 AGENT_LD := -Wl,-z,relro -Wl,-z,now
 AGENT_LD_asan := -fsanitize=address,undefined

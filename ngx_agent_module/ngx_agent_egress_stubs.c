@@ -5,6 +5,7 @@
 #include "ngx_agent_module/ngx_agent_egress.h"
 
 #include "lib/secret.h"
+#include "lib/without.h"
 #include "ngx_agent_module/ngx_agent_swap.h"
 
 #define NGX_AGENT_STUBS_MAX  32
@@ -87,7 +88,7 @@ ngx_agent_stubs_in(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
         text.p = (char *) copy;
     }
 
-    if (ngx_agent_stub_hidden(text, core)) {
+    if (!ag_without("stub_hidden") && ngx_agent_stub_hidden(text, core)) {
         return ngx_agent_stub_push(r, ctx,
                    AGENT__VAULT__V1__SLOT_KIND__SLOT_UNSPECIFIED, name,
                    ag_str_n(core, sizeof(core)), NULL);
@@ -269,6 +270,10 @@ ngx_agent_scan_body(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     struct ngx_agent_stub_scan   scan;
 
     ngx_memzero(&scan, sizeof(scan));
+
+    if (ag_without("scan_body")) {
+        return NGX_OK;
+    }
 
     for (cl = r->request_body->bufs; cl && !scan.is_found; cl = cl->next) {
         b = cl->buf;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "lib/secret.h"
+#include "lib/without.h"
 
 #define PATTERN_MIN  8
 #define ESCAPE_MAX   8                 /* "&#x0027;" */
@@ -188,9 +189,13 @@ ngx_agent_scrub_add(struct ngx_agent_scrub *s, ag_str_t value,
 
     pattern_add(s, value.p, value.n, true, owner);
 
-    for (int skip = 0; skip < 3; skip++) {
+    for (int skip = 0; skip < 3 && !ag_without("scrub_base64"); skip++) {
         add_base64(s, value, skip, standard, owner);
         add_base64(s, value, skip, url_safe, owner);
+    }
+
+    if (ag_without("scrub_hex")) {
+        return;
     }
 
     add_hex(s, value, "0123456789abcdef", owner);
@@ -313,6 +318,10 @@ match_len(const struct ngx_agent_pattern *t, const unsigned char *p, size_t n)
         return t->n;
     }
 
+    if (ag_without("scrub_escapes")) {
+        return 0;
+    }
+
     for (size_t i = 0; i < t->n && t->is_escaped; i++) {
         size_t len = at < n ? escape_len(p + at, n - at, t->p[i]) : 0;
 
@@ -368,6 +377,10 @@ static size_t
 hold_back(const struct ngx_agent_scrub *s, const unsigned char *p, size_t n)
 {
     size_t  run = 0, most = s->longest == 0 ? 0 : s->longest - 1;
+
+    if (ag_without("hold_back")) {
+        return 0;
+    }
 
     while (run < n && run < most) {
         unsigned char c = p[n - run - 1];

@@ -47,8 +47,7 @@ escape-without: ## each defence left out fails the tests that it decides (root)
 	@BRAINBOX_BUILD=$(CURDIR)/build/without \
 	  $(PYTHON) tests/escape/escape.py --without-each
 without-build:
-	@$(MAKE) --no-print-directory MODE=without \
-	  CFLAGS_without='-O1 -g -DSANDBOX_TEST_WITHOUT' -j2 \
+	@$(MAKE) --no-print-directory MODE=without -j2 \
 	  $(patsubst $(B)/%,build/without/%,$(filter %/sandbox_launcher \
 	  %/sandbox_init %/sandbox_svc %/bridge,$(BINS)) \
 	  $(filter %/sandbox_call %/fake_vault %/sandbox_bench,$(TOOL_BIN)))
@@ -64,12 +63,18 @@ check-all:
 	@$(again) -j2 all tests
 	@tests/run.sh $(B) unit integration e2e
 
-.PHONY: attack
-attack: ## the agent in the sandbox attacks egress (root; CASES="15 48")
+.PHONY: attack attack-without
+attack: ## the agent in the sandbox attacks egress; CASES="15 48", WITHOUT= (root)
 	$(need_root)
-	@$(again) -j2 all
-	@BRAINBOX_BUILD=$(CURDIR)/$(B) PATH=/usr/sbin:/sbin:$$PATH \
-	  python3 tests/attack/attack.py $(CASES)
+	@$(MAKE) --no-print-directory MODE=$(if $(WITHOUT),without,$(MODE)) -j2 all
+	@BRAINBOX_BUILD=$(CURDIR)/$(if $(WITHOUT),build/without,$(B)) \
+	  ATTACK_WITHOUT=$(WITHOUT) PATH=/usr/sbin:/sbin:$$PATH \
+	  $(PYTHON) tests/attack/attack.py $(CASES)
+attack-without: ## each defence left out fails the cases that it decides (root)
+	$(need_root)
+	@$(MAKE) --no-print-directory MODE=without -j2 all
+	@BRAINBOX_BUILD=$(CURDIR)/build/without PATH=/usr/sbin:/sbin:$$PATH \
+	  $(PYTHON) tests/attack/without.py $(DEFENCES)
 
 .PHONY: lint docs format asan tsan bench install
 lint: ## rules of safety and layering

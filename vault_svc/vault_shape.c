@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "lib/buf.h"
+#include "lib/without.h"
 #include "vault_svc/vault_file.h"
 #include "vault_svc/vault_store.h"
 
@@ -201,7 +202,7 @@ vault_shape_stub_prefix(const struct vault_shapes *shapes, ag_str_t value)
     const struct vault_shape *s = vault_shape_of(shapes, value);
     ag_str_t prefix = ag_str(s == NULL ? NULL : s->stub_prefix);
 
-    if (prefix.n + VAULT_STUB_BODY != value.n)
+    if (prefix.n + VAULT_STUB_BODY != value.n || ag_without("stub_length"))
         return prefix;
     return prefix.n > 0 ? (ag_str_t){NULL, 0} : AG_STR("stub_");
 }

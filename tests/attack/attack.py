@@ -2,6 +2,7 @@
 """`make attack`: the agent in the sandbox is the attacker.
 
 usage: attack.py [WORD ...]     only the cases whose id or name holds a word
+       ATTACK_WITHOUT=defence,… with programs of build/without
 
 Makes a network namespace without a route, puts a whole platform and the world
 of hosts.py into it, and runs each case of cases_*.py from inside a real
@@ -78,6 +79,9 @@ def platform():
         assert helpers[0].poll() is None, "hosts.py ended"
         trust(world)
         os.mkdir(folder + "/state")
+        if bb.BUILD.endswith("/without"):
+            with open(bb.BUILD + "/left-out", "w") as f:
+                f.write(os.environ.get("ATTACK_WITHOUT", "") + "\n")
         with open(folder + "/state/deployment.conf", "w"):
             pass
         env = dict(
@@ -335,11 +339,12 @@ def main():
     for name in sorted(os.listdir(HERE)):
         if re.fullmatch(r"cases_\w+\.py", name):
             __import__(name[:-3])
-    words = sys.argv[1:]
+    words, exact = sys.argv[1:], os.environ.get("ATTACK_EXACT")
     t = attack.Attack()
     table, count = [], {}
     for number, what, fn in sorted(attack.CASES, key=lambda x: order(x[0])):
-        if words and not any(w == number or w in fn.__name__ for w in words):
+        if words and not any(w == number or (w in fn.__name__ and not exact)
+                             for w in words):
             continue
         verdict, why = attack.check(t, fn)
         count[verdict] = count.get(verdict, 0) + 1
