@@ -11,20 +11,23 @@
 
 /* ---- destination ------------------------------------------------------- */
 
-/* "host", "host:port" -> lower case host, port or 0. */
+/* "host", "host:port" -> lower case host, port or 0. An empty host, when it is
+ * none. */
 static ngx_int_t
 ngx_agent_split_authority(ngx_http_request_t *r, ngx_str_t *in,
     ngx_str_t *host, in_port_t *port)
 {
-    u_char     *colon;
+    size_t      len;
+    u_char     *colon, *p;
     ngx_int_t   n;
 
     colon = ngx_strlchr(in->data, in->data + in->len, ':');
-    host->len = colon == NULL ? in->len : (size_t) (colon - in->data);
+    len = colon == NULL ? in->len : (size_t) (colon - in->data);
     *port = 0;
+    ngx_str_null(host);
 
     if (colon != NULL) {
-        n = ngx_atoi(colon + 1, in->len - host->len - 1);
+        n = ngx_atoi(colon + 1, in->len - len - 1);
 
         if (n < 1 || n > 65535 || colon[1] == '0') {
             return NGX_ERROR;
@@ -33,16 +36,23 @@ ngx_agent_split_authority(ngx_http_request_t *r, ngx_str_t *in,
         *port = (in_port_t) n;
     }
 
-    host->data = ngx_pnalloc(r->pool, host->len + 1);
-    if (host->data == NULL) {
+    p = ngx_pnalloc(r->pool, len + 1);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_strlow(host->data, in->data, host->len);
-    host->data[host->len] = '\0';
+    ngx_strlow(p, in->data, len);
+    p[len] = '\0';
 
-    return ngx_agent_name_is_canonical(host->data, host->len)
-           || ag_without("canonical_name") ? NGX_OK : NGX_ERROR;
+    if (!ngx_agent_name_is_canonical(p, len) && !ag_without("canonical_name"))
+    {
+        return NGX_ERROR;
+    }
+
+    host->data = p;
+    host->len = len;
+
+    return NGX_OK;
 }
 
 

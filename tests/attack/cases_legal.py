@@ -183,7 +183,7 @@ out(a, x)
     th.join(60)
     t.one(got[0], 200)
     t.one(got[2], 403)
-    assert "stub_unknown" in got[2] or "stub_foreign" in got[2], got[2]
+    assert "stub_revoked" in got[2], got[2]
     t.one(got[3], 403, "host_not_allowed")
     t.audit("host_not_allowed", s)
 

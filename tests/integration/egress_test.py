@@ -128,6 +128,11 @@ def stub_is_refused_elsewhere():
     refused("destination_mismatch", host_header="other.example.com")
     refused("destination_mismatch", host_header="api.example.com:8443")
     refused("destination_mismatch", sni="other.example.com")
+    # Names that are none are told to the vault as none.
+    for name in ("api.example.com:0", "api.example.com:x", "a_b.example.com",
+                 "1.2.3.4:99999", ":443"):
+        a = E.ask(at, host_header=name)
+        assert a.status in (400, 403), a.raw
     assert not UP.seen, UP.seen
 
 
