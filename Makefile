@@ -117,6 +117,8 @@ $(B)/unit/%: $(B)/obj/tests/unit/%.o $(SERVICES:%=$(B)/lib%.a) $(B)/libag.a \
 $(B)/integration/%: $(B)/obj/tests/integration/%.o \
              $(SERVICES:%=$(B)/lib%.a) $(B)/libag.a $(B)/libproto.a
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+# The launcher's messages are its own.
+$(B)/tools/launcher_bench: $(B)/libsandbox_svc.a
 $(B)/tools/%: $(B)/obj/tests/support/%.o $(B)/libag.a $(B)/libproto.a
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

@@ -59,7 +59,7 @@ static const struct ag_conf_option option_table[] = {
     {"init", AG_CONF_STR, "path", "", 0, 1024, NULL, OPT(init),
      "Program that is pid 1 of a sandbox. Empty: sandbox_init beside this "
      "program."},
-    {"max_sandboxes", AG_CONF_INT, "", "256", 1, 4096, NULL, OPT(max_sandboxes),
+    {"max_sandboxes", AG_CONF_INT, "", "256", 1, 8192, NULL, OPT(max_sandboxes),
      "Most sandboxes at a time."},
     {"notify_fd", AG_CONF_INT, "", "-1", -1, 1024, NULL, OPT(notify_fd),
      "Descriptor that gets a newline when the launcher is ready."},

@@ -76,7 +76,7 @@ attack-without: ## each defence left out fails the cases that it decides (root)
 	@BRAINBOX_BUILD=$(CURDIR)/build/without PATH=/usr/sbin:/sbin:$$PATH \
 	  $(PYTHON) tests/attack/without.py $(DEFENCES)
 
-.PHONY: lint docs format asan tsan bench install
+.PHONY: lint docs format asan tsan bench bench-sandbox install
 lint: ## rules of safety and layering
 	@tests/lint/lint.sh
 docs: $(BINS) ## write docs/config.md from the option tables
@@ -101,6 +101,9 @@ fuzz: ## each parser of outside data, TIME=20 seconds each
 	@$(MAKE) --no-print-directory -s MODE=fuzz CC=clang -j2 fuzz-build
 	@tests/fuzz/run.sh build/fuzz/bin $(TIME)
 fuzz-build: $(FUZZ_BIN)
+bench-sandbox: all ## those of sandboxes alone, beside their peers (root)
+	$(need_root)
+	@tests/bench/run.sh $(B) sandbox
 bench: all ## numbers: memory, latencies, requests per second (root)
 	$(need_root)
 	@tests/bench/run.sh $(B)

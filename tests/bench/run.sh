@@ -19,13 +19,14 @@ trap 'rm -f "$figures"' EXIT
 
 make --no-print-directory -s -j2 "$build/tools/sandbox_bench" \
     "$build/tools/sandbox_call" "$build/tools/fake_vault" \
-    "$build/tools/vault_call" "$build/tools/egress_load"
+    "$build/tools/vault_call" "$build/tools/egress_load" \
+    "$build/tools/launcher_bench" "$build/tools/spawn_bench"
 mkdir -p "$out"
 [ $# -gt 0 ] || set -- sandbox platform egress
 for p; do
     : >"$figures"
     case $p in
-    sandbox) python3 tests/bench/sandbox_bench.py "${SANDBOX_ROUNDS:-200}" ;;
+    sandbox) OUT=$out python3 tests/bench/sandbox_bench.py "${SANDBOX_ROUNDS:-200}" ;;
     platform) python3 tests/bench/platform_bench.py ;;
     egress) python3 tests/bench/egress_bench.py ;;
     *) echo "run.sh: no part \"$p\"" >&2; exit 2 ;;

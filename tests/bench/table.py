@@ -18,7 +18,22 @@ MEANING = {
     "sandbox.execute": "`Execute` of a second `true`",
     "sandbox.end_turn": "`EndTurn`: the sandbox is destroyed",
     "sandbox.rpc": "a call that does nothing, for the share of gRPC itself",
-    "sandbox.warm": "`Provision` and first `true` together",
+    "sandbox.warm": "`Provision` with a workspace of 10 MB and first `true` "
+                    "together",
+    "sandbox.staggered_warm": "the same, begun each 50 ms",
+    "sandbox.burst100": "`Provision`, 100 at once from a pool of 110",
+    "sandbox.execute_warm": "`Execute` of `true`, 20 ms after the one before",
+    "sandbox.output_gb_s": "2 GB that one command prints, kept in a file and "
+                           "sent to a client that throws it away",
+    "sandbox.neighbour_vs_alone": "the worst of these: median of `Execute` "
+                                  "beside a hog by that alone",
+    "sandbox.cold_vs_bwrap": "cold `/bin/true` by that of bwrap, both without "
+                             "limits",
+    "sandbox.cold_vs_runc": "cold `/bin/true` by that of runc, both with "
+                            "limits",
+    "sandbox.idle_count": "sandboxes that idle at once, with limits",
+    "sandbox.created_per_s": "while these were made, eight at a time",
+    "sandbox.idle_kib": "what each takes of the machine's memory, all in",
     "brain.rss_start_mb": "RSS of brain_svc after start",
     "brain.rss_1000_mb": "RSS of brain_svc after 1,000 finished sessions, "
                          "each with one `true` in a sandbox",
@@ -64,7 +79,7 @@ def machine():
 def meaning(name):
     if name in MEANING:
         return MEANING[name]
-    m = re.match(r"(.*)_(p50|p99)_ms$", name)
+    m = re.match(r"(.*)_(p50|p95|p99)_ms$", name)
     if m and m.group(1) in MEANING:
         return f"{MEANING[m.group(1)]}, {m.group(2)}"
     return ""

@@ -109,6 +109,11 @@ def output_is_limited(w):
 
 # ------------------------------------------------------------ the hogs ----
 
+HOG_OPTIONS = ["--memory-mib=128", "--pids=64", "--disk-mib=64",
+               "--disk-inodes=16384", "--open-files=256",
+               "--output-file-mib=8"]
+
+
 def hog(command, limit=None, code=None, **options):
     """Runs `command` in one session and looks after a neighbour meanwhile."""
     def test(w):
@@ -140,9 +145,8 @@ def hog(command, limit=None, code=None, **options):
         r, out, _ = w.execute(a, "after", "echo alive")
         assert out == "alive\n", r
         w.ask("end_turn", f"session_id={a}")
-    test.options = ["--memory-mib=128", "--pids=64", "--disk-mib=64",
-                    "--disk-inodes=16384",
-                    "--open-files=256", "--output-file-mib=8"]
+    test.options = HOG_OPTIONS
+    test.command = command
     return test
 
 
@@ -169,10 +173,13 @@ connection_hog = hog("python3 -c '\nimport os, socket\nl = []\ntry:\n"
                      "  s = socket.socket(); s.settimeout(2)\n"
                      "  s.connect((\"198.18.3.4\", 443)); l.append(s)\n"
                      "except OSError: pass\nos._exit(7)'", code=7)
+# Their commands by name, for tests/bench too.
+HOGS = {}
 for name in ("fork_bomb", "memory_hog", "memory_hog_in_files", "disk_fill",
              "inode_fill", "cpu_spin", "output_flood", "descriptor_hog",
              "socket_hog", "connection_hog"):
     globals()[name].__name__ = name
+    HOGS[name] = globals()[name].command
 
 
 TESTS = [

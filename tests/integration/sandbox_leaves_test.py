@@ -26,7 +26,7 @@ RSS_SLACK_KIB = 2048
 
 def rounds(w, n):
     subprocess.run([f"{svc.TOOLS}/sandbox_bench", f"unix:{w.tmp}/svc/s",
-                    str(n), "0"], check=True, stdout=subprocess.DEVNULL)
+                    "turns", str(n)], check=True, stdout=subprocess.DEVNULL)
 
 
 def rss_kib(pid):

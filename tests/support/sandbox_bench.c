@@ -1,11 +1,19 @@
 /*
- * Times provision, a first `true`, a second one and the end of a turn, one
- * after the other, over one channel.
+ * Times sandbox_svc over one gRPC channel, as a brain would use it.
  *
- *   sandbox_bench TARGET ROUNDS [PAUSE_MS]
+ *   sandbox_bench TARGET MODE COUNT [SESSION [COMMAND]]
  *
- * Every round is a session of its own. Prints a line "figure NAME VALUE UNIT"
- * for p50 and p99 of each.
+ *   sequential   turn after turn: provision, two commands, the end, and a call
+ *                that does nothing; of one session if it is given
+ *   turns        provision, two commands and the end, without a pause
+ *   staggered    provision and a command, begun each 50 ms whatever became of
+ *                the one before
+ *   burst        so many provisions at once
+ *   loop         command after command of SESSION, which has a sandbox
+ *
+ * Every turn is of a new session otherwise. The command is `true`. Prints
+ * "figure NAME VALUE UNIT" for median, p95 and p99 of each step, and the bytes
+ * that a command printed each second when there were any.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,127 +25,190 @@
 #include "lib/rpc_client.h"
 #include "sandbox.pb-c.h"
 
-#define TIMEOUT_MS 60000
-#define ROUNDS_MAX 10000
-/* For the pool to be full again. */
-#define PAUSE_MS "120"
+#define TIMEOUT_MS 120000
+#define COUNT_MAX 10000
 
-enum { PROVISION, FIRST, SECOND, END, RPC, WARM, STEPS };
+enum step { PROVISION, FIRST, COMMAND, END, RPC, WARM, STEPS };
 
 static const char *const step_names[STEPS] = {
     "provision", "execute_first", "execute", "end_turn", "rpc", "warm"};
+
+struct mode {
+    const char *name;
+    int64_t pause_ms; /* for the pool to be full again, or between two */
+    bool is_serial;   /* the next begins after the last */
+    unsigned steps;   /* one bit each */
+};
+
+static const struct mode modes[] = {
+    {"sequential", 120, true,
+     1 << PROVISION | 1 << FIRST | 1 << COMMAND | 1 << END | 1 << RPC},
+    {"turns", 0, true, 1 << PROVISION | 1 << FIRST | 1 << COMMAND | 1 << END},
+    {"staggered", 50, false, 1 << PROVISION | 1 << FIRST},
+    {"burst", 0, false, 1 << PROVISION},
+    {"loop", 20, true, 1 << COMMAND},
+};
+
+/* One session on its way through the steps. */
+struct course {
+    char session[AG_ID_TEXT];
+    enum step step;
+    int64_t begun_us, took_us[STEPS];
+};
 
 static struct {
     struct ag_loop *loop;
     struct ag_rpc_channel *ch;
     struct ag_timer next;
-    int rounds, round, step;
-    int64_t pause_ms;
-    char session[AG_ID_TEXT];
-    int64_t begun_us;
-    int64_t took_us[STEPS][ROUNDS_MAX];
+    const struct mode *mode;
+    const char *session, *command;
+    int count, begun, ended;
+    int64_t bytes;
+    int64_t took_us[STEPS][COUNT_MAX];
+    struct course courses[COUNT_MAX];
 } b;
 
-static void begin(void);
+/* ---- steps ----------------------------------------------------------- */
+
+static void step_begin(struct course *c);
 
 static void
-done(const struct ag_err *err)
+course_end(struct course *c)
+{
+    c->took_us[WARM] = c->took_us[PROVISION] + c->took_us[FIRST];
+    for (int i = 0; i < STEPS; i++)
+        b.took_us[i][b.ended] = c->took_us[i];
+    if (++b.ended == b.count)
+        ag_loop_stop(b.loop);
+    else if (b.mode->is_serial)
+        ag_timer_start(b.loop, &b.next, b.mode->pause_ms);
+}
+
+static void
+done(struct course *c, const struct ag_err *err)
 {
     if (err != NULL) {
-        fprintf(stderr, "sandbox_bench: %s: %s\n", step_names[b.step],
+        fprintf(stderr, "sandbox_bench: %s: %s\n", step_names[c->step],
                 err->msg);
         exit(1);
     }
-    b.took_us[b.step][b.round] = ag_mono_us() - b.begun_us;
-    if (++b.step <= RPC) {
-        begin();
-        return;
-    }
-    b.took_us[WARM][b.round] =
-        b.took_us[PROVISION][b.round] + b.took_us[FIRST][b.round];
-    b.step = 0;
-    if (++b.round == b.rounds)
-        ag_loop_stop(b.loop);
-    else
-        ag_timer_start(b.loop, &b.next, b.pause_ms);
+    c->took_us[c->step] = ag_mono_us() - c->begun_us;
+    c->step++;
+    step_begin(c);
 }
 
 static void
 on_reply(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 {
-    (void)arg;
     (void)reply;
-    done(err);
+    done(arg, err);
 }
 
 static void
 on_item(void *arg, const ProtobufCMessage *item)
 {
+    const Agent__Sandbox__V1__ExecuteResponse *m =
+        (const Agent__Sandbox__V1__ExecuteResponse *)item;
+
     (void)arg;
-    (void)item;
+    if (m->item_case == AGENT__SANDBOX__V1__EXECUTE_RESPONSE__ITEM_STDOUT)
+        b.bytes += (int64_t)m->stdout.len;
 }
 
 static void
 on_end(void *arg, const struct ag_err *err)
 {
-    (void)arg;
-    done(err);
+    done(arg, err);
 }
 
 static void
-execute(const struct ag_rpc_call_opts *opts)
+provision(struct course *c, const struct ag_rpc_call_opts *opts)
 {
-    Agent__Sandbox__V1__ExecuteRequest r
-        = AGENT__SANDBOX__V1__EXECUTE_REQUEST__INIT;
+    Agent__Sandbox__V1__ProvisionRequest r =
+        AGENT__SANDBOX__V1__PROVISION_REQUEST__INIT;
 
-    r.session_id = b.session;
-    r.call_id = b.step == FIRST ? "c1" : "c2";
-    r.command = "true";
+    r.session_id = c->session;
+    r.call_id = (char *)(uintptr_t) "p";
+    (void)ag_rpc_unary(b.ch,
+                       &agent__sandbox__v1__sandbox_service__provision__rpc,
+                       &r.base, opts, on_reply, c);
+}
+
+static void
+execute(struct course *c, const struct ag_rpc_call_opts *opts)
+{
+    Agent__Sandbox__V1__ExecuteRequest r =
+        AGENT__SANDBOX__V1__EXECUTE_REQUEST__INIT;
+    char call_id[AG_ID_TEXT];
+
+    ag_id_new("sevt", call_id);
+    r.session_id = c->session;
+    r.call_id = call_id;
+    r.command = (char *)(uintptr_t)b.command;
     r.is_new = true;
     (void)ag_rpc_stream(b.ch,
                         &agent__sandbox__v1__sandbox_service__execute__rpc,
-                        &r.base, opts, on_item, on_end, NULL);
+                        &r.base, opts, on_item, on_end, c);
 }
 
 static void
-begin(void)
+end_turn(struct course *c, const struct ag_rpc_call_opts *opts)
 {
-    const struct ag_rpc_call_opts opts = {.timeout_ms = TIMEOUT_MS};
-    Agent__Sandbox__V1__ProvisionRequest p
-        = AGENT__SANDBOX__V1__PROVISION_REQUEST__INIT;
-    Agent__Sandbox__V1__EndTurnRequest e
-        = AGENT__SANDBOX__V1__END_TURN_REQUEST__INIT;
+    Agent__Sandbox__V1__EndTurnRequest r =
+        AGENT__SANDBOX__V1__END_TURN_REQUEST__INIT;
 
-    b.begun_us = ag_mono_us();
-    if (b.step == PROVISION) {
-        ag_id_new("sesn", b.session);
-        p.session_id = b.session;
-        p.call_id = "p";
-        (void)ag_rpc_unary(
-            b.ch, &agent__sandbox__v1__sandbox_service__provision__rpc,
-            &p.base, &opts, on_reply, NULL);
-    } else if (b.step == RPC) {
-        Agent__Sandbox__V1__ListSandboxesRequest l
-            = AGENT__SANDBOX__V1__LIST_SANDBOXES_REQUEST__INIT;
-        (void)ag_rpc_unary(
-            b.ch, &agent__sandbox__v1__sandbox_service__list_sandboxes__rpc,
-            &l.base, &opts, on_reply, NULL);
-    } else if (b.step == END) {
-        e.session_id = b.session;
-        (void)ag_rpc_unary(
-            b.ch, &agent__sandbox__v1__sandbox_service__end_turn__rpc, &e.base,
-            &opts, on_reply, NULL);
-    } else {
-        execute(&opts);
-    }
+    r.session_id = c->session;
+    (void)ag_rpc_unary(b.ch,
+                       &agent__sandbox__v1__sandbox_service__end_turn__rpc,
+                       &r.base, opts, on_reply, c);
+}
+
+static void
+list(struct course *c, const struct ag_rpc_call_opts *opts)
+{
+    Agent__Sandbox__V1__ListSandboxesRequest r =
+        AGENT__SANDBOX__V1__LIST_SANDBOXES_REQUEST__INIT;
+
+    (void)ag_rpc_unary(
+        b.ch, &agent__sandbox__v1__sandbox_service__list_sandboxes__rpc,
+        &r.base, opts, on_reply, c);
+}
+
+static void
+step_begin(struct course *c)
+{
+    static void (*const begin[])(struct course *,
+                                 const struct ag_rpc_call_opts *) = {
+        [PROVISION] = provision, [FIRST] = execute, [COMMAND] = execute,
+        [END] = end_turn,        [RPC] = list,
+    };
+    const struct ag_rpc_call_opts opts = {.timeout_ms = TIMEOUT_MS};
+
+    while (c->step < WARM && (b.mode->steps & 1u << c->step) == 0)
+        c->step++;
+    c->begun_us = ag_mono_us();
+    if (c->step == WARM)
+        course_end(c);
+    else
+        begin[c->step](c, &opts);
 }
 
 static void
 on_next(struct ag_timer *timer)
 {
-    (void)timer;
-    begin();
+    do {
+        struct course *c = &b.courses[b.begun++];
+        if (b.session == NULL)
+            ag_id_new("sesn", c->session);
+        else
+            snprintf(c->session, sizeof(c->session), "%s", b.session);
+        step_begin(c);
+    } while (!b.mode->is_serial && b.mode->pause_ms == 0 && b.begun < b.count);
+    if (!b.mode->is_serial && b.begun < b.count)
+        ag_timer_start(b.loop, timer, b.mode->pause_ms);
 }
+
+/* ---- figures --------------------------------------------------------- */
 
 static int
 compare(const void *x, const void *y)
@@ -148,32 +219,59 @@ compare(const void *x, const void *y)
 }
 
 static void
-print_figures(void)
+print_figures(int64_t took_us)
 {
+    static const struct {
+        const char *name;
+        int percent;
+    } of[] = {{"p50", 50}, {"p95", 95}, {"p99", 99}};
+    unsigned steps = b.mode->steps;
+
+    if (b.bytes > 0)
+        printf("figure %s.output_gb_s %.2f GB/s\n", b.mode->name,
+               (double)b.bytes / (double)took_us / 1000);
+    if ((steps & 1 << PROVISION) != 0 && (steps & 1 << FIRST) != 0)
+        steps |= 1 << WARM;
     for (int i = 0; i < STEPS; i++) {
-        qsort(b.took_us[i], (size_t)b.rounds, sizeof(int64_t), compare);
-        printf("figure sandbox.%s_p50_ms %.2f ms\n", step_names[i],
-               (double)b.took_us[i][b.rounds / 2] / 1000);
-        printf("figure sandbox.%s_p99_ms %.2f ms\n", step_names[i],
-               (double)b.took_us[i][b.rounds * 99 / 100] / 1000);
+        if ((steps & 1u << i) == 0)
+            continue;
+        qsort(b.took_us[i], (size_t)b.count, sizeof(int64_t), compare);
+        for (size_t k = 0; k < sizeof(of) / sizeof(of[0]); k++)
+            printf("figure %s.%s_%s_ms %.2f ms\n", b.mode->name, step_names[i],
+                   of[k].name,
+                   (double)b.took_us[i][b.count * of[k].percent / 100] / 1000);
     }
+}
+
+static int
+parse(int argc, char **argv)
+{
+    int64_t count = 0;
+
+    if (argc < 4 || argc > 6 || ag_str_i64(ag_str(argv[3]), &count) < 0
+        || count < 1 || count > COUNT_MAX)
+        return -1;
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+        if (strcmp(modes[i].name, argv[2]) == 0)
+            b.mode = &modes[i];
+    b.count = (int)count;
+    b.session = argc > 4 ? argv[4] : NULL;
+    b.command = argc > 5 ? argv[5] : "true";
+    return b.mode == NULL ? -1 : 0;
 }
 
 int
 main(int argc, char **argv)
 {
     struct ag_err err = AG_ERR_INIT;
-    int64_t rounds = 0;
 
-    const char *pause = argc == 4 ? argv[3] : PAUSE_MS;
-    if (argc < 3 || argc > 4 || ag_str_i64(ag_str(argv[2]), &rounds) < 0
-        || rounds < 1 || rounds > ROUNDS_MAX
-        || ag_str_i64(ag_str(pause), &b.pause_ms) < 0 || b.pause_ms < 0) {
-        fprintf(stderr, "usage: sandbox_bench TARGET ROUNDS [PAUSE_MS]\n");
+    if (parse(argc, argv) < 0) {
+        fprintf(stderr,
+                "usage: sandbox_bench TARGET sequential|turns|staggered|"
+                "burst|loop COUNT [SESSION [COMMAND]]\n");
         return 2;
     }
     ag_log_init("sandbox_bench", AG_ERROR);
-    b.rounds = (int)rounds;
     b.next.fn = on_next;
     b.loop = ag_loop_new(&err);
     struct ag_rpc *rpc = b.loop == NULL ? NULL : ag_rpc_new(b.loop, &err);
@@ -184,7 +282,7 @@ main(int argc, char **argv)
     b.ch = ag_rpc_channel_new(rpc, argv[1]);
     ag_timer_start(b.loop, &b.next, 500);
     ag_loop_run(b.loop);
-    print_figures();
+    print_figures(ag_mono_us() - b.courses[0].begun_us);
     ag_rpc_channel_free(b.ch);
     ag_rpc_free(rpc);
     ag_loop_free(b.loop);
