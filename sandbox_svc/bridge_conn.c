@@ -24,6 +24,7 @@
 #include "lib/log.h"
 #include "lib/without.h"
 #include "sandbox_svc/bridge_hello.h"
+#include "sandbox_svc/bridge_http.h"
 #include "sandbox_svc/fdpass.h"
 
 #define FLOW_BYTES 32768
@@ -55,8 +56,10 @@ struct bridge_conn {
     struct side inside, egress;
     struct flow up, down; /* up: from inside to egress */
     struct ag_timer deadline, retry;
-    const char *name; /* the sandbox's */
+    const char *name; /* that was looked up, or told to the proxy */
+    char told[BRIDGE_NAME_MAX];
     bool is_tls;
+    bool is_proxy; /* and nothing told to it yet */
     uint16_t port, source_port;
 };
 
@@ -299,12 +302,79 @@ on_retry(struct ag_timer *t)
 
 /* ---- the first bytes ------------------------------------------------- */
 
+static bool
+send_all(struct bridge_conn *c, const char *text)
+{
+    return send(c->inside.io.fd, text, strlen(text),
+                MSG_NOSIGNAL | MSG_DONTWAIT)
+           == (ssize_t)strlen(text);
+}
+
+/* The request line names where the connection goes. What CONNECT was said with
+ * is taken off; an absolute form goes on as it is. False when there is nothing
+ * to decide yet, or the connection is gone. */
+static bool
+listen_to_proxy(struct bridge_conn *c)
+{
+    struct bridge_http_head head;
+    enum bridge_http rc = bridge_http_proxy(c->up.buf, c->up.n, &head);
+
+    if (rc == BRIDGE_HTTP_MORE && !c->inside.has_ended)
+        return false;
+    if (rc != BRIDGE_HTTP_OK) {
+        (void)send_all(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n"
+                          "Connection: close\r\n\r\n");
+        bridge_sandbox_refused(c->sb, "not a request to a proxy", "");
+        conn_free(c);
+        return false;
+    }
+    snprintf(c->told, sizeof(c->told), "%s", head.name);
+    c->name = c->told;
+    c->port = head.port;
+    c->is_proxy = false;
+    if (!head.is_connect)
+        return true;
+    if (!send_all(c, "HTTP/1.1 200 Connection established\r\n\r\n")) {
+        refuse(c, "the program does not read");
+        return false;
+    }
+    c->up.n -= head.n;
+    memmove(c->up.buf, c->up.buf + head.n, c->up.n);
+    return c->up.n > 0;
+}
+
+/* Is the first request for the name that was looked up? */
+static bool
+host_agrees(struct bridge_conn *c)
+{
+    struct bridge_http_head head;
+
+    switch (bridge_http_host(c->up.buf, c->up.n, &head)) {
+    case BRIDGE_HTTP_MORE:
+        if (c->inside.has_ended)
+            refuse(c, "ended before it said what it is");
+        return false;
+    case BRIDGE_HTTP_BAD:
+        refuse(c, "neither TLS nor an HTTP request with a host");
+        return false;
+    case BRIDGE_HTTP_OK:
+        break;
+    }
+    if (strcmp(head.name, c->name) != 0) {
+        refuse(c, "Host differs from the name looked up");
+        return false;
+    }
+    return true;
+}
+
 /* `c` may be freed when it returns. */
 static void
 decide(struct bridge_conn *c)
 {
     char sni[BRIDGE_NAME_MAX];
 
+    if (c->is_proxy && !listen_to_proxy(c))
+        return;
     switch (bridge_hello_parse(c->up.buf, c->up.n, sni)) {
     case BRIDGE_HELLO_MORE:
         if (c->inside.has_ended)
@@ -321,6 +391,8 @@ decide(struct bridge_conn *c)
         c->is_tls = true;
         break;
     case BRIDGE_HELLO_PLAIN:
+        if (!ag_without("bridge_host") && !host_agrees(c))
+            return;
         break;
     }
     connect_egress(c);
@@ -374,9 +446,10 @@ find_destination(struct bridge_conn *c)
         || getpeername(c->inside.io.fd, (struct sockaddr *)&from, &m) < 0)
         return -1;
     c->name = bridge_sandbox_name(c->sb, ntohl(to.sin_addr.s_addr));
+    c->is_proxy = ntohl(to.sin_addr.s_addr) == BRIDGE_PROXY_ADDRESS;
     c->port = ntohs(to.sin_port);
     c->source_port = ntohs(from.sin_port);
-    return c->name == NULL ? -1 : 0;
+    return c->name == NULL && !c->is_proxy ? -1 : 0;
 }
 
 void

@@ -62,6 +62,8 @@ bridge_sandbox_name(const struct bridge_sandbox *sb, uint32_t address)
 static uint32_t
 address_of(struct bridge_sandbox *sb, const char *name)
 {
+    if (strcmp(name, BRIDGE_PROXY_NAME) == 0)
+        return BRIDGE_PROXY_ADDRESS;
     for (int i = 0; i < sb->n_names; i++)
         if (strcmp(sb->names[i], name) == 0)
             return FIRST_ADDRESS + (uint32_t)i;

@@ -12,6 +12,9 @@
 
 #define BRIDGE_NAMES_MAX 1024
 #define BRIDGE_CONNS_PER_SANDBOX 256
+/* For programs that insist on a proxy: 198.18.0.1, any port. */
+#define BRIDGE_PROXY_NAME "proxy.brainbox.internal"
+#define BRIDGE_PROXY_ADDRESS 0xc6120001u
 
 struct bridge_conn;
 

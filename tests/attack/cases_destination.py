@@ -33,6 +33,66 @@ def dial_attacker_name_host(t):
     assert not t.seen("E") and not t.seen("A")
 
 
+@case("3b", "through the proxy: CONNECT, SNI and Host that disagree")
+def proxy_names(t):
+    got = t.run("""
+mine = text(A, '/echo', bearer())
+out(tunnel(A + ':443', A, mine))
+for at, sni, host in ((E, A, A), (A, E, E), (B, B, A), (A, A, E), (E, E, E),
+                      (A, B, A)):
+    out(tunnel(at + ':443', sni, text(host, '/echo', bearer())))
+for at in (A + ':443.' + E, E + '\\0.' + A, A + ':443:443', 'x@' + A + ':443',
+           A, A + ':0', A + ':+443', '10.0.0.5:443', '93.184.216.66:443',
+           '[::1]:443', A + '.:443', 'https://' + A + ':443', '*:443'):
+    out(tunnel(at, A, mine))
+out(tunnel(A + ':443', None, 'CONNECT %s:443 HTTP/1.1\\r\\nHost: %s\\r\\n%s'
+           '\\r\\n\\r\\n' % (E, A, bearer())))
+out(tunnel(A + ':443', None, 'SSH-2.0-x\\r\\n'))
+out(tunnel('out.x-corp.test:443', 'out.x-corp.test',
+           text('out.x-corp.test', '/', bearer())))
+""")
+    t.one(got[0], 200)
+    ok, got = got[0], got[1:]
+    for a in got[:2] + got[5:6]:
+        assert a.startswith("!"), a
+    t.one(got[2], 403, "destination_mismatch")
+    t.one(got[3], 403, "destination_mismatch")
+    t.one(got[4], 403, "stub_wrong_host")
+    for a in got[6:19]:
+        assert " 400 " in a[:20] or a[:1] in ("!", ""), a
+    for a in got[19:21]:
+        assert " 405 " in a[:20] or " 400 " in a[:20] or a[:1] in ("!", ""), a
+    t.one(got[21], 403, "host_not_allowed")
+    assert len([x for x in t.seen("A") if x["raw"]]) == 1, t.seen("A")
+    assert not t.seen("B") and not t.seen("E") and not t.seen("denied")
+
+
+@case("3c", "through the proxy: absolute form; what is no proxy request")
+def proxy_absolute(t):
+    got = t.run("""
+def plain(line, host, *h):
+    return attempt(lambda: talk(tcp(PROXY, 80), '\\r\\n'.join([
+        line + ' HTTP/1.1', 'Host: ' + host, 'Connection: close', *h, '',
+        ''])))
+out(plain(f'GET http://{B}/x', B), plain(f'GET http://{A}/x', A, bearer()),
+    plain(f'GET http://{B}/x', A, bearer()),
+    plain(f'GET http://{A}/x', B, bearer()),
+    plain(f'GET http://{E}@{A}/x', A, bearer()),
+    plain(f'GET https://{A}/x', A, bearer()), plain('GET /x', A, bearer()),
+    plain('TRACE http://' + A + '/x', A))
+out(sh(f'curl -sS -m 15 -x http://{PROXY}:3128 http://{B}/x'),
+    sh(f'curl -sS --http2 -m 15 -x http://{PROXY}:3128 -H "{bearer()}"'
+       f' https://{A}/x'))
+""")
+    t.one(got[0], 200)
+    t.one(got[1], 403, "clear_text_refused")
+    for a in got[2:7]:
+        assert " 400 " in a[:20] or a[:1] in ("!", ""), a
+    assert " 405 " in got[7][:20], got[7]
+    assert "ok /x" in got[8] and "ok /x" in got[9], got[8:]
+    assert not t.seen("E") and not t.seen("A:80")
+
+
 @case("4", "connection to A with SNI E")
 def dial_host_name_attacker(t):
     a, = t.run("out(ask(E, '/echo', bearer(), dial=A))")
@@ -150,9 +210,10 @@ out(attempt(lambda: talk(tcp(A, 80), text(A, '/echo', basic('x:' + S)))))
 out(attempt(lambda: talk(tcp(B, 80), text(A, '/echo', bearer()))))
 out(sh(f'curl -sS -m 15 -x http://{B}:80 -H "{bearer()}" http://{A}/echo'))
 """)
-    for a in got[:4]:
+    for a in got[:3]:
         t.one(a, 403, "clear_text_refused")
-    assert "clear_text_refused" in got[4], got[4]
+    # The name that was looked up is not the Host.
+    assert got[3].startswith("!") and "curl: (" in got[4], got[3:]
     t.audit("clear_text_refused")
     assert not [x for x in t.seen() if x["at"] in ("A", "A:80", "B:80")]
 
@@ -178,8 +239,8 @@ for h in ('10.0.0.5', '93.184.216.66', '012.0.0.5', '0xa.0.0.5', '167772165',
     out(sh(f"curl -gsS -m 10 -H '{bearer()}' 'https://{h}/echo'"))
 """)
     for a in got:
-        assert " 403 " in a[:20] or " 400 " in a[:20] or "curl: (" in a \
-            or "\"error\"" in a, a[:300]
+        assert a.startswith("!") or "curl: (" in a or "\"error\"" in a, \
+            a[:300]
     assert not [x for x in t.seen() if x["at"] != "dns"], t.seen()
 
 
