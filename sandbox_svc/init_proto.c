@@ -54,6 +54,8 @@ init_event_parse(const void *packet, size_t n, struct init_head *out,
     memcpy(&h, packet, sizeof(h));
     if (h.magic != INIT_MAGIC)
         return ag_err_set(err, AG_ERR_CORRUPT, "init: wrong magic");
+    if (h.run_id == 0)
+        return ag_err_set(err, AG_ERR_CORRUPT, "init: of no request");
     if (check_values(&h, err) < 0)
         return -1;
     *out = h;

@@ -29,7 +29,10 @@
 #include "sandbox_svc/init_proto.h"
 #include "sandbox_svc/launcher_child.h"
 #include "sandbox_svc/launcher_ns.h"
+#include "sandbox_svc/launcher_without.h"
 
+/* SO_PASSRIGHTS, newer than the header of some systems. */
+#define PASSRIGHTS 83
 /* A child that takes longer than this to build is given up. */
 #define BUILD_TIMEOUT_US 10000000
 
@@ -126,7 +129,7 @@ new_sandbox(struct launcher_host *host, const char *id, struct ag_err *err)
 static int
 make_sockets(int init[2], int setup[2], struct ag_err *err)
 {
-    const int size = INIT_PACKET_MAX;
+    const int size = INIT_PACKET_MAX, none = 0;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, init) < 0
         || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, setup) < 0)
@@ -134,6 +137,12 @@ make_sockets(int init[2], int setup[2], struct ag_err *err)
     if (setsockopt(init[0], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size))
         < 0)
         return ag_err_sys(err, "socket options");
+    /* Nobody inside sends a descriptor: closing it would be the receiver's, and
+     * the last close of a socket may be made to take minutes. Where the kernel
+     * cannot refuse it, before 6.16, that much is left to an init that was
+     * taken over. */
+    if (!launcher_without("pass_rights"))
+        (void)setsockopt(init[0], SOL_SOCKET, PASSRIGHTS, &none, sizeof(none));
     return 0;
 }
 

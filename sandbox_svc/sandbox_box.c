@@ -12,13 +12,18 @@
 #include "lib/buf.h"
 #include "lib/log.h"
 #include "sandbox_svc/fdpass.h"
+#include "sandbox_svc/launcher_without.h"
+
+/* Each request has at most three answers: started, full, exited. */
+#define EVENTS_A_REQUEST 3
 
 static void
-die(struct sandbox_box *box)
+die(struct sandbox_box *box, const char *why)
 {
     if (box->is_dead)
         return;
     box->is_dead = true;
+    box->death = why;
     ag_io_stop(box->loop, &box->init);
     if (box->on_dead != NULL)
         box->on_dead(box->arg);
@@ -41,14 +46,24 @@ on_readable(struct ag_io *io, uint32_t events)
     fdpass_close(fds, n_fds);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
-        die(box);
+    if (n == 0 || (n < 0 && errno != EMSGSIZE)) {
+        die(box, "its first process ended");
         return;
     }
-    if (init_event_parse(packet, (size_t)n, &event, &err) < 0) {
+    if (n < 0)
+        ag_err_set(&err, AG_ERR_CORRUPT,
+                   "init: a packet of too many bytes or descriptors");
+    else if (n_fds > 0)
+        ag_err_set(&err, AG_ERR_CORRUPT, "init: %d descriptors", n_fds);
+    else if (++box->n_events > EVENTS_A_REQUEST * box->last_run_id
+             && !launcher_without("event_budget"))
+        ag_err_set(&err, AG_ERR_CORRUPT, "init: says more than was asked");
+    else
+        (void)init_event_parse(packet, (size_t)n, &event, &err);
+    if (err.kind != AG_ERR_NONE) {
         ag_log(AG_WARN, "sandbox.misbehaved", AG_S("sandbox", box->id),
                AG_E(&err));
-        die(box);
+        die(box, "its first process said what it should not");
         return;
     }
     if (box->on_event != NULL)

@@ -20,6 +20,7 @@ struct sandbox_box {
     int cpu_stat; /* -1 until a workspace is attached */
     /* Its init ended, or broke the protocol. */
     bool is_dead;
+    const char *death; /* why, a constant */
     /* The owner's. on_dead is called once, never from inside a function
      * below; afterwards the owner still has to destroy the box. */
     void (*on_event)(void *arg, const struct init_head *event);
@@ -36,7 +37,7 @@ struct sandbox_box {
 
     struct ag_loop *loop; /* the rest is private */
     struct ag_io init;
-    uint32_t last_run_id;
+    uint32_t last_run_id, n_events;
 };
 
 /* From a CREATE reply; takes over the descriptors. */

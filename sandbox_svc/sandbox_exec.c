@@ -91,6 +91,8 @@ on_kill_timeout(struct ag_timer *timer)
     struct sandbox_job *job = OF(timer, timer);
 
     ag_log(AG_ERROR, "command.unkillable", AG_S("session", job->session_id));
+    sandbox_ended_note(job->svc->ended, job->session_id,
+                       "a command could not be killed");
     sandbox_session_end(job->session, "unkillable", NULL, NULL);
 }
 

@@ -417,7 +417,7 @@ on_box_dead(void *arg)
     if (s->job != NULL)
         sandbox_job_lost(s->job);
     if (s->state == SANDBOX_SESSION_READY) {
-        sandbox_ended_note(s->svc->ended, s->id, "its first process ended");
+        sandbox_ended_note(s->svc->ended, s->id, s->box->death);
         sandbox_session_end(s, "died", NULL, NULL);
     } else if (s->state == SANDBOX_SESSION_OPENING && s->put_id != 0) {
         s->put_id = 0;

@@ -64,14 +64,14 @@ sandbox_shell_take(struct sandbox_box *box)
 {
     struct sandbox_shell shell = box->shell;
 
-    box->shell.run_id = 0;
+    box->shell = (struct sandbox_shell){0, false, {-1, -1, -1, -1}};
     return shell;
 }
 
 bool
 sandbox_shell_died(struct sandbox_box *box, const struct init_head *event)
 {
-    if (event->run_id != box->shell.run_id
+    if (box->shell.run_id == 0 || event->run_id != box->shell.run_id
         || (event->type != INIT_EXITED && event->type != INIT_FAILED))
         return false;
     box->is_state_bad = event->type == INIT_EXITED;

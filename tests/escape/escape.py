@@ -15,13 +15,14 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import cases_init  # noqa: E402
 import cases_inside  # noqa: E402
 import cases_limits  # noqa: E402
 import cases_service  # noqa: E402
 from support import base, svc  # noqa: E402
 
 LAUNCHER_TESTS = cases_inside.TESTS + cases_limits.TESTS
-SERVICE_TESTS = cases_service.TESTS
+SERVICE_TESTS = cases_service.TESTS + cases_init.TESTS
 
 
 # What the first named defence decides when those behind it are left out too:
@@ -63,6 +64,8 @@ DECIDED_BY = {
     "empty_environment,dumpable": ["no_secret_of_the_services"],
     "dumpable": ["refused_tracing", "init_cannot_be_turned"],
     "output_limit": ["output_is_limited"],
+    "pass_rights": ["init_lies_lingers"],
+    "event_budget": ["init_lies_flood"],
     "work_mode": ["workspaces_are_closed_to_users_of_the_machine"],
 }
 

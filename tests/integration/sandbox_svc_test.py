@@ -48,7 +48,7 @@ class Stack(bridge.World):
 
     @classmethod
     def for_test(cls, test):
-        return type("Stack", (cls,),
+        return type("Stack", (getattr(test, "world", cls),),
                     {"options": getattr(test, "options", [])})
 
     def __init__(self, tmp):
