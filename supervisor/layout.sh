@@ -36,6 +36,7 @@ layout_folders() {
     install -d -m 0700 -o brainbox-ingress "$RUN/ingress"
     install -d -m 0700 -o brainbox-egress "$RUN/egress"
     install -d -m 0700 -o brainbox-keeper "$STATE/keeper"
+    install -d -m 0700 -o brainbox-vault "$STATE/vault"
     install -d -m 0700 -o root "$STATE/work"
     install -d -m 0700 -o brainbox-sandbox "$STATE/output"
 }

@@ -107,7 +107,8 @@ exec unshare --net -- /bin/sh -c 'ip link set lo up; exec "\$@"' - \
     --keeper=$RUN/keeper-vault/keeper-vault.sock \
     --database="$DB user=vault_run" --rules=$SHARE/vault_svc/rules.conf \
     --deployment=$STATE/deployment.conf --generation=$RUN/public/generation \
-    --intermediate=$RUN/egress-ca/intermediate.pem
+    --intermediate=$RUN/egress-ca/intermediate.pem \
+    --audit-heads=$STATE/vault/audit-heads
 EOF
     service bridge yes <<EOF
 $inside $BRAINBOX_SANITIZER_ENV $BIN/bridge --notify-fd=3 --user=brainbox-bridge \

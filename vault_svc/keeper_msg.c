@@ -40,7 +40,7 @@ keeper_msg_decode(ag_str_t raw, struct keeper_msg *msg, struct ag_err *err)
         return ag_err_set(err, AG_ERR_INVALID,
                           "a keeper message has a wrong length");
     memcpy(&h, raw.p, sizeof(h));
-    if (h.magic != MAGIC || h.op < KEEPER_CHECK || h.op > KEEPER_SIGN_CA
+    if (h.magic != MAGIC || h.op < KEEPER_CHECK || h.op > KEEPER_SIGN_HEAD
         || h.status > KEEPER_FAILED || h.a_len > KEEPER_MSG_MAX
         || h.b_len > KEEPER_MSG_MAX || sizeof(h) + h.a_len + h.b_len != raw.n)
         return ag_err_set(err, AG_ERR_INVALID, "a keeper message is malformed");

@@ -22,6 +22,7 @@ enum keeper_op {
     KEEPER_MAC,       /* (domain, message) -> HMAC-SHA256 */
     KEEPER_SIGN_ASSERTION, /* (serialized Assertion) -> signature */
     KEEPER_SIGN_CA,        /* (P-256 public key, SPKI DER) -> certificate DER */
+    KEEPER_SIGN_HEAD,      /* ("TENANT SEQ MAC TIME_US") -> signature */
 };
 
 enum keeper_status {

@@ -8,10 +8,12 @@
 #include "lib/assertion.h"
 #include "lib/clock.h"
 #include "vault.pb-c.h"
+#include "vault_svc/vault_head.h"
 
 enum {
     AAD_MAX = 512,
     ASSERTION_MAX = 1024,
+    HEAD_MAX = 256,
     SKEW_US = 5 * 1000000,
     VALID_MAX_US = 5 * 60 * 1000000,
 };
@@ -98,21 +100,17 @@ check_assertion(ag_str_t raw, struct ag_err *err)
     return 0;
 }
 
+/* `context` with its NUL, then what is signed: no two kinds can be mixed up. */
 static int
-op_sign_assertion(const struct keeper_keys *keys, const struct keeper_msg *in,
-                  struct ag_buf *a, struct ag_err *err)
+sign(const struct keeper_keys *keys, ag_str_t context, ag_str_t text,
+     struct ag_buf *out, struct ag_err *err)
 {
     AG_AUTO(ag_buf_release) struct ag_buf msg = AG_BUF_INIT(KEEPER_MSG_MAX * 2);
     unsigned char sig[KEEPER_SIGNATURE_BYTES];
     size_t n = sizeof(sig);
 
-    if (in->b.n != 0)
-        return ag_err_set(err, AG_ERR_INVALID, "SIGN takes one string");
-    if (check_assertion(in->a, err) < 0)
-        return -1;
-    ag_buf_add(&msg,
-               ag_str_n(AG_ASSERTION_CONTEXT, sizeof(AG_ASSERTION_CONTEXT)));
-    ag_buf_add(&msg, in->a);
+    ag_buf_add(&msg, context);
+    ag_buf_add(&msg, text);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     bool ok =
         ctx != NULL
@@ -122,7 +120,41 @@ op_sign_assertion(const struct keeper_keys *keys, const struct keeper_msg *in,
     EVP_MD_CTX_free(ctx);
     if (!ok || n != sizeof(sig))
         return ag_err_set(err, AG_ERR_INTERNAL, "cannot sign");
-    return ag_buf_append(a, ag_str_n(sig, n), err);
+    return ag_buf_append(out, ag_str_n(sig, n), err);
+}
+
+static int
+op_sign_assertion(const struct keeper_keys *keys, const struct keeper_msg *in,
+                  struct ag_buf *a, struct ag_err *err)
+{
+    if (in->b.n != 0)
+        return ag_err_set(err, AG_ERR_INVALID, "SIGN takes one string");
+    if (check_assertion(in->a, err) < 0)
+        return -1;
+    return sign(keys,
+                ag_str_n(AG_ASSERTION_CONTEXT, sizeof(AG_ASSERTION_CONTEXT)),
+                in->a, a, err);
+}
+
+/* "TENANT SEQ MAC TIME_US" of this moment: an old head is not signed anew. */
+static int
+op_sign_head(const struct keeper_keys *keys, const struct keeper_msg *in,
+             struct ag_buf *a, struct ag_err *err)
+{
+    ag_str_t rest = in->a, words[4];
+    int64_t seq, at, now = ag_now_us();
+    int n = 0;
+
+    while (n < 4 && ag_str_cut(&rest, ' ', &words[n]))
+        n++;
+    if (in->b.n != 0 || in->a.n > HEAD_MAX || n != 4 || rest.n != 0
+        || words[0].n == 0 || words[2].n != 2 * VAULT_MAC_BYTES
+        || ag_str_i64(words[1], &seq) < 0 || seq < 1
+        || ag_str_i64(words[3], &at) < 0 || at > now + SKEW_US
+        || at < now - 10 * SKEW_US)
+        return ag_err_set(err, AG_ERR_INVALID, "no head of this moment");
+    return sign(keys, ag_str_n(VAULT_HEAD_CONTEXT, sizeof(VAULT_HEAD_CONTEXT)),
+                in->a, a, err);
 }
 
 static int
@@ -142,6 +174,8 @@ dispatch(const struct keeper_keys *keys, const struct keeper_msg *in,
         return op_sign_assertion(keys, in, a, err);
     case KEEPER_SIGN_CA:
         return keeper_keys_issue(keys, in->a, a, err);
+    case KEEPER_SIGN_HEAD:
+        return op_sign_head(keys, in, a, err);
     }
     return ag_err_set(err, AG_ERR_INVALID, "unknown operation");
 }

@@ -20,8 +20,12 @@ struct vault_waiters;   /* vault_approval_rpc.c */
 struct vault_watchers;  /* vault_incident_rpc.c */
 struct vault_guesses;   /* vault_incident.c */
 
+/* Does the audit chain lead to the head that was signed last? */
+enum vault_head_state { VAULT_HEAD_UNKNOWN, VAULT_HEAD_GOOD, VAULT_HEAD_BAD };
+
 struct vault_tenant {
     char name[64];
+    enum vault_head_state head_state;
     struct vault_keyring ring;
     struct vault_chain *chain;
 };

@@ -104,6 +104,17 @@ vault_chain_free(struct vault_chain *chain)
     free(chain);
 }
 
+bool
+vault_chain_head(const struct vault_chain *chain, int64_t *seq,
+                 unsigned char mac[VAULT_MAC_BYTES])
+{
+    if (!chain->is_head_known)
+        return false;
+    *seq = chain->seq;
+    memcpy(mac, chain->mac, VAULT_MAC_BYTES);
+    return true;
+}
+
 void
 vault_audit_mac(const struct vault_keyring *ring,
                 const struct vault_audit_row *row,

@@ -21,6 +21,10 @@ vault_audit_done(void *arg, const char *audit_id, const struct ag_err *err);
 struct vault_chain *vault_chain_new(void);
 void vault_chain_free(struct vault_chain *chain);
 
+/* Sequence and MAC of the last committed row; false when it is not known. */
+bool vault_chain_head(const struct vault_chain *chain, int64_t *seq,
+                      unsigned char mac[VAULT_MAC_BYTES]);
+
 /* Strings are copied. `done` is called on the loop, never from inside. */
 void vault_audit_add(struct vault *v, struct vault_tenant *tenant,
                      const struct vault_audit_entry *entry,

@@ -42,6 +42,11 @@ static const struct ag_conf_option options[] = {
     {"intermediate", AG_CONF_STR, "path", RUN "egress-ca/intermediate.pem", 0,
      4000, NULL, AT(intermediate),
      "where the intermediate CA is written for egress; empty: nowhere"},
+    {"audit_heads", AG_CONF_STR, "path", "var/vault/audit-heads", 0, 4000, NULL,
+     AT(audit_heads),
+     "file of the audit's signed heads, outside the database; empty: none"},
+    {"audit_head_ms", AG_CONF_INT, "ms", "1000", 10, 3600000, NULL,
+     AT(audit_head_ms), "how often heads that have changed are signed"},
     {"model_base_url", AG_CONF_STR, "url", "", 0, 1024, "MODEL_BASE_URL",
      AT(model_base_url), "gateway that MODEL_API_KEY is bound to"},
     {"model_api_key", AG_CONF_STR, "", "", 0, 65536, "MODEL_API_KEY",
@@ -84,16 +89,21 @@ static const struct ag_conf_option options[] = {
     {"migrate", AG_CONF_BOOL, "", "false", 0, 0, NULL, AT(migrate),
      "bring the schema up to date, make the tenant, then exit"},
     {"tenant", AG_CONF_STR, "", "default", 1, 63, NULL, AT(tenant),
-     "tenant of --migrate and `key create`"},
+     "tenant of --migrate, `key create` and `audit export`"},
     {"name", AG_CONF_STR, "", "command line", 1, 256, NULL, AT(name),
      "name of the key that `key create` makes"},
     {"scopes", AG_CONF_STR, "", "read,write,admin", 1, 64, NULL, AT(scopes),
      "scopes of the key that `key create` makes"},
+    {"since", AG_CONF_INT, "", "0", 0, INT64_MAX, NULL, AT(since),
+     "`audit export` begins behind this row"},
+    {"follow", AG_CONF_BOOL, "", "false", 0, 0, NULL, AT(follow),
+     "`audit export` goes on with rows that are written meanwhile"},
 };
 
 const struct ag_conf vault_conf_table = {
     "vault_svc", "identities, credentials, grants, decisions and audit",
-    "[options] [key create]", options, sizeof(options) / sizeof(options[0])};
+    "[options] [key create | audit verify | audit export]", options,
+    sizeof(options) / sizeof(options[0])};
 
 void
 vault_conf_release(struct vault_conf *conf)

@@ -9,12 +9,12 @@ struct vault_conf {
     char *listen_admin;
     char *keeper, *user, *database, *database_owner, *sql_dir;
     char *deployment, *rules, *generation, *intermediate, *log_level;
-    char *tenant, *name, *scopes, *model_base_url, *model_api_key;
+    char *audit_heads, *tenant, *name, *scopes, *model_base_url, *model_api_key;
     int64_t db_connections, db_timeout_ms, notify_fd, observations_max;
-    int64_t snapshot_ms, tenant_poll_ms;
+    int64_t snapshot_ms, tenant_poll_ms, audit_head_ms, since;
     int64_t approval_wait_seconds, approval_parked, approval_seconds;
     int64_t approvals_max, scrub_hits_max, unknown_stubs_per_minute;
-    bool migrate;
+    bool migrate, follow;
 };
 
 extern const struct ag_conf vault_conf_table;

@@ -2,7 +2,7 @@
 # Measures, prints one line `figure NAME VALUE UNIT` a figure, and writes the
 # tables of docs/benchmarks. Needs root, and a machine that does nothing else.
 #
-#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform, egress (all)
+#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform, egress, vault (all)
 #   OUT=FOLDER run.sh …            tables go there, not to docs/benchmarks
 #
 # Each part runs on an instance of its own under /tmp that ends with it.
@@ -22,13 +22,14 @@ make --no-print-directory -s -j2 "$build/tools/sandbox_bench" \
     "$build/tools/vault_call" "$build/tools/egress_load" \
     "$build/tools/launcher_bench" "$build/tools/spawn_bench"
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- sandbox platform egress
+[ $# -gt 0 ] || set -- sandbox platform egress vault
 for p; do
     : >"$figures"
     case $p in
     sandbox) OUT=$out python3 tests/bench/sandbox_bench.py "${SANDBOX_ROUNDS:-200}" ;;
     platform) python3 tests/bench/platform_bench.py ;;
     egress) python3 tests/bench/egress_bench.py ;;
+    vault) python3 tests/bench/vault_bench.py ;;
     *) echo "run.sh: no part \"$p\"" >&2; exit 2 ;;
     esac | tee "$figures"
     python3 tests/bench/table.py "$p" <"$figures" >"$out/$p.md.new"

@@ -48,6 +48,9 @@ MEANING = {
     "api.get_vs_proxy_pass": "the first by the second; each is the median of "
                              "interleaved rounds",
     "api.health_rps": "`GET /healthz`: nginx alone",
+    "vault.verify_rows": "rows of the audit chain that was verified",
+    "vault.verify_s": "`vault_svc audit verify` over them: wall time",
+    "vault.verify_cpu_s": "its own processor time of that",
     "egress.swap_rps": "requests through egress with authorisation, audit "
                        "row, swap and scrub, 32 connections with TLS",
     "egress.plain_rps": "the same through a plain nginx TLS proxy that keeps "
@@ -58,7 +61,8 @@ MEANING = {
     "egress.swap_vs_nginx_dial": "the first by the third",
 }
 TITLE = {"sandbox": "Sandboxes", "platform": "The whole platform",
-         "egress": "Egress"}
+         "egress": "Egress",
+         "vault": "The vault"}
 RUN = "sudo tests/bench/run.sh build/release"
 
 

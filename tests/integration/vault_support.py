@@ -113,7 +113,9 @@ class Vault:
                "--rules=" + ROOT + "/vault_svc/rules.conf",
                "--deployment=" + self.path("deployment.conf"),
                "--generation=" + self.path("generation"),
-               "--intermediate=" + self.path("intermediate.pem")]
+               "--intermediate=" + self.path("intermediate.pem"),
+               "--audit-heads=" + self.path("audit-heads"),
+               "--audit-head-ms=100"]
         for who in "ingress", "brain", "sandbox", "egress", "admin":
             out.append("--listen-%s=%s" % (who, self.path(who + ".sock")))
         return out + self.args
