@@ -33,7 +33,7 @@
 
 struct options {
     char *listen, *peer_user, *bridge, *image_dir, *work_dir, *output_dir;
-    char *instance, *init, *log_level;
+    char *cgroup, *instance, *init, *log_level;
     int64_t max_sandboxes, notify_fd;
 };
 
@@ -54,6 +54,10 @@ static const struct ag_conf_option option_table[] = {
     {"output_dir", AG_CONF_STR, "path", "", 0, 1024, NULL, OPT(output_dir),
      "Folder of sandbox_svc with whole outputs, shown read-only in "
      "/workspace/.output."},
+    {"cgroup", AG_CONF_STR, "", "auto", 1, 8, NULL, OPT(cgroup),
+     "Groups that limit sandboxes: auto, v2, v1 or none. What is asked for and "
+     "not there ends the launcher; none limits no memory, processes or "
+     "processor."},
     {"instance", AG_CONF_STR, "", "main", 1, 32, NULL, OPT(instance),
      "Name of this installation, part of the names of its cgroups."},
     {"init", AG_CONF_STR, "path", "", 0, 1024, NULL, OPT(init),
@@ -480,6 +484,7 @@ start(struct launcher *l, struct ag_err *err)
         .work_dir = l->opt.work_dir,
         .output_dir = l->opt.output_dir,
         .output_owner = l->peer_uid,
+        .cgroup = l->opt.cgroup,
         .instance = l->opt.instance,
         .init = l->opt.init,
         .max_sandboxes = (int)l->opt.max_sandboxes,

@@ -17,35 +17,21 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/str.h"
+#include "sandbox_svc/launcher_cgroup_find.h"
 #include "sandbox_svc/launcher_without.h"
 
-enum mode { MODE_NONE, MODE_V1, MODE_V2 };
+_Static_assert(LAUNCHER_CONTROLLERS == LAUNCHER_PROCS, "one descriptor each");
 
-enum { MEMORY, PIDS, CPU, HIERARCHIES };
-_Static_assert(HIERARCHIES == LAUNCHER_PROCS, "one descriptor for each");
-
-static const char *const v1_roots[HIERARCHIES] = {
-    "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu"};
-
-/* Longest path of a base; a group's adds at most a file name. */
-#define BASE_MAX 512
-#define GROUP_MAX (BASE_MAX + 256)
+#define GROUP_MAX (LAUNCHER_BASE_MAX + 256)
 
 struct launcher_cgroup {
-    enum mode mode;
-    int n;
-    /* Directories brainbox-<instance>: three on v1, one on v2. */
-    char base[HIERARCHIES][BASE_MAX];
+    struct launcher_cgroup_place at;
 };
 
-static int
-write_text(int dir, const char *name, const char *text)
-{
-    AG_AUTO(ag_closep) int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
-    size_t n = strlen(text);
-
-    return fd >= 0 && write(fd, text, n) == (ssize_t)n ? 0 : -1;
-}
+static const char *const cgroup_names[LAUNCHER_CONTROLLERS] = {
+    [LAUNCHER_MEMORY] = "memory",
+    [LAUNCHER_PIDS] = "pids",
+    [LAUNCHER_CPU] = "cpu"};
 
 /* `limit` is what a test build calls it to leave it out. */
 static int
@@ -57,97 +43,9 @@ write_int(int dir, const char *limit, const char *name, int64_t v,
     snprintf(text, sizeof(text), "%lld", (long long)v);
     if (launcher_without(limit))
         return 0;
-    if (write_text(dir, name, text) < 0)
+    if (launcher_cgroup_write(dir, name, text) < 0)
         return ag_err_sys(err, "cgroup %s = %s", name, text);
     return 0;
-}
-
-/* True when `path` exists and its file `name` contains all of the words. */
-static bool
-v2_has_controllers(const char *path)
-{
-    char text[512] = " ";
-    AG_AUTO(ag_closep) int dir = open(path, O_DIRECTORY | O_CLOEXEC);
-    AG_AUTO(ag_closep)
-    int fd = dir < 0 ? -1 : openat(dir, "cgroup.controllers", O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text + 1, sizeof(text) - 3);
-
-    if (n <= 0)
-        return false;
-    if (text[n] == '\n')
-        text[n] = ' ';
-    return strstr(text, " memory ") && strstr(text, " pids ")
-           && strstr(text, " cpu ");
-}
-
-/* The v2 group this process is in, as a path; false without one. */
-static bool
-v2_own_group(char out[BASE_MAX - 64])
-{
-    char line[BASE_MAX];
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    bool found = false;
-
-    if (f == NULL)
-        return false;
-    while (!found && fgets(line, sizeof(line), f) != NULL) {
-        if (strncmp(line, "0::/", 4) != 0)
-            continue;
-        line[strcspn(line, "\n")] = 0;
-        found = snprintf(out, BASE_MAX - 64, "/sys/fs/cgroup%s", line + 3)
-                < BASE_MAX - 64;
-    }
-    fclose(f);
-    return found;
-}
-
-/* Let children of `path` have the controllers. A group with processes of its
- * own cannot: then this process steps into a leaf first. */
-static bool
-v2_delegate(const char *path)
-{
-    static const char want[] = "+memory +pids +cpu";
-    AG_AUTO(ag_closep) int dir = open(path, O_DIRECTORY | O_CLOEXEC);
-
-    if (dir < 0)
-        return false;
-    if (write_text(dir, "cgroup.subtree_control", want) == 0)
-        return true;
-    if (errno != EBUSY)
-        return false;
-    if (mkdirat(dir, "launcher", 0755) < 0 && errno != EEXIST)
-        return false;
-    return write_text(dir, "launcher/cgroup.procs", "0") == 0
-           && write_text(dir, "cgroup.subtree_control", want) == 0;
-}
-
-static int
-make_base(struct launcher_cgroup *cg, const char *root, const char *instance)
-{
-    char *base = cg->base[cg->n];
-
-    if (snprintf(base, BASE_MAX, "%s/brainbox-%s", root, instance) >= BASE_MAX)
-        return -1;
-    if (mkdir(base, 0755) < 0 && errno != EEXIST)
-        return -1;
-    cg->n++;
-    return 0;
-}
-
-static enum mode
-detect(struct launcher_cgroup *cg, const char *instance)
-{
-    char own[BASE_MAX - 64];
-
-    if (v2_has_controllers("/sys/fs/cgroup") && v2_own_group(own)
-        && v2_delegate(own) && make_base(cg, own, instance) == 0
-        && v2_delegate(cg->base[0]))
-        return MODE_V2;
-    cg->n = 0;
-    for (int i = 0; i < HIERARCHIES; i++)
-        if (make_base(cg, v1_roots[i], instance) < 0)
-            return MODE_NONE;
-    return MODE_V1;
 }
 
 /* SIGKILL to what runs in the group. Returns how many there were. */
@@ -155,8 +53,12 @@ static int
 kill_group(const char path[GROUP_MAX])
 {
     char file[GROUP_MAX + 32], line[32];
+    AG_AUTO(ag_closep) int dir = open(path, O_DIRECTORY | O_CLOEXEC);
     int n = 0;
 
+    /* v2 kills at once what forks meanwhile. */
+    if (dir >= 0)
+        (void)launcher_cgroup_write(dir, "cgroup.kill", "1");
     snprintf(file, sizeof(file), "%s/cgroup.procs", path);
     FILE *f = fopen(file, "re");
     if (f == NULL)
@@ -202,19 +104,34 @@ remove_leftovers(const char *base)
         closedir(d);
 }
 
-struct launcher_cgroup *
-launcher_cgroup_new(const char *instance, struct ag_err *err)
+/* Which limits will not hold, for the log. */
+static void
+name_missing(const struct launcher_cgroup_place *at, char out[64])
 {
-    static const char *const names[] = {"none", "v1", "v2"};
-    struct launcher_cgroup *cg = ag_xcalloc(1, sizeof(*cg));
+    *out = 0;
+    for (int i = 0; i < LAUNCHER_CONTROLLERS; i++)
+        if (!at->has[i])
+            snprintf(out + strlen(out), 64 - strlen(out), "%s%s",
+                     *out == 0 ? "" : ",", cgroup_names[i]);
+}
 
-    (void)err;
-    cg->mode = detect(cg, instance);
-    for (int i = 0; i < cg->n; i++)
-        remove_leftovers(cg->base[i]);
-    ag_log(cg->mode == MODE_NONE ? AG_WARN : AG_INFO, "cgroup.detected",
-           AG_S("mode", names[cg->mode]),
-           AG_B("limits_hold", cg->mode != MODE_NONE));
+struct launcher_cgroup *
+launcher_cgroup_new(const char *want, const char *instance, struct ag_err *err)
+{
+    static const char *const modes[] = {"none", "v1", "v2"};
+    struct launcher_cgroup *cg = ag_xcalloc(1, sizeof(*cg));
+    char missing[64];
+
+    if (launcher_cgroup_find(want, instance, &cg->at, err) < 0) {
+        ag_freep(&cg);
+        return NULL;
+    }
+    for (int i = 0; i < cg->at.n; i++)
+        remove_leftovers(cg->at.base[i]);
+    name_missing(&cg->at, missing);
+    ag_log(*missing != 0 ? AG_WARN : AG_INFO, "cgroup.detected",
+           AG_S("mode", modes[cg->at.mode]), AG_B("limits_hold", *missing == 0),
+           AG_S("missing", missing));
     return cg;
 }
 
@@ -223,8 +140,8 @@ launcher_cgroup_free(struct launcher_cgroup *cg)
 {
     if (cg == NULL)
         return;
-    for (int i = 0; i < cg->n; i++)
-        rmdir(cg->base[i]);
+    for (int i = 0; i < cg->at.n; i++)
+        rmdir(cg->at.base[i]);
     ag_freep(&cg);
 }
 
@@ -234,7 +151,7 @@ open_group(struct launcher_cgroup *cg, int i, const char *id,
 {
     char path[GROUP_MAX];
 
-    snprintf(path, sizeof(path), "%s/%s", cg->base[i], id);
+    snprintf(path, sizeof(path), "%s/%s", cg->at.base[i], id);
     if (mkdir(path, 0755) < 0 && errno != EEXIST)
         return ag_err_sys(err, "make cgroup %s", path);
     int dir = open(path, O_DIRECTORY | O_CLOEXEC);
@@ -244,16 +161,22 @@ open_group(struct launcher_cgroup *cg, int i, const char *id,
 }
 
 static int
-set_v2(int dir, const struct launcher_limits *l, struct ag_err *err)
+set_v2(int dir, const bool has[LAUNCHER_CONTROLLERS],
+       const struct launcher_limits *l, struct ag_err *err)
 {
     char cpu[64];
 
-    if (write_int(dir, "memory_limit", "memory.max", l->memory_bytes, err) < 0
-        || write_int(dir, "pids_limit", "pids.max", l->pids, err) < 0)
+    if ((has[LAUNCHER_MEMORY]
+         && write_int(dir, "memory_limit", "memory.max", l->memory_bytes, err)
+                < 0)
+        || (has[LAUNCHER_PIDS]
+            && write_int(dir, "pids_limit", "pids.max", l->pids, err) < 0))
         return -1;
-    write_text(dir, "memory.swap.max", "0");
+    if (has[LAUNCHER_MEMORY])
+        launcher_cgroup_write(dir, "memory.swap.max", "0");
     snprintf(cpu, sizeof(cpu), "%lld 100000", (long long)l->cpu_milli * 100);
-    if (!launcher_without("cpu_limit") && write_text(dir, "cpu.max", cpu) < 0)
+    if (has[LAUNCHER_CPU] && !launcher_without("cpu_limit")
+        && launcher_cgroup_write(dir, "cpu.max", cpu) < 0)
         return ag_err_sys(err, "cgroup cpu.max = %s", cpu);
     return 0;
 }
@@ -261,12 +184,13 @@ set_v2(int dir, const struct launcher_limits *l, struct ag_err *err)
 static int
 create_v1(struct launcher_cgroup *cg, const char *id,
           const struct launcher_limits *l, int events[2],
-          int procs[HIERARCHIES], struct ag_err *err)
+          int procs[LAUNCHER_CONTROLLERS], struct ag_err *err)
 {
-    AG_AUTO(ag_closep) int memory = open_group(cg, MEMORY, id, err);
+    AG_AUTO(ag_closep) int memory = open_group(cg, LAUNCHER_MEMORY, id, err);
     AG_AUTO(ag_closep)
-    int pids = memory < 0 ? -1 : open_group(cg, PIDS, id, err);
-    AG_AUTO(ag_closep) int cpu = pids < 0 ? -1 : open_group(cg, CPU, id, err);
+    int pids = memory < 0 ? -1 : open_group(cg, LAUNCHER_PIDS, id, err);
+    AG_AUTO(ag_closep)
+    int cpu = pids < 0 ? -1 : open_group(cg, LAUNCHER_CPU, id, err);
 
     if (cpu < 0
         || write_int(memory, "memory_limit", "memory.limit_in_bytes",
@@ -286,9 +210,10 @@ create_v1(struct launcher_cgroup *cg, const char *id,
         return -1;
     events[0] = openat(memory, "memory.oom_control", O_CLOEXEC);
     events[1] = openat(pids, "pids.events", O_CLOEXEC);
-    const int dirs[HIERARCHIES] = {
-        [MEMORY] = memory, [PIDS] = pids, [CPU] = cpu};
-    for (int i = 0; i < HIERARCHIES; i++) {
+    const int dirs[LAUNCHER_CONTROLLERS] = {[LAUNCHER_MEMORY] = memory,
+                                            [LAUNCHER_PIDS] = pids,
+                                            [LAUNCHER_CPU] = cpu};
+    for (int i = 0; i < LAUNCHER_CONTROLLERS; i++) {
         procs[i] = openat(dirs[i], "cgroup.procs", O_WRONLY | O_CLOEXEC);
         if (procs[i] < 0)
             return ag_err_sys(err, "cgroup.procs of %s", id);
@@ -303,7 +228,7 @@ create_v2(struct launcher_cgroup *cg, const char *id,
 {
     AG_AUTO(ag_closep) int dir = open_group(cg, 0, id, err);
 
-    if (dir < 0 || set_v2(dir, l, err) < 0)
+    if (dir < 0 || set_v2(dir, cg->at.has, l, err) < 0)
         return -1;
     events[0] = openat(dir, "memory.events", O_CLOEXEC);
     events[1] = openat(dir, "pids.events", O_CLOEXEC);
@@ -322,9 +247,9 @@ launcher_cgroup_create(struct launcher_cgroup *cg, const char *id,
     events[0] = events[1] = *into = -1;
     for (int i = 0; i < LAUNCHER_PROCS; i++)
         procs[i] = -1;
-    if (cg->mode == MODE_V1)
+    if (cg->at.mode == LAUNCHER_CGROUP_V1)
         rc = create_v1(cg, id, limits, events, procs, err);
-    else if (cg->mode == MODE_V2)
+    else if (cg->at.mode == LAUNCHER_CGROUP_V2)
         rc = create_v2(cg, id, limits, events, into, err);
     for (int i = 0; i < 2 && rc == 0; i++)
         if (events[i] < 0)
@@ -336,10 +261,11 @@ int
 launcher_cgroup_open_cpu(struct launcher_cgroup *cg, const char *id,
                          struct ag_err *err)
 {
-    const char *base = cg->base[cg->mode == MODE_V2 ? 0 : CPU];
+    const char *base =
+        cg->at.base[cg->at.mode == LAUNCHER_CGROUP_V2 ? 0 : LAUNCHER_CPU];
     char path[GROUP_MAX + 32] = "/dev/null";
 
-    if (cg->mode != MODE_NONE)
+    if (cg->at.mode != LAUNCHER_CGROUP_NONE)
         snprintf(path, sizeof(path), "%s/%s/cpu.stat", base, id);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     return fd < 0 ? ag_err_sys(err, "open %s", path) : fd;
@@ -351,7 +277,7 @@ launcher_cgroup_enter(const int procs[LAUNCHER_PROCS], struct ag_err *err)
     /* "0" is whoever writes. */
     for (int i = 0; i < LAUNCHER_PROCS; i++)
         if (procs[i] >= 0 && write(procs[i], "0", 1) != 1)
-            return ag_err_sys(err, "enter %s", v1_roots[i]);
+            return ag_err_sys(err, "enter %s", cgroup_names[i]);
     return 0;
 }
 
@@ -361,8 +287,8 @@ launcher_cgroup_remove(struct launcher_cgroup *cg, const char *id)
     char path[GROUP_MAX];
     int rc = 0;
 
-    for (int i = 0; i < cg->n; i++) {
-        snprintf(path, sizeof(path), "%s/%s", cg->base[i], id);
+    for (int i = 0; i < cg->at.n; i++) {
+        snprintf(path, sizeof(path), "%s/%s", cg->at.base[i], id);
         if (rmdir(path) < 0 && errno != ENOENT)
             rc = -1;
     }

@@ -17,10 +17,10 @@ struct launcher_cgroup;
 /* Hierarchies of v1 that a sandbox is in. */
 #define LAUNCHER_PROCS 3
 
-/* Detect, and remove what a killed predecessor of `instance` left, killing
- * what still runs in it. */
+/* Detect (`want`: see launcher_cgroup_find.h), and remove what a killed
+ * predecessor of `instance` left, killing what still runs in it. */
 struct launcher_cgroup *
-launcher_cgroup_new(const char *instance, struct ag_err *err);
+launcher_cgroup_new(const char *want, const char *instance, struct ag_err *err);
 /* Removes the groups of the instance. */
 void launcher_cgroup_free(struct launcher_cgroup *cg);
 

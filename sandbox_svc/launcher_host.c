@@ -130,8 +130,9 @@ launcher_host_open(struct launcher_host *h,
     ag_log(h->landlock_abi == 0 ? AG_WARN : AG_INFO, "landlock.detected",
            AG_I("abi", h->landlock_abi));
     h->filter = launcher_seccomp_new(err);
-    h->cgroup =
-        h->filter == NULL ? NULL : launcher_cgroup_new(o->instance, err);
+    h->cgroup = h->filter == NULL
+                    ? NULL
+                    : launcher_cgroup_new(o->cgroup, o->instance, err);
     return h->cgroup == NULL ? -1 : 0;
 }
 

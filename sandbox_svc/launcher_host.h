@@ -8,6 +8,7 @@ struct launcher_host_options {
     const char *image_dir, *work_dir;
     const char *output_dir; /* "" for none */
     uid_t output_owner;     /* who gets it when it is made here */
+    const char *cgroup;     /* auto, v2, v1, none */
     const char *instance;
     const char *init; /* "" for the one beside this program */
     int max_sandboxes;
