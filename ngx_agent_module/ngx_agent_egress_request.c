@@ -7,50 +7,35 @@
 #include "lib/without.h"
 
 #include "ngx_agent_module/ngx_agent_module.h"
+#include "ngx_agent_module/ngx_agent_name.h"
 
 
 /* ---- destination ------------------------------------------------------- */
 
-/* "host", "host:port" -> lower case host, port or 0. An empty host, when it is
- * none. */
+/* An empty host, when it is none. */
 static ngx_int_t
 ngx_agent_split_authority(ngx_http_request_t *r, ngx_str_t *in,
     ngx_str_t *host, in_port_t *port)
 {
-    size_t      len;
-    u_char     *colon, *p;
-    ngx_int_t   n;
+    char       name[NGX_AGENT_NAME_MAX + 1];
+    unsigned   n;
 
-    colon = ngx_strlchr(in->data, in->data + in->len, ':');
-    len = colon == NULL ? in->len : (size_t) (colon - in->data);
-    *port = 0;
     ngx_str_null(host);
 
-    if (colon != NULL) {
-        n = ngx_atoi(colon + 1, in->len - len - 1);
-
-        if (n < 1 || n > 65535 || colon[1] == '0') {
-            return NGX_ERROR;
-        }
-
-        *port = (in_port_t) n;
-    }
-
-    p = ngx_pnalloc(r->pool, len + 1);
-    if (p == NULL) {
+    if (!ngx_agent_authority_read(ngx_agent_view(*in), name, &n)) {
         return NGX_ERROR;
     }
 
-    ngx_strlow(p, in->data, len);
-    p[len] = '\0';
+    host->len = ngx_strlen(name);
+    host->data = ngx_pnalloc(r->pool, host->len + 1);
 
-    if (!ngx_agent_name_is_canonical(p, len) && !ag_without("canonical_name"))
-    {
+    if (host->data == NULL) {
+        host->len = 0;
         return NGX_ERROR;
     }
 
-    host->data = p;
-    host->len = len;
+    ngx_memcpy(host->data, name, host->len + 1);
+    *port = (in_port_t) n;
 
     return NGX_OK;
 }

@@ -4,6 +4,7 @@
  * one key. When the intermediate's file changes, everything is made anew.
  */
 #include "ngx_agent_module/ngx_agent_leaf.h"
+#include "ngx_agent_module/ngx_agent_name.h"
 
 #include <openssl/pem.h>
 #include <openssl/rand.h>
@@ -11,7 +12,6 @@
 
 #define NGX_AGENT_LEAF_MAX    1024     /* names kept in a worker */
 #define NGX_AGENT_LEAF_CHECK  2        /* s between looks at the file */
-#define NGX_AGENT_NAME_MAX    253
 
 
 typedef struct {
@@ -36,39 +36,6 @@ struct ngx_agent_leaf_s {
     ngx_queue_t                used;
     ngx_uint_t                 n;
 };
-
-
-ngx_uint_t
-ngx_agent_name_is_canonical(const u_char *p, size_t n)
-{
-    size_t  i, label;
-
-    if (n == 0 || n > NGX_AGENT_NAME_MAX) {
-        return 0;
-    }
-
-    label = 0;
-
-    for (i = 0; i < n; i++) {
-        if (p[i] == '.') {
-            if (label == 0 || p[i - 1] == '-') {
-                return 0;
-            }
-
-            label = 0;
-            continue;
-        }
-
-        if (!((p[i] >= 'a' && p[i] <= 'z') || (p[i] >= '0' && p[i] <= '9')
-              || (p[i] == '-' && label > 0))
-            || ++label > 63)
-        {
-            return 0;
-        }
-    }
-
-    return label > 0 && p[n - 1] != '-';
-}
 
 
 static void
@@ -339,7 +306,7 @@ ngx_agent_leaf_give(ngx_ssl_conn_t *ssl, ngx_agent_leaf_t *leaf)
     s.data = name;
     ngx_strlow(name, (u_char *) sni, s.len);
 
-    if (!ngx_agent_name_is_canonical(s.data, s.len)
+    if (!ngx_agent_name_is_canonical(ag_str_n(s.data, s.len))
         || ngx_agent_leaf_refresh(leaf) != NGX_OK)
     {
         return 0;

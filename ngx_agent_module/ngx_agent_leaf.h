@@ -21,7 +21,4 @@ ngx_agent_leaf_t *ngx_agent_leaf_create(ngx_conf_t *cf, ngx_str_t *path);
  */
 int ngx_agent_leaf_give(ngx_ssl_conn_t *ssl, ngx_agent_leaf_t *leaf);
 
-/* A host name in canonical form: labels of a-z, 0-9 and inner hyphens. */
-ngx_uint_t ngx_agent_name_is_canonical(const u_char *p, size_t n);
-
 #endif

@@ -85,6 +85,8 @@ format: ## clang-format over services, lib and tests
 	clang-format -i lib/*.[ch] brain_svc/*.[ch] sandbox_svc/*.[ch] \
 	  vault_svc/*.[ch] tests/unit/*.[ch] tests/integration/*.c
 # Each target with everything it may call, all built for it in build/fuzz.
+CFLAGS_fuzzcov := -O1 -g -fsanitize=fuzzer-no-link \
+                  -fprofile-instr-generate -fcoverage-mapping
 CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
                -fno-sanitize-recover=undefined
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,\
@@ -96,11 +98,24 @@ build/fuzz/bin/%_fuzz: build/fuzz/obj/tests/fuzz/%_fuzz.o \
                        build/fuzz/libag.a build/fuzz/libproto.a
 	@mkdir -p $(@D)
 	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+build/fuzzcov/bin/%_fuzz: build/fuzzcov/obj/tests/fuzz/%_fuzz.o \
+                          $(AGENT_PLAIN_SRC:%.c=build/fuzzcov/obj/%.o) \
+                          $(SERVICES:%=build/fuzzcov/lib%.a) \
+                          build/fuzzcov/libag.a build/fuzzcov/libproto.a
+	@mkdir -p $(@D)
+	@clang $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 .PHONY: fuzz fuzz-build
 fuzz: ## each parser of outside data, TIME=20 seconds each
 	@$(MAKE) --no-print-directory -s MODE=fuzz CC=clang -j2 fuzz-build
 	@tests/fuzz/run.sh build/fuzz/bin $(TIME)
 fuzz-build: $(FUZZ_BIN)
+.PHONY: fuzz-coverage
+fuzz-coverage: ## lines of each parser that the fuzz targets' inputs reach
+	@$(MAKE) --no-print-directory -s MODE=fuzzcov CC=clang -j2 \
+	  fuzz-coverage-build
+	@tests/fuzz/coverage.sh build/fuzzcov/bin build/fuzz/corpus
+.PHONY: fuzz-coverage-build
+fuzz-coverage-build: $(FUZZ_BIN:build/fuzz/%=build/fuzzcov/%)
 bench-sandbox: all ## those of sandboxes alone, beside their peers (root)
 	$(need_root)
 	@tests/bench/run.sh $(B) sandbox

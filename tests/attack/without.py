@@ -35,7 +35,6 @@ DECIDES = {
     "sni_agrees": ("module", "5"),
     "line_agrees": ("module", "6"),
     "port_agrees": ("module", "10"),
-    "bridge_host,canonical_name": ("bridge, module", "13"),
     "public_address": ("module", "15"),
     "public_address,own_address": ("module", "14"),
     "own_address": ("module", "15"),
