@@ -29,7 +29,11 @@
 #include "sandbox_svc/launcher_host.h"
 
 #define STOP_TIMEOUT_MS 5000
-#define CGROUP_RETRY_MS 10
+/* What is left of the dead goes together: after so long, or when there are so
+ * many, or sooner when there is no client to be served meanwhile. */
+#define SWEEP_MS 250
+#define SWEEP_COUNT 64
+#define SWEEP_SOON_MS 10
 
 struct options {
     char *listen, *peer_user, *bridge, *image_dir, *work_dir, *output_dir;
@@ -86,6 +90,9 @@ struct launcher {
     uid_t peer_uid;
     int listen_fd, signal_fd, client;
     bool is_stopping;
+    /* Dead and not swept, and when the last sweep was. */
+    int n_dead;
+    int64_t swept_ms;
     struct launcher_chore chores[LAUNCHER_CHORES_MAX];
 };
 
@@ -187,7 +194,7 @@ do_destroy(struct launcher *l, const struct launcher_request *req,
     struct launcher_sandbox *sb =
         launcher_sandbox_find(&l->host, req->sandbox_id);
 
-    if (sb == NULL || sb->has_waiter)
+    if (sb == NULL || sb->has_waiter || sb->is_reaped)
         return ag_err_set(err, AG_ERR_NOT_FOUND, "no sandbox %s",
                           req->sandbox_id);
     sb->has_waiter = true;
@@ -203,7 +210,7 @@ do_list(struct launcher *l, uint64_t tag)
 
     for (struct launcher_sandbox *sb = l->host.list; sb != NULL;
          sb = sb->next) {
-        if (sb->build != NULL)
+        if (sb->build != NULL || sb->is_reaped)
             continue;
         struct launcher_reply r = {
             .magic = LAUNCHER_MAGIC, .type = LAUNCHER_ENTRY, .tag = tag};
@@ -242,12 +249,36 @@ end_chore(struct launcher *l, struct launcher_chore *c)
         answer(l, &r, NULL, 0);
 }
 
+/*
+ * Let go of what is left of the dead. The kernel takes 37 ms to destroy a
+ * network namespace, and hardly longer for many that go together; until then
+ * the two sockets of a sandbox keep its own.
+ */
+static void
+sweep(struct launcher *l)
+{
+    struct launcher_sandbox *sb = l->host.list, *next;
+
+    l->swept_ms = ag_mono_ms();
+    for (; sb != NULL; sb = next) {
+        next = sb->next;
+        if (!sb->is_reaped)
+            continue;
+        launcher_bridge_remove(&l->bridge, sb);
+        if (launcher_sandbox_forget(&l->host, sb))
+            l->n_dead--;
+    }
+}
+
 static void
 serve(struct launcher *l, const struct launcher_request *req)
 {
     struct ag_err err = AG_ERR_INIT;
     int rc = 0;
 
+    if (req->type == LAUNCHER_CREATE && l->host.count == l->host.max_sandboxes
+        && l->n_dead > 0)
+        sweep(l);
     if (req->type == LAUNCHER_CREATE)
         rc = launcher_sandbox_create(&l->host, req, &err);
     else if (req->type == LAUNCHER_ATTACH)
@@ -328,46 +359,50 @@ read_client(struct launcher *l)
 
 /* ---- the loop -------------------------------------------------------- */
 
-/* Follow, reap, and answer those who wait. True when some group is not empty
- * yet. */
-static bool
+/* Follow what is built, reap what is dead, and answer who waits for that. */
+static void
 collect(struct launcher *l)
 {
     struct ag_err ok = AG_ERR_INIT;
-    struct launcher_sandbox *sb = l->host.list, *next;
-    bool again = false;
 
-    for (; sb != NULL; sb = next) {
-        next = sb->next;
+    for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next) {
         if (sb->build != NULL)
             follow(l, sb);
-        if (sb->build != NULL)
+        if (sb->build != NULL || !launcher_sandbox_reap(sb))
             continue;
-        if (!launcher_sandbox_is_gone(&l->host, sb)) {
-            again = again || sb->is_reaped;
-            continue;
-        }
-        launcher_bridge_remove(&l->bridge, sb);
         if (sb->has_waiter)
             answer_result(l, sb->waiter_tag, &ok);
-        launcher_sandbox_forget(&l->host, sb);
+        if (l->n_dead++ == 0)
+            l->swept_ms = ag_mono_ms();
     }
     for (int i = 0; i < LAUNCHER_CHORES_MAX; i++)
         if (l->chores[i].pid != 0)
             end_chore(l, &l->chores[i]);
-    return again;
 }
 
 static int
-wait_time(const struct launcher *l, bool is_pending)
+until_sweep(const struct launcher *l)
 {
-    if (is_pending)
-        return CGROUP_RETRY_MS;
+    int64_t left = l->swept_ms + SWEEP_MS - ag_mono_ms();
+
+    if (l->client < 0 || l->n_dead >= SWEEP_COUNT)
+        left = l->swept_ms + SWEEP_SOON_MS - ag_mono_ms();
+    return left > 0 ? (int)left : 0;
+}
+
+static int
+wait_time(const struct launcher *l)
+{
+    int wait = l->bridge.fd < 0 && *l->bridge.path != 0 ? 1000 : -1;
+
     /* A child that says nothing is to be noticed. */
     for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next)
         if (sb->build != NULL)
-            return 1000;
-    return l->bridge.fd < 0 && *l->bridge.path != 0 ? 1000 : -1;
+            wait = 1000;
+    if (l->n_dead > 0 && (wait < 0 || wait > until_sweep(l)))
+        wait = until_sweep(l);
+    return l->is_stopping && (wait < 0 || wait > SWEEP_SOON_MS) ? SWEEP_SOON_MS
+                                                                : wait;
 }
 
 enum { POLL_SIGNAL, POLL_CLIENT, POLL_BRIDGE, POLL_FIXED };
@@ -419,16 +454,17 @@ run(struct launcher *l)
     int64_t stop_by = 0;
 
     for (;;) {
-        bool is_pending = collect(l);
+        collect(l);
+        if (l->n_dead > 0 && until_sweep(l) == 0)
+            sweep(l);
         if (l->is_stopping) {
             if (stop_by == 0)
                 stop_by = ag_mono_ms() + STOP_TIMEOUT_MS;
             if (l->host.count == 0 || ag_mono_ms() > stop_by)
                 break;
-            is_pending = true;
         }
         launcher_bridge_tick(&l->bridge, l->host.list);
-        turn(l, p, wait_time(l, is_pending));
+        turn(l, p, wait_time(l));
     }
     ag_freep(&p);
 }

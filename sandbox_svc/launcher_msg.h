@@ -28,7 +28,8 @@ enum launcher_type {
      * for a sandbox. The reply carries one descriptor: readable text with lines
      * "nr_periods N" and "nr_throttled N", or /dev/null without cgroups. */
     LAUNCHER_ATTACH = 2,
-    /* Kill and remove it; the reply comes when nothing of it is left. */
+    /* Kill and remove it; the reply comes when nothing of it runs, and its
+     * workspace is free. */
     LAUNCHER_DESTROY = 3,
     /* A LAUNCHER_ENTRY for each sandbox, then the reply. */
     LAUNCHER_LIST = 4,

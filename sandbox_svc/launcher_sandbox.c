@@ -357,32 +357,34 @@ launcher_sandbox_kill(struct launcher_sandbox *sb)
 }
 
 bool
-launcher_sandbox_is_gone(struct launcher_host *host,
-                         struct launcher_sandbox *sb)
+launcher_sandbox_reap(struct launcher_sandbox *sb)
 {
     siginfo_t info = {.si_pid = 0};
 
-    if (!sb->is_reaped) {
-        if (waitid(P_PIDFD, (id_t)sb->pidfd, &info, WEXITED | WNOHANG) < 0
-            || info.si_pid == 0)
-            return false;
-        sb->is_reaped = sb->is_dying = true;
-        ag_log(AG_INFO, "sandbox.ended", AG_S("sandbox", sb->id),
-               AG_I("status", info.si_status),
-               AG_B("by_signal", info.si_code != CLD_EXITED));
-    }
-    return launcher_cgroup_remove(host->cgroup, sb->id) == 0;
+    if (sb->is_reaped
+        || waitid(P_PIDFD, (id_t)sb->pidfd, &info, WEXITED | WNOHANG) < 0
+        || info.si_pid == 0)
+        return false;
+    sb->is_reaped = sb->is_dying = true;
+    sb->session_id[0] = 0;
+    ag_log(AG_INFO, "sandbox.ended", AG_S("sandbox", sb->id),
+           AG_I("status", info.si_status),
+           AG_B("by_signal", info.si_code != CLD_EXITED));
+    return true;
 }
 
-void
+bool
 launcher_sandbox_forget(struct launcher_host *host, struct launcher_sandbox *sb)
 {
     struct launcher_sandbox **at = &host->list;
 
+    if (launcher_cgroup_remove(host->cgroup, sb->id) < 0)
+        return false;
     while (*at != sb)
         at = &(*at)->next;
     *at = sb->next;
     host->count--;
     host->slot_used[sb->slot] = false;
     free_sandbox(&sb);
+    return true;
 }

@@ -87,11 +87,13 @@ launcher_sandbox_of_session(struct launcher_host *host, const char *session);
 
 void launcher_sandbox_kill(struct launcher_sandbox *sb);
 
-/* Reap it if it is dead and remove its groups. True when nothing is left: the
- * caller then takes it off the list with launcher_sandbox_forget. */
-bool launcher_sandbox_is_gone(struct launcher_host *host,
-                              struct launcher_sandbox *sb);
-void launcher_sandbox_forget(struct launcher_host *host,
+/* True when it is dead and was not known to be: nothing of it runs, and its
+ * workspace is free. What is left of it, its groups and its network, goes by
+ * launcher_sandbox_forget. */
+bool launcher_sandbox_reap(struct launcher_sandbox *sb);
+/* Off the list, once it is reaped. False when its groups are not empty yet:
+ * try again. */
+bool launcher_sandbox_forget(struct launcher_host *host,
                              struct launcher_sandbox *sb);
 
 #endif

@@ -44,7 +44,12 @@ static const struct ag_conf_option options[] = {
     STR(log_level, "", "info", 1, 8, "debug, info, warn or error."),
     INT(database_connections, "", "2", 1, 32, "Connections to the database."),
     INT(pool_min, "", "2", 0, 256,
-        "Sandboxes that are kept ready to be claimed."),
+        "Sandboxes that are kept ready to be claimed, at least."),
+    INT(pool_max, "", "32", 0, 1024,
+        "The same at most: as many as were claimed in the busiest of the last "
+        "30 seconds."),
+    INT(memory_reserve_mib, "MiB", "512", 0, 16777216,
+        "No sandbox is made while the machine has less memory left."),
     INT(max_sandboxes, "", "64", 1, 4096,
         "Most sandboxes of sessions at a time; more are refused."),
     INT(session_seconds, "s", "3600", 1, 604800,

@@ -8,7 +8,8 @@ struct sandbox_conf {
     char *listen_brain, *launcher, *vault, *database, *database_owner;
     char *sql_dir, *output_dir, *image, *user, *log_level;
     bool migrate;
-    int64_t database_connections, pool_min, max_sandboxes, session_seconds;
+    int64_t database_connections, pool_min, pool_max, memory_reserve_mib,
+        max_sandboxes, session_seconds;
     int64_t orphan_seconds, idle_seconds;
     int64_t memory_mib, cpu_milli, pids, disk_mib, disk_inodes, open_files;
     int64_t timeout_seconds, timeout_max_seconds;

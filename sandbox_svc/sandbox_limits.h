@@ -21,4 +21,8 @@ int64_t sandbox_limits_parse(ag_str_t text, const char *key);
 /* The same for a counter file of the launcher (launcher_msg.h). */
 int64_t sandbox_limits_count(int fd, const char *key);
 
+/* Bytes of memory that the machine can give without swapping: MemAvailable of
+ * proc(5). -1 when it does not say. */
+int64_t sandbox_limits_memory_left(void);
+
 #endif

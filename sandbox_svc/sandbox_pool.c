@@ -1,17 +1,24 @@
 /*
- * The pool keeps `pool_min` sandboxes ready and makes one more for each claim
- * that waits. A sandbox is used by one session and never comes back.
+ * The pool keeps sandboxes ready, between `pool_min` and `pool_max` of them as
+ * demand has it, and makes one more for each claim that waits. None is made
+ * when the machine's memory runs out. A sandbox is used by one session and
+ * never comes back.
  */
 #include "sandbox_svc/sandbox_pool.h"
 
 #include <stdio.h>
 
+#include "lib/clock.h"
 #include "lib/id.h"
 #include "lib/log.h"
 #include "sandbox_svc/sandbox_ca.h"
+#include "sandbox_svc/sandbox_demand.h"
 #include "sandbox_svc/sandbox_link.h"
 
 #define RETRY_MS 1000
+/* How often there may be more than are wanted, and how many of them go then. */
+#define SHRINK_MS 1000
+#define SHRINK_COUNT 8
 /* Building takes the processor for milliseconds: what was just claimed runs
  * its first command before, unless more are claimed than are ready. */
 #define REFILL_MS 60
@@ -30,7 +37,8 @@ struct sandbox_pool {
     struct sandbox_box *ready;
     int n_ready, n_making, n_waiters;
     struct waiter *waiters, **waiters_end;
-    struct ag_timer retry;
+    struct ag_timer retry, shrink;
+    struct sandbox_demand demand;
 };
 
 static void fill(struct sandbox_pool *pool);
@@ -131,6 +139,8 @@ keep(struct sandbox_pool *pool, struct sandbox_box *box)
     box->next = pool->ready;
     pool->ready = box;
     pool->n_ready++;
+    if (pool->n_ready > pool->svc->conf.pool_min && pool->shrink.slot == 0)
+        ag_timer_start(pool->svc->loop, &pool->shrink, SHRINK_MS);
 }
 
 static void
@@ -166,6 +176,7 @@ sandbox_pool_claim(struct sandbox_pool *pool, sandbox_pool_done *done,
                    void *arg)
 {
     drop_dead(pool);
+    sandbox_demand_claim(&pool->demand, ag_mono_ms());
     if (!sandbox_link_is_up(pool->svc->link)) {
         struct ag_err err = AG_ERR_INIT;
         ag_err_set(&err, AG_ERR_UNAVAILABLE,
@@ -241,12 +252,42 @@ make_one(struct sandbox_pool *pool)
     return 0;
 }
 
+static int64_t
+wanted(struct sandbox_pool *pool)
+{
+    const struct sandbox_conf *c = &pool->svc->conf;
+
+    return sandbox_demand_want(&pool->demand, ag_mono_ms(), c->pool_min,
+                               c->pool_max);
+}
+
+/* Whoever waits is told; what is only kept ready waits for better times. */
+static bool
+has_memory(struct sandbox_pool *pool)
+{
+    int64_t left = sandbox_limits_memory_left();
+    struct ag_err err = AG_ERR_INIT;
+
+    if (left < 0 || left >= pool->svc->conf.memory_reserve_mib << 20)
+        return true;
+    ag_err_set(&err, AG_ERR_LIMIT,
+               "the machine is full: %lld MiB of memory are left, and "
+               "memory_reserve_mib keeps %lld",
+               (long long)left >> 20,
+               (long long)pool->svc->conf.memory_reserve_mib);
+    while (pool->waiters != NULL)
+        fail_waiter(pool, &err);
+    ag_timer_start(pool->svc->loop, &pool->retry, RETRY_MS);
+    return false;
+}
+
 static void
 fill(struct sandbox_pool *pool)
 {
-    int64_t want = pool->svc->conf.pool_min + pool->n_waiters;
+    int64_t want = wanted(pool) + pool->n_waiters;
 
-    if (pool->svc->is_stopping || !sandbox_link_is_up(pool->svc->link))
+    if (pool->svc->is_stopping || !sandbox_link_is_up(pool->svc->link)
+        || pool->n_ready + pool->n_making >= want || !has_memory(pool))
         return;
     while (pool->n_ready + pool->n_making < want && pool->n_making < MAKING_MAX)
         if (make_one(pool) < 0)
@@ -264,6 +305,25 @@ on_retry(struct ag_timer *timer)
     fill(pool);
 }
 
+/* What was ready for a demand that has passed. */
+static void
+on_shrink(struct ag_timer *timer)
+{
+    struct sandbox_pool *pool =
+        (struct sandbox_pool *)((char *)timer
+                                - offsetof(struct sandbox_pool, shrink));
+    int64_t want = wanted(pool);
+
+    for (int i = 0; i < SHRINK_COUNT && pool->n_ready > want; i++) {
+        struct sandbox_box *box = pool->ready;
+        pool->ready = box->next;
+        pool->n_ready--;
+        sandbox_pool_discard(pool, box);
+    }
+    if (pool->n_ready > pool->svc->conf.pool_min)
+        ag_timer_start(pool->svc->loop, timer, SHRINK_MS);
+}
+
 void
 sandbox_pool_up(struct sandbox_pool *pool)
 {
@@ -276,6 +336,7 @@ sandbox_pool_down(struct sandbox_pool *pool)
     struct ag_err err = AG_ERR_INIT;
 
     ag_timer_stop(pool->svc->loop, &pool->retry);
+    ag_timer_stop(pool->svc->loop, &pool->shrink);
     while (pool->ready != NULL) {
         struct sandbox_box *box = pool->ready;
         pool->ready = box->next;
@@ -297,6 +358,7 @@ sandbox_pool_new(struct sandbox_svc *svc)
     pool->svc = svc;
     pool->waiters_end = &pool->waiters;
     pool->retry.fn = on_retry;
+    pool->shrink.fn = on_shrink;
     return pool;
 }
 

@@ -472,7 +472,7 @@ def survives_sandboxes_that_die(l):
     time.sleep(0.1)
     r = l.ask(DESTROY, sbx(1))
     assert "no sandbox" in r["text"], r
-    l.create(1).destroy()
+    l.create(2).destroy()
 
 
 TESTS = [runs_a_command_and_reports_its_end, looks_like_a_machine_of_its_own,

@@ -136,6 +136,12 @@ class Stack(bridge.World):
         path = f"/sys/fs/cgroup/pids/brainbox-{self.instance}"
         return [e for e in os.listdir(path) if e.startswith("sbx_")]
 
+    def living(self):
+        """Those in which something runs."""
+        path = f"/sys/fs/cgroup/pids/brainbox-{self.instance}"
+        return [b for b in self.boxes()
+                if open(f"{path}/{b}/cgroup.procs").read()]
+
     def vault_events(self):
         with open(self.events) as f:
             return [line.split() for line in f]
@@ -182,7 +188,7 @@ def provision_and_execute(w):
     assert w.ask("end_turn", f"session_id={s}") == [{"destroyed": True}]
     assert w.ask("end_turn", f"session_id={s}") == [{"destroyed": False}]
     wait_for(lambda: ["close", p["sandbox_id"]] in w.vault_events())
-    assert p["sandbox_id"] not in w.boxes()
+    assert p["sandbox_id"] not in w.living()
     assert w.execute(s, "c2", "true")[0]["error"] == "precondition"
 
 
@@ -588,7 +594,7 @@ def another_environment_replaces_the_sandbox(w):
         a["sandbox_id"]
     b = w.provision(s, "environment_id=env_b")
     assert b["sandbox_id"] != a["sandbox_id"] and b["is_new"], b
-    assert a["sandbox_id"] not in w.boxes()
+    assert a["sandbox_id"] not in w.living()
 
 
 def malformed_requests_name_the_field(w):
@@ -655,6 +661,35 @@ def rows_are_hidden_from_other_tenants(w):
     assert psql(show % ("tenant-a", b), "sandbox_run").split()[-1] == "0"
     assert psql(show % ("", a), "sandbox_run").split()[-1] == "0"
     assert psql(show % ("tenant-a", a), "sandbox_owner").split()[-1] == "0"
+
+
+@with_options("--memory-reserve-mib=16777216", "--pool-min=0")
+def without_memory_nothing_is_made(w):
+    e = w.provision(session())
+    assert e["error"] == "limit" and "memory_reserve_mib" in e["message"], e
+
+
+@with_options("--pool-min=1", "--pool-max=6")
+def the_pool_follows_demand(w):
+    sessions = [session() for _ in range(9)]
+    calls = [subprocess.Popen(w.command("provision", f"session_id={s}",
+                                        "call_id=p"),
+                              stdout=subprocess.DEVNULL) for s in sessions]
+    assert all(c.wait(30) == 0 for c in calls)
+    for s in sessions:
+        w.ask("end_turn", f"session_id={s}")
+    wait_for(lambda: not w.ask("list_sandboxes")[0]["sandboxes"])
+    wait_for(lambda: 3 <= len(w.living()) <= 6, 20)
+
+
+@with_options("--max-sandboxes=20", "--pool-max=4")
+def ten_thousand_provisions_at_once(w):
+    r = subprocess.run([f"{TOOLS}/sandbox_bench", f"unix:{w.tmp}/svc/s",
+                        "burst", "10000"], capture_output=True, timeout=120)
+    assert b"figure burst.refused 9980 calls" in r.stdout, r
+    assert len(w.ask("list_sandboxes")[0]["sandboxes"]) == 20
+    e = w.provision(session())
+    assert e["error"] == "limit" and "full" in e["message"], e
 
 
 @with_options("--max-sandboxes=1", "--session-seconds=2")
@@ -785,6 +820,8 @@ TESTS = [provision_and_execute, stdin_and_workspace,
          a_lost_database_is_an_error_and_not_the_end,
          rows_are_hidden_from_other_tenants,
          a_full_machine_says_so_and_old_sandboxes_expire,
+         without_memory_nothing_is_made, the_pool_follows_demand,
+         ten_thousand_provisions_at_once,
          nothing_runs_twice_whatever_is_killed]
 
 if __name__ == "__main__":
