@@ -398,6 +398,7 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     r->headers_in.upgrade = NULL;
 
     if (ngx_agent_egress_swap(r, ctx) != NGX_OK
+        || ngx_agent_egress_set_signed(r, ctx) != NGX_OK
         || ngx_agent_egress_scrub_init(r, ctx) != NGX_OK)
     {
         return ngx_agent_egress_unavailable(r);
@@ -447,6 +448,12 @@ ngx_agent_egress_access(ngx_http_request_t *r)
             == AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ASK)
         {
             return ngx_agent_egress_park(r, ctx);
+        }
+
+        if (ctx->verdict != NULL && ctx->verdict->verdict
+            == AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__SIGN)
+        {
+            return ngx_agent_egress_sign(r, ctx);
         }
 
         rc = ngx_agent_egress_apply(r, ctx);

@@ -80,6 +80,8 @@ typedef struct {
     unsigned                   answered:1;
     Agent__Vault__V1__AuthorizeResponse  *verdict;
 
+    Agent__Vault__V1__ToSign  *to_sign;    /* NULL: nothing is signed */
+
     /* a person's word */
     unsigned                   parked:1;
     unsigned                   heard:1;
@@ -166,6 +168,14 @@ void ngx_agent_egress_report(ngx_http_request_t *r,
 /* With a verdict ASK, and while parked. NGX_AGAIN: wait, until the state is
  * ASKING again; else what the phase handler returns. */
 ngx_int_t ngx_agent_egress_park(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+
+/* ngx_agent_egress_sign.c: requests that the vault signs */
+/* With a verdict SIGN: what the phase handler returns. */
+ngx_int_t ngx_agent_egress_sign(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+/* After the swap: the verdict's signatures. */
+ngx_int_t ngx_agent_egress_set_signed(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
 
 /* ngx_agent_egress_refusal.c: what is refused here, for the audit */

@@ -38,6 +38,11 @@ ngx_agent_verdict_free(void *data)
         ag_wipe(v->scrub[i]->value.data, v->scrub[i]->value.len);
     }
 
+    for (i = 0; i < v->n_set_headers; i++) {
+        ngx_explicit_memzero(v->set_headers[i]->value,
+                             ngx_strlen(v->set_headers[i]->value));
+    }
+
     agent__vault__v1__authorize_response__free_unpacked(v, NULL);
     ctx->verdict = NULL;
 }
@@ -231,6 +236,7 @@ ngx_agent_ask_message(ngx_http_request_t *r, ngx_http_request_t *sr,
         list[i] = &found[i];
     }
 
+    m.to_sign = ctx->to_sign;
     m.stubs = list;
     m.n_stubs = ctx->stubs.nelts;
 

@@ -46,6 +46,7 @@ struct vault_ask {
 struct vault_held {
     ag_str_t id;
     bool is_for_brain; /* else for sandboxes and jails */
+    bool signs;        /* its value signs requests and is put into none */
     struct vault_binding binding;
     ag_str_t stub; /* of this session and kind; empty: none was made */
 };

@@ -13,6 +13,7 @@
 #include "vault_svc/vault_binding.h"
 #include "vault_svc/vault_credential.h"
 #include "vault_svc/vault_page.h"
+#include "vault_svc/vault_sign.h"
 
 static Agent__Vault__V1__Credential *
 credential_message(struct vault_op *op, const struct vault_credential_row *row)
@@ -79,7 +80,8 @@ read_environment_variable(struct vault_op *op, const json_t *j,
 {
     static const char *const known[] = {
         "type",       "secret_name",        "secret_value",
-        "networking", "injection_location", NULL};
+        "networking", "injection_location", "signing",
+        NULL};
     const json_t *net = json_object_get(j, "networking");
     ag_str_t type = {NULL, 0};
 
@@ -147,6 +149,17 @@ read_static_bearer(struct vault_op *op, const json_t *j,
     return 0;
 }
 
+/* A key in PEM has lines; what signs is never put into a request. */
+static int
+check_signing_key(const json_t *signing, ag_str_t key, struct ag_err *err)
+{
+    if (key.n < VAULT_VALUE_MIN || key.n > VAULT_PLAIN_MAX)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "auth.secret_value: a key has %d to %d bytes",
+                          VAULT_VALUE_MIN, VAULT_PLAIN_MAX);
+    return vault_signing_check(signing, key, err);
+}
+
 static int
 read_auth(struct vault_op *op, const json_t *j, struct vault_new_credential *in,
           struct reach *reach, struct ag_err *err)
@@ -158,8 +171,11 @@ read_auth(struct vault_op *op, const json_t *j, struct vault_new_credential *in,
     if (ag_json_get_str(j, "type", &type, err) < 0)
         return ag_err_wrap(err, "auth");
     if (ag_str_is(type, "environment_variable")) {
+        const json_t *signing = json_object_get(j, "signing");
         if (read_environment_variable(op, j, in, reach, err) < 0)
             return -1;
+        if (signing != NULL && !json_is_null(signing))
+            return check_signing_key(signing, in->value, err);
         return vault_value_check(in->value, "auth.secret_value", err);
     }
     if (ag_str_is(type, "static_bearer")) {

@@ -7,13 +7,17 @@
 #include "vault_svc/vault_egress.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 #include "agent_rpc.h"
+#include "lib/clock.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_approval.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_incident.h"
 #include "vault_svc/vault_observe.h"
+#include "vault_svc/vault_rpc.h"
+#include "vault_svc/vault_sign.h"
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_workload.h"
 
@@ -25,7 +29,8 @@ struct authorize {
     struct vault_session session;
     struct vault_decision decision;
     ag_str_t address;
-    ag_str_t approval;               /* waited for, or that let it pass */
+    ag_str_t approval; /* waited for, or that let it pass */
+    struct vault_signed signature;
     size_t checking;                 /* stub whose owner is looked up */
     ag_secret_t *values;             /* of held credentials that were opened */
     struct vault_snapshot *snapshot; /* that `session` lives in */
@@ -67,12 +72,14 @@ fill_values(struct authorize *a, Agent__Vault__V1__AuthorizeResponse *out)
         agent__vault__v1__swap__init(s);
         s->index = (int32_t)i;
         s->value = value_of(a, a->decision.swaps[i]);
+        if (a->session.held[a->decision.swaps[i]].signs)
+            s->value = vault_op_data(a->op, AG_STR("signed"));
         out->swaps[out->n_swaps++] = s;
     }
     out->scrub =
-        ag_arena_alloc(arena, (a->session.n + 1) * sizeof(*out->scrub));
+        ag_arena_alloc(arena, (a->session.n + 2) * sizeof(*out->scrub));
     for (size_t i = 0; i < a->session.n; i++) {
-        if (a->values[i].p == NULL)
+        if (a->values[i].p == NULL || a->session.held[i].signs)
             continue;
         Agent__Vault__V1__ScrubPattern *p = ag_arena_alloc(arena, sizeof(*p));
         agent__vault__v1__scrub_pattern__init(p);
@@ -80,6 +87,45 @@ fill_values(struct authorize *a, Agent__Vault__V1__AuthorizeResponse *out)
         p->credential_id = vault_op_text(a->op, a->session.held[i].id);
         out->scrub[out->n_scrub++] = p;
     }
+}
+
+/* The signatures, and a token among them that must not come back. */
+static void
+fill_signed(struct authorize *a, Agent__Vault__V1__AuthorizeResponse *out)
+{
+    struct ag_arena *arena = a->op->arena;
+
+    out->set_headers =
+        ag_arena_alloc(arena, (a->signature.n + 1) * sizeof(*out->set_headers));
+    for (size_t i = 0; i < a->signature.n; i++) {
+        Agent__Vault__V1__Header *h = ag_arena_alloc(arena, sizeof(*h));
+        agent__vault__v1__header__init(h);
+        h->name = vault_op_text(a->op, a->signature.headers[i].name);
+        h->value = vault_op_text(a->op, a->signature.headers[i].value);
+        out->set_headers[out->n_set_headers++] = h;
+    }
+    if (a->signature.token.n == 0)
+        return;
+    Agent__Vault__V1__ScrubPattern *p = ag_arena_alloc(arena, sizeof(*p));
+    agent__vault__v1__scrub_pattern__init(p);
+    p->value = vault_op_data(a->op, a->signature.token);
+    p->credential_id =
+        vault_op_text(a->op, a->session.held[a->decision.swaps[0]].id);
+    out->scrub[out->n_scrub++] = p;
+}
+
+/* The stub of a key that signs, alone in a header: say what to sign. */
+static void
+answer_sign(struct authorize *a)
+{
+    Agent__Vault__V1__AuthorizeResponse out =
+        AGENT__VAULT__V1__AUTHORIZE_RESPONSE__INIT;
+
+    out.verdict = AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__SIGN;
+    out.reason = "signature_required";
+    out.session_id = vault_op_text(a->op, a->session.grant.session_id);
+    ag_rpc_reply(a->op->call, &out.base);
+    finish(a);
 }
 
 static void
@@ -101,8 +147,10 @@ answer(struct authorize *a, const char *audit_id)
     out.challenge_basic = d->challenge_basic;
     out.session_id = vault_op_text(a->op, a->session.grant.session_id);
     out.audit_id = (char *)audit_id;
-    if (d->is_allowed)
+    if (d->is_allowed) {
         fill_values(a, &out);
+        fill_signed(a, &out);
+    }
     if (d->is_allowed && d->destination != NULL) {
         const struct vault_destination *dest = d->destination;
         out.dial_address = dest->address == NULL ? "" : dest->address;
@@ -271,13 +319,106 @@ open_incident(struct authorize *a, const char *kind)
     vault_incident_open(a->op->v, a->op->tenant, &in, on_incident, a);
 }
 
+/* Is the host of the signature the destination, and nothing else? */
+static bool
+is_destination(const struct vault_ask *ask, ag_str_t host)
+{
+    char full[VAULT_HOST_TEXT + 8];
+
+    snprintf(full, sizeof(full), "%.*s:%d",
+             (int)(ask->host.n > 253 ? 253 : ask->host.n), ask->host.p,
+             ask->port);
+    return (host.n == ask->host.n
+            && strncasecmp(host.p, ask->host.p, host.n) == 0)
+           || (host.n == strlen(full)
+               && strncasecmp(host.p, full, host.n) == 0);
+}
+
+static bool
+signs(const struct authorize *a)
+{
+    const struct vault_decision *d = &a->decision;
+
+    for (size_t i = 0; i < a->ask.n_stubs; i++)
+        if ((d->is_allowed || d->must_ask)
+            && a->session.held[d->swaps[i]].signs)
+            return true;
+    return false;
+}
+
+/* Sign the request, whose one stub stands where the signature will. */
+static int
+sign(struct authorize *a, struct ag_err *err)
+{
+    const Agent__Vault__V1__AuthorizeRequest *req = a->op->request;
+    const Agent__Vault__V1__ToSign *in = req->to_sign;
+    struct ag_arena *arena = a->op->arena;
+
+    if (!signs(a))
+        return 0;
+    struct vault_header *headers =
+        ag_arena_alloc(arena, (in->n_headers + 1) * sizeof(*headers));
+    for (size_t i = 0; i < in->n_headers; i++)
+        headers[i] = (struct vault_header){ag_str(in->headers[i]->name),
+                                           ag_str(in->headers[i]->value)};
+    struct vault_signable what = {.method = a->ask.method,
+                                  .host = ag_str(in->host),
+                                  .path = a->ask.path,
+                                  .query = ag_str(in->query),
+                                  .headers = headers,
+                                  .n_headers = in->n_headers,
+                                  .now_us = ag_now_us()};
+    memcpy(what.body_sha256, in->body_sha256.data, 32);
+    size_t at = a->decision.swaps[0];
+    if (vault_sign(a->session.credentials[at].row.auth,
+                   ag_secret_view(&a->values[at]), &what, arena, &a->signature,
+                   err)
+        < 0)
+        return -1;
+    for (size_t i = 0; i < a->signature.n; i++)
+        if (ag_str_eq(a->signature.headers[i].name, a->ask.stubs[0].name))
+            return 0;
+    vault_decision_deny(&a->decision, "stub_wrong_slot",
+                        "the stub of a key that signs stands in the header "
+                        "that the signature takes");
+    return 0;
+}
+
+/* What can be signed is one stub in a header, with what it covers. False when
+ * the decision is made already, or the caller is asked for more. */
+static bool
+can_sign(struct authorize *a)
+{
+    const Agent__Vault__V1__AuthorizeRequest *req = a->op->request;
+
+    if (!signs(a))
+        return true;
+    if (a->ask.n_stubs != 1 || a->ask.stubs[0].slot != VAULT_SLOT_HEADER) {
+        vault_decision_deny(&a->decision, "stub_wrong_slot",
+                            "the stub of a key that signs stands alone, in "
+                            "the header that the signature takes");
+        return true;
+    }
+    if (req->to_sign == NULL) {
+        answer_sign(a);
+        return false;
+    }
+    if (req->to_sign->body_sha256.len != 32
+        || !is_destination(&a->ask, ag_str(req->to_sign->host)))
+        vault_decision_deny(&a->decision, "destination_mismatch",
+                            "the host that would be signed is not the "
+                            "destination");
+    return true;
+}
+
 /* The decision stands. */
 static void
 carry_out(struct authorize *a)
 {
     struct ag_err err = AG_ERR_INIT;
 
-    if (a->decision.is_allowed && open_values(a, &err) < 0) {
+    if (a->decision.is_allowed
+        && (open_values(a, &err) < 0 || sign(a, &err) < 0)) {
         fail(a, &err);
         return;
     }
@@ -358,6 +499,8 @@ decide(struct authorize *a)
     };
 
     vault_authorize(&a->ask, &state, a->op->arena, &a->decision);
+    if (!can_sign(a))
+        return;
     if (a->decision.must_ask) {
         ask_person(a);
         return;

@@ -5,6 +5,7 @@
 #include "vault_svc/vault_session.h"
 
 #include "lib/json.h"
+#include "vault_svc/vault_sign.h"
 
 static const char sql[] =
     "SELECT " VAULT_GRANT_COLUMNS ", " VAULT_POLICY_COLUMNS
@@ -124,6 +125,7 @@ read_credential(struct vault *v, const struct vault_tenant *tenant, int kind,
                           AG_FMT(c->row.id));
     h->id = c->row.id;
     h->is_for_brain = c->row.is_for_brain;
+    h->signs = vault_auth_signs(c->row.auth);
     if (vault_binding_parse(c->row.binding, &v->deployment, arena, &h->binding,
                             err)
         < 0)
