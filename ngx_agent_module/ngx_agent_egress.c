@@ -227,6 +227,7 @@ ngx_agent_egress_ctx_create(ngx_http_request_t *r, ngx_uint_t mode)
 
     ctx->request = r;
     ctx->mode = mode;
+    ctx->http_version = r->http_version;
     ngx_str_set(&ctx->dial_name, "vetted address");
     ctx->request_id.len = 4 + 2 * sizeof(raw);
     ctx->request_id.data = ngx_pnalloc(r->pool, ctx->request_id.len);

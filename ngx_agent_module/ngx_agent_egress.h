@@ -67,6 +67,7 @@ typedef struct {
     ngx_str_t                  workload;
     ngx_str_t                  session;
     ngx_str_t                  request_id;
+    ngx_uint_t                 http_version;  /* that was asked in */
 
     ngx_array_t                stubs;      /* of ngx_agent_stub_t */
     ngx_str_t                  body;       /* in one piece, if not long */
@@ -103,6 +104,7 @@ typedef struct {
     struct ngx_agent_scrub     scrub;
     ngx_log_t                 *log;        /* whose lines are scrubbed */
     ngx_log_t                 *log_next;
+    ngx_chain_t               *in;         /* not scrubbed yet */
     ngx_chain_t               *free;
     ngx_chain_t               *busy;
     size_t                     out_size;

@@ -1,7 +1,8 @@
 /*
  * Scrubs answers of hosts that a credential of the session is bound to:
  * headers, then the body as it streams. Input is copied into buffers of ours,
- * whose number nginx bounds by what the client has taken.
+ * one after the other: while the client has not taken those, input stays
+ * unconsumed, nginx stops reading, and the host waits.
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
 
@@ -175,12 +176,36 @@ ngx_agent_scrub_headers(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 }
 
 
+/* nginx passes on what has no status line as HTTP/0.9, whatever was asked. */
+static ngx_uint_t
+ngx_agent_is_http(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    if (r->http_version == ctx->http_version) {
+        return 1;
+    }
+
+    r->http_version = ctx->http_version;
+
+    return 0;
+}
+
+
 static ngx_int_t
 ngx_agent_egress_header_filter(ngx_http_request_t *r)
 {
     ngx_agent_egress_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
+
+    if (r == r->main && ctx != NULL && ctx->state == NGX_AGENT_EGRESS_READY
+        && !ngx_agent_is_http(r, ctx))
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "an answer has no status line");
+        ctx->scrubbing = 0;
+        return ngx_http_filter_finalize_request(r, &ngx_agent_egress_module,
+                                                NGX_HTTP_BAD_GATEWAY);
+    }
 
     if (r != r->main || ctx == NULL || !ctx->scrubbing
         || ctx->state != NGX_AGENT_EGRESS_READY)
@@ -299,11 +324,47 @@ ngx_agent_scrub_buf(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
 }
 
 
+/* Input that may go on now: one piece of data, and what has none. */
+static ngx_int_t
+ngx_agent_scrub_some(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    ngx_chain_t **out)
+{
+    ngx_buf_t    *b;
+    ngx_uint_t    is_data;
+    ngx_chain_t  *cl, **ll;
+
+    ll = out;
+
+    while (ctx->in != NULL) {
+        cl = ctx->in;
+        b = cl->buf;
+        is_data = ngx_buf_in_memory(b) && b->pos < b->last;
+
+        if (is_data && (ctx->busy != NULL || *out != NULL)) {
+            return NGX_OK;
+        }
+
+        if (b->last_buf) {
+            ctx->finished = 1;
+        }
+
+        if (ngx_agent_scrub_buf(r, ctx, b, &ll) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        ctx->in = cl->next;
+        ngx_free_chain(r->pool, cl);
+    }
+
+    return NGX_OK;
+}
+
+
 static ngx_int_t
 ngx_agent_egress_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
     ngx_int_t                 rc;
-    ngx_chain_t              *cl, *out, **ll;
+    ngx_chain_t              *out;
     ngx_agent_egress_ctx_t   *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
@@ -314,23 +375,31 @@ ngx_agent_egress_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         return ngx_http_next_body_filter(r, in);
     }
 
-    out = NULL;
-    ll = &out;
+    if (ngx_chain_add_copy(r->pool, &ctx->in, in) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
-    for (cl = in; cl != NULL; cl = cl->next) {
-        if (ngx_agent_scrub_buf(r, ctx, cl->buf, &ll) != NGX_OK) {
+    do {
+        out = NULL;
+
+        if (ngx_agent_scrub_some(r, ctx, &out) != NGX_OK) {
             return NGX_ERROR;
         }
 
-        if (cl->buf->last_buf) {
-            ctx->finished = 1;
-        }
+        rc = ngx_http_next_body_filter(r, out);
+        ngx_chain_update_chains(r->pool, &ctx->free, &ctx->busy, &out,
+                                (ngx_buf_tag_t) &ngx_agent_egress_module);
+
+    } while (rc != NGX_ERROR && ctx->in != NULL && ctx->busy == NULL);
+
+    /* Who writes calls again while this is set. */
+
+    if (ctx->in != NULL) {
+        r->buffered |= NGX_HTTP_SUB_BUFFERED;
+
+    } else {
+        r->buffered &= ~NGX_HTTP_SUB_BUFFERED;
     }
-
-    rc = ngx_http_next_body_filter(r, out);
-
-    ngx_chain_update_chains(r->pool, &ctx->free, &ctx->busy, &out,
-                            (ngx_buf_tag_t) &ngx_agent_egress_module);
 
     if (ctx->finished && !ctx->reported) {
         ctx->reported = 1;

@@ -14,13 +14,15 @@ for size in (1, 2, 3, 7, 16, 31, 64, 4096):
     out(ask(A, f'/split/{size}', bearer()))
 out(ask(A, '/echo', bearer()), ask(A, '/echo', 'X-Api-Key: ' + K),
     ask(A, '/status', bearer()), ask(A, '/name', bearer()),
-    ask(A, '/old', bearer()), ask(A, '/early', bearer()),
-    ask(A, '/echo', bearer(), basic('u:' + S)))
+    ask(A, '/early', bearer()), ask(A, '/echo', bearer(), basic('u:' + S)),
+    ask(A, '/old', bearer()))
 out(sh(f'curl -sS --http2 -i -m 15 -H "{bearer()}" https://{A}/split/1'))
 """)
     for a in got[:9]:
         t.one(a, 200)
         assert "****" in a, a
+    # What has no status line is no answer.
+    t.one(got[14], 502)
     t.audit("egress.scrubbed")
 
 
