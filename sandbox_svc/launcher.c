@@ -13,6 +13,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -89,6 +90,10 @@ struct launcher {
     struct launcher_bridge bridge;
     uid_t peer_uid;
     int listen_fd, signal_fd, client;
+    /* What the sandboxes say: the child of one that is built, the end of one
+     * that is. */
+    int sandboxes;
+    int n_building;
     bool is_stopping;
     /* Dead and not swept, and when the last sweep was. */
     int n_dead;
@@ -144,6 +149,17 @@ built(struct launcher *l, struct launcher_sandbox *sb, uint64_t tag,
     fdpass_close(fds, LAUNCHER_CREATE_FDS);
 }
 
+/* Be told when `fd` of the sandbox has something to say. */
+static void
+watch(struct launcher *l, int fd, struct launcher_sandbox *sb)
+{
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = sb};
+
+    if (epoll_ctl(l->sandboxes, EPOLL_CTL_ADD, fd, &e) < 0)
+        ag_log(AG_ERROR, "request.failed", AG_S("sandbox", sb->id),
+               AG_S("message", "its end cannot be watched"));
+}
+
 /* Hear the child of a sandbox that is being built. */
 static void
 follow(struct launcher *l, struct launcher_sandbox *sb)
@@ -154,13 +170,29 @@ follow(struct launcher *l, struct launcher_sandbox *sb)
     struct ag_err err = AG_ERR_INIT;
     int rc = launcher_sandbox_follow(sb, fds, &err);
 
+    if (rc == 0)
+        return;
+    l->n_building--;
+    watch(l, sb->pidfd, sb);
     if (rc > 0) {
         built(l, sb, tag, took_us, fds);
-    } else if (rc < 0) {
+    } else {
         ag_log(AG_WARN, "request.failed", AG_I("type", LAUNCHER_CREATE),
                AG_S("sandbox", sb->id), AG_E(&err));
         answer_result(l, tag, &err);
     }
+}
+
+static int
+do_create(struct launcher *l, const struct launcher_request *req,
+          struct ag_err *err)
+{
+    if (launcher_sandbox_create(&l->host, req, err) < 0)
+        return -1;
+    /* It is the first of the list. */
+    watch(l, launcher_sandbox_setup_fd(l->host.list), l->host.list);
+    l->n_building++;
+    return 0;
 }
 
 static int
@@ -280,7 +312,7 @@ serve(struct launcher *l, const struct launcher_request *req)
         && l->n_dead > 0)
         sweep(l);
     if (req->type == LAUNCHER_CREATE)
-        rc = launcher_sandbox_create(&l->host, req, &err);
+        rc = do_create(l, req, &err);
     else if (req->type == LAUNCHER_ATTACH)
         rc = do_attach(l, req, &err);
     else if (req->type == LAUNCHER_DESTROY)
@@ -359,25 +391,44 @@ read_client(struct launcher *l)
 
 /* ---- the loop -------------------------------------------------------- */
 
-/* Follow what is built, reap what is dead, and answer who waits for that. */
+/* It has died: answer who waits for that. */
 static void
-collect(struct launcher *l)
+bury(struct launcher *l, struct launcher_sandbox *sb)
 {
     struct ag_err ok = AG_ERR_INIT;
 
-    for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next) {
+    if (!launcher_sandbox_reap(sb))
+        return;
+    /* sandbox_svc has this descriptor too, so closing ours is not enough. */
+    (void)epoll_ctl(l->sandboxes, EPOLL_CTL_DEL, sb->pidfd, NULL);
+    if (sb->has_waiter)
+        answer_result(l, sb->waiter_tag, &ok);
+    if (l->n_dead++ == 0)
+        l->swept_ms = ag_mono_ms();
+}
+
+static void
+hear_sandboxes(struct launcher *l)
+{
+    struct epoll_event events[64];
+    int n = epoll_wait(l->sandboxes, events, 64, 0);
+
+    for (int i = 0; i < n; i++) {
+        struct launcher_sandbox *sb = events[i].data.ptr;
         if (sb->build != NULL)
             follow(l, sb);
-        if (sb->build != NULL || !launcher_sandbox_reap(sb))
-            continue;
-        if (sb->has_waiter)
-            answer_result(l, sb->waiter_tag, &ok);
-        if (l->n_dead++ == 0)
-            l->swept_ms = ag_mono_ms();
+        else
+            bury(l, sb);
     }
-    for (int i = 0; i < LAUNCHER_CHORES_MAX; i++)
-        if (l->chores[i].pid != 0)
-            end_chore(l, &l->chores[i]);
+}
+
+/* A child that says nothing is given up after a while. */
+static void
+follow_all(struct launcher *l)
+{
+    for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next)
+        if (sb->build != NULL)
+            follow(l, sb);
 }
 
 static int
@@ -393,68 +444,76 @@ until_sweep(const struct launcher *l)
 static int
 wait_time(const struct launcher *l)
 {
-    int wait = l->bridge.fd < 0 && *l->bridge.path != 0 ? 1000 : -1;
+    bool is_looking = l->bridge.fd < 0 && *l->bridge.path != 0;
+    int wait = is_looking || l->n_building > 0 ? 1000 : -1;
 
-    /* A child that says nothing is to be noticed. */
-    for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next)
-        if (sb->build != NULL)
-            wait = 1000;
     if (l->n_dead > 0 && (wait < 0 || wait > until_sweep(l)))
         wait = until_sweep(l);
     return l->is_stopping && (wait < 0 || wait > SWEEP_SOON_MS) ? SWEEP_SOON_MS
                                                                 : wait;
 }
 
-enum { POLL_SIGNAL, POLL_CLIENT, POLL_BRIDGE, POLL_FIXED };
+enum {
+    POLL_SIGNAL,
+    POLL_CLIENT,
+    POLL_BRIDGE,
+    POLL_SANDBOXES,
+    POLL_CHORES,
+    POLL_COUNT = POLL_CHORES + LAUNCHER_CHORES_MAX,
+};
 
-/* One round of poll; what is ready among processes is found by collect. */
+/* Wait until somebody has something to say. */
 static void
-turn(struct launcher *l, struct pollfd *p, int timeout)
+wait_for_words(struct launcher *l, struct pollfd p[POLL_COUNT])
 {
-    nfds_t n = POLL_FIXED;
-
     /* A second client waits in the queue until the first is gone with all its
      * sandboxes. */
     int accept_fd = l->host.count == 0 && !l->is_stopping ? l->listen_fd : -1;
+
     p[POLL_SIGNAL] = (struct pollfd){l->signal_fd, POLLIN, 0};
     p[POLL_CLIENT] =
         (struct pollfd){l->client >= 0 ? l->client : accept_fd, POLLIN, 0};
     p[POLL_BRIDGE] = (struct pollfd){l->bridge.fd, POLLIN, 0};
-    for (struct launcher_sandbox *sb = l->host.list; sb; sb = sb->next)
-        if (!sb->is_reaped)
-            p[n++] = (struct pollfd){
-                sb->build == NULL ? sb->pidfd : launcher_sandbox_setup_fd(sb),
-                POLLIN, 0};
+    p[POLL_SANDBOXES] = (struct pollfd){l->sandboxes, POLLIN, 0};
     for (int i = 0; i < LAUNCHER_CHORES_MAX; i++)
-        if (l->chores[i].pid != 0)
-            p[n++] = (struct pollfd){l->chores[i].pidfd, POLLIN, 0};
-    if (poll(p, n, timeout) <= 0)
-        return;
+        p[POLL_CHORES + i] = (struct pollfd){
+            l->chores[i].pid != 0 ? l->chores[i].pidfd : -1, POLLIN, 0};
+    if (poll(p, POLL_COUNT, wait_time(l)) < 0)
+        memset(p, 0, sizeof(*p) * POLL_COUNT);
+}
+
+/* One round: those that are heard first are the ones who wait for nothing. */
+static void
+turn(struct launcher *l)
+{
+    struct pollfd p[POLL_COUNT];
+
+    wait_for_words(l, p);
     if (p[POLL_SIGNAL].revents != 0) {
         l->is_stopping = true;
         drop_client(l);
-        return;
     }
+    if (p[POLL_SANDBOXES].revents != 0)
+        hear_sandboxes(l);
+    else if (l->n_building > 0)
+        follow_all(l);
+    for (int i = 0; i < LAUNCHER_CHORES_MAX; i++)
+        if (p[POLL_CHORES + i].revents != 0)
+            end_chore(l, &l->chores[i]);
     if (p[POLL_BRIDGE].revents != 0)
         launcher_bridge_lost(&l->bridge);
-    if (p[POLL_CLIENT].revents == 0)
-        return;
-    if (l->client >= 0)
+    if (p[POLL_CLIENT].revents != 0 && l->client >= 0)
         read_client(l);
-    else
+    else if (p[POLL_CLIENT].revents != 0 && !l->is_stopping)
         accept_client(l);
 }
 
 static void
 run(struct launcher *l)
 {
-    struct pollfd *p = ag_xcalloc((size_t)l->opt.max_sandboxes + POLL_FIXED
-                                      + LAUNCHER_CHORES_MAX,
-                                  sizeof(*p));
     int64_t stop_by = 0;
 
     for (;;) {
-        collect(l);
         if (l->n_dead > 0 && until_sweep(l) == 0)
             sweep(l);
         if (l->is_stopping) {
@@ -464,9 +523,8 @@ run(struct launcher *l)
                 break;
         }
         launcher_bridge_tick(&l->bridge, l->host.list);
-        turn(l, p, wait_time(l));
+        turn(l);
     }
-    ag_freep(&p);
 }
 
 /* ---- start ----------------------------------------------------------- */
@@ -512,6 +570,9 @@ start(struct launcher *l, struct ag_err *err)
         return ag_err_set(err, AG_ERR_DENIED, "must be started as root");
     if (find_peer(l, err) < 0 || catch_signals(l, err) < 0)
         return -1;
+    l->sandboxes = epoll_create1(EPOLL_CLOEXEC);
+    if (l->sandboxes < 0)
+        return ag_err_sys(err, "epoll");
     /* The lock of the socket keeps a second launcher from cleaning up what
      * the first one runs. */
     l->listen_fd = fdpass_listen(l->opt.listen, err);

@@ -35,6 +35,9 @@
 #define PASSRIGHTS 83
 /* A child that takes longer than this to build is given up. */
 #define BUILD_TIMEOUT_US 10000000
+/* Slots that keep their user namespace for the next sandbox. Descriptors are
+ * few: a process has 20,000 on some machines. */
+#define USER_NS_KEPT 1024
 
 struct launcher_build {
     struct launcher_child child;
@@ -119,6 +122,7 @@ new_sandbox(struct launcher_host *host, const char *id, struct ag_err *err)
     struct launcher_sandbox *sb = ag_xcalloc(1, sizeof(*sb));
     memcpy(sb->id, id, sizeof(sb->id));
     sb->slot = slot;
+    sb->user_ns = &host->user_ns[slot];
     sb->pidfd = sb->tcp = sb->udp = -1;
     ag_random(sb->address, sizeof(sb->address));
     sb->address[0] = 0xfd;
@@ -323,17 +327,32 @@ launcher_sandbox_follow(struct launcher_sandbox *sb, int *fds,
         launcher_sandbox_kill(sb);
     }
     build_free(&sb->build);
+    if (sb->slot >= USER_NS_KEPT)
+        ag_closep(sb->user_ns);
     return rc;
+}
+
+/* Its init, which is not reaped yet, is in it. */
+static int
+open_user_ns(const struct launcher_sandbox *sb, struct ag_err *err)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/ns/user", sb->pid);
+    int fd = *sb->user_ns >= 0 ? fcntl(*sb->user_ns, F_DUPFD_CLOEXEC, 3)
+                               : open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? ag_err_sys(err, "user namespace of %s", sb->id) : fd;
 }
 
 int
 launcher_sandbox_attach(struct launcher_host *host, struct launcher_sandbox *sb,
                         const char *session_id, struct ag_err *err)
 {
+    AG_AUTO(ag_closep) int user_ns = open_user_ns(sb, err);
     struct launcher_workspace ws = {
         .pidfd = sb->pidfd,
         .own_mounts = host->own_mounts,
-        .user_ns = host->user_ns[sb->slot],
+        .user_ns = user_ns,
         .work_dir = host->work_dir,
         .output_dir = host->output_dir,
         .session_id = session_id,
@@ -342,7 +361,7 @@ launcher_sandbox_attach(struct launcher_host *host, struct launcher_sandbox *sb,
     if (sb->is_dying || sb->build != NULL || sb->session_id[0] != 0)
         return ag_err_set(err, AG_ERR_PRECONDITION, "%s is in use or ending",
                           sb->id);
-    if (launcher_mount_workspace(&ws, err) < 0)
+    if (user_ns < 0 || launcher_mount_workspace(&ws, err) < 0)
         return -1;
     snprintf(sb->session_id, sizeof(sb->session_id), "%s", session_id);
     return 0;

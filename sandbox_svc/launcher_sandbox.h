@@ -23,6 +23,8 @@ struct launcher_sandbox {
     pid_t pid;
     int pidfd;
     int slot;
+    /* The slot's, -1 while it has none. */
+    int *user_ns;
     int tcp, udp;
     /* While it is built; NULL afterwards. */
     struct launcher_build *build;

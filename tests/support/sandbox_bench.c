@@ -63,7 +63,7 @@ static struct {
     const struct mode *mode;
     const char *session, *command;
     int count, begun, ended, refused;
-    int64_t bytes;
+    int64_t bytes, first_us;
     int64_t took_us[STEPS][COUNT_MAX];
     struct course courses[COUNT_MAX];
 } b;
@@ -203,6 +203,8 @@ step_begin(struct course *c)
 static void
 on_next(struct ag_timer *timer)
 {
+    if (b.begun == 0)
+        b.first_us = ag_mono_us();
     do {
         struct course *c = &b.courses[b.begun++];
         if (b.session == NULL)
@@ -291,7 +293,7 @@ main(int argc, char **argv)
     b.ch = ag_rpc_channel_new(rpc, argv[1]);
     ag_timer_start(b.loop, &b.next, 500);
     ag_loop_run(b.loop);
-    print_figures(ag_mono_us() - b.courses[0].begun_us);
+    print_figures(ag_mono_us() - b.first_us);
     ag_rpc_channel_free(b.ch);
     ag_rpc_free(rpc);
     ag_loop_free(b.loop);
