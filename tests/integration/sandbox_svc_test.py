@@ -87,6 +87,8 @@ class Stack(bridge.World):
              f"--vault=unix:{self.tmp}/vault/s",
              f"--database={database} user=sandbox_run",
              f"--output-dir={self.tmp}/output", "--user=nobody",
+             *([] if any(o.startswith("--pool-m") for o in self.options)
+               else ["--pool-max=2"]),
              *self.options, *options], stderr=self.log)
         for _ in range(200):
             if os.path.exists(f"{self.tmp}/svc/s") and self.ask(
@@ -466,7 +468,7 @@ def cancelling_kills(w):
     th = threading.Thread(target=lambda: t.append(
         w.execute(s, "c1", "sleep 600")[0]))
     th.start()
-    time.sleep(0.4)
+    wait_for(lambda: w.ask("list_sandboxes")[0]["sandboxes"][0]["is_busy"])
     assert w.ask("cancel", f"session_id={s}", "call_id=c1") == [
         {"cancelled": True}]
     th.join(10)
