@@ -10,10 +10,10 @@
 #include "lib/json.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_auth.h"
 #include "vault_svc/vault_binding.h"
 #include "vault_svc/vault_credential.h"
 #include "vault_svc/vault_page.h"
-#include "vault_svc/vault_sign.h"
 
 static Agent__Vault__V1__Credential *
 credential_message(struct vault_op *op, const struct vault_credential_row *row)
@@ -42,168 +42,6 @@ credential_message(struct vault_op *op, const struct vault_credential_row *row)
     return out;
 }
 
-/* {"header":true,"body":true}: where the stub may stand. */
-static int
-read_location(const json_t *auth, unsigned *out, struct ag_err *err)
-{
-    static const char *const known[] = {"header", "body", NULL};
-    const json_t *loc = json_object_get(auth, "injection_location");
-    bool header = false, body = false;
-
-    if (loc == NULL || json_is_null(loc))
-        return 0;
-    if (!json_is_object(loc))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "auth.injection_location: not an object");
-    if (vault_keys_check(loc, known, err) < 0
-        || ag_json_get_bool(loc, "header", &header, err) < 0
-        || ag_json_get_bool(loc, "body", &body, err) < 0)
-        return ag_err_wrap(err, "auth.injection_location");
-    *out = (header ? VAULT_IN_HEADER : 0u) | (body ? VAULT_IN_BODY : 0u);
-    if (*out == 0)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "auth.injection_location: neither header nor body, "
-                          "so the credential could be used nowhere");
-    return 0;
-}
-
-/* Where a new credential may go, as its auth says. */
-struct reach {
-    struct vault_policy hosts;
-    unsigned location;
-};
-
-static int
-read_environment_variable(struct vault_op *op, const json_t *j,
-                          struct vault_new_credential *in, struct reach *reach,
-                          struct ag_err *err)
-{
-    static const char *const known[] = {
-        "type",       "secret_name",        "secret_value",
-        "networking", "injection_location", "signing",
-        NULL};
-    const json_t *net = json_object_get(j, "networking");
-    ag_str_t type = {NULL, 0};
-
-    if (vault_keys_check(j, known, err) < 0
-        || ag_json_get_str(j, "secret_name", &in->env_name, err) < 0
-        || ag_json_get_str(j, "secret_value", &in->value, err) < 0)
-        return ag_err_wrap(err, "auth");
-    if (read_location(j, &reach->location, err) < 0)
-        return -1;
-    if (!vault_env_name_is_valid(in->env_name))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "auth.secret_name: not 1 to 128 letters, digits "
-                          "and \"_\"");
-    if (!json_is_object(net) || ag_json_get_str(net, "type", &type, err) < 0
-        || !ag_str_is(type, "limited"))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "auth.networking.type: must be \"limited\": a "
-                          "credential is bound to its hosts");
-    return vault_policy_hosts_parse(
-        json_object_get(net, "allowed_hosts"), "auth.networking.allowed_hosts",
-        &op->v->deployment, op->arena, &reach->hosts, err);
-}
-
-/* "https://host[:port]/…" -> "host[:port]". */
-static int
-host_of_url(ag_str_t url, ag_str_t *out, bool *is_https, struct ag_err *err)
-{
-    *is_https = ag_str_starts(url, AG_STR("https://"));
-    size_t skip = *is_https ? 8 : 7;
-    if (!*is_https && !ag_str_starts(url, AG_STR("http://")))
-        return ag_err_set(err, AG_ERR_INVALID, "not an http(s) URL");
-    size_t n = skip;
-    while (n < url.n && memchr("/?#", url.p[n], 3) == NULL)
-        n++;
-    *out = ag_str_n(url.p + skip, n - skip);
-    if (memchr(out->p, '@', out->n) != NULL)
-        return ag_err_set(err, AG_ERR_INVALID, "a URL with a user");
-    return 0;
-}
-
-static int
-read_static_bearer(struct vault_op *op, const json_t *j,
-                   struct vault_new_credential *in, struct reach *reach,
-                   struct ag_err *err)
-{
-    struct vault_policy *hosts = &reach->hosts;
-    static const char *const known[] = {"type", "token", "mcp_server_url",
-                                        NULL};
-    ag_str_t url = {NULL, 0}, host;
-    bool is_https;
-
-    in->is_for_brain = true;
-    if (vault_keys_check(j, known, err) < 0
-        || ag_json_get_str(j, "token", &in->value, err) < 0
-        || ag_json_get_str(j, "mcp_server_url", &url, err) < 0)
-        return ag_err_wrap(err, "auth");
-    if (host_of_url(url, &host, &is_https, err) < 0 || !is_https)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "auth.mcp_server_url: not an https URL");
-    hosts->hosts = ag_arena_alloc(op->arena, sizeof(*hosts->hosts));
-    hosts->n_hosts = 1;
-    if (vault_host_pattern_parse(host, &op->v->deployment, hosts->hosts, err)
-        < 0)
-        return ag_err_wrap(err, "auth.mcp_server_url");
-    return 0;
-}
-
-/* A key in PEM has lines; what signs is never put into a request. */
-static int
-check_signing_key(const json_t *signing, ag_str_t key, struct ag_err *err)
-{
-    if (key.n < VAULT_VALUE_MIN || key.n > VAULT_PLAIN_MAX)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "auth.secret_value: a key has %d to %d bytes",
-                          VAULT_VALUE_MIN, VAULT_PLAIN_MAX);
-    return vault_signing_check(signing, key, err);
-}
-
-static int
-read_auth(struct vault_op *op, const json_t *j, struct vault_new_credential *in,
-          struct reach *reach, struct ag_err *err)
-{
-    ag_str_t type = {NULL, 0};
-
-    if (!json_is_object(j))
-        return ag_err_set(err, AG_ERR_INVALID, "auth: not an object");
-    if (ag_json_get_str(j, "type", &type, err) < 0)
-        return ag_err_wrap(err, "auth");
-    if (ag_str_is(type, "environment_variable")) {
-        const json_t *signing = json_object_get(j, "signing");
-        if (read_environment_variable(op, j, in, reach, err) < 0)
-            return -1;
-        if (signing != NULL && !json_is_null(signing))
-            return check_signing_key(signing, in->value, err);
-        return vault_value_check(in->value, "auth.secret_value", err);
-    }
-    if (ag_str_is(type, "static_bearer")) {
-        if (read_static_bearer(op, j, in, reach, err) < 0)
-            return -1;
-        return vault_value_check(in->value, "auth.token", err);
-    }
-    return ag_err_set(err, AG_ERR_INVALID,
-                      "auth.type: neither \"environment_variable\" nor "
-                      "\"static_bearer\"");
-}
-
-/* The auth without its secret, as it is stored and shown. */
-static int
-strip_auth(struct vault_op *op, const json_t *j, ag_str_t *out,
-           struct ag_err *err)
-{
-    AG_AUTO(ag_json_decref) json_t *shown = json_copy((json_t *)j);
-    AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(256 * 1024);
-
-    json_object_del(shown, "secret_value");
-    json_object_del(shown, "token");
-    if (ag_json_dump(shown, &text, err) < 0)
-        return -1;
-    *out = ag_arena_copy(op->arena, ag_buf_str(&text));
-    return 0;
-}
-
 static int
 new_credential_row(struct vault_op *op,
                    const Agent__Vault__V1__CreateCredentialRequest *req,
@@ -214,16 +52,16 @@ new_credential_row(struct vault_op *op,
     AG_AUTO(ag_json_decref)
     json_t *j = ag_json_parse(vault_op_bytes(req->auth_json), err);
     struct vault_new_credential in = {.vault_id = ag_str(req->vault_id)};
-    struct reach reach = {0};
+    struct vault_reach reach = {0};
 
     if (j == NULL)
         return ag_err_set(err, AG_ERR_INVALID, "auth: not valid JSON");
     struct vault_binding_in from = {vault_op_bytes(req->binding_json),
                                     &reach.hosts, &op->v->deployment, 0};
-    if (read_auth(op, j, &in, &reach, err) < 0)
+    if (vault_auth_read(op, j, &in, &reach, err) < 0)
         return -1;
     from.location = reach.location;
-    if (strip_auth(op, j, &in.auth, err) < 0
+    if (vault_auth_strip(op, j, &in.auth, err) < 0
         || vault_metadata_check(op, vault_op_bytes(req->metadata_json),
                                 &in.metadata, err)
                < 0
@@ -498,11 +336,134 @@ archive_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
                         on_credential_to_archive);
 }
 
+/* ---- a new value ------------------------------------------------------- */
+
+static void
+on_credential_updated(void *arg, const struct ag_db_result *res,
+                      const struct ag_err *err)
+{
+    struct vault_op *op = arg;
+    const struct vault_credential_row *row = op->state;
+
+    if (res == NULL) {
+        vault_op_fail(op, err);
+        return;
+    }
+    if (ag_db_rows(res) != 1) {
+        vault_op_refuse(op, AG_ERR_PRECONDITION,
+                        "credential_id: was changed meanwhile; read it again");
+        return;
+    }
+    vault_generation_move(op->v);
+    char *detail = ag_arena_printf(op->arena, "{\"version\":%lld}",
+                                   (long long)row->version);
+    vault_audit_reply(op, "credential.updated", row->id, AG_STR(""),
+                      ag_str(detail), &credential_message(op, row)->base);
+}
+
+/*
+ * The row with what the request changes. A new value gets a new version; the
+ * prefix of stubs stays, so that stubs of running sessions stay what they are.
+ */
+static int
+change_row(struct vault_op *op, struct vault_credential_row *row,
+           struct ag_err *err)
+{
+    const Agent__Vault__V1__UpdateCredentialRequest *req = op->request;
+    AG_AUTO(ag_buf_release)
+    struct ag_buf sealed = AG_BUF_INIT(VAULT_PLAIN_MAX + VAULT_SEAL_OVERHEAD);
+    AG_AUTO(ag_json_decref) json_t *j = NULL;
+    ag_str_t value = {NULL, 0};
+
+    if (row->archived_us != 0)
+        return ag_err_set(err, AG_ERR_PRECONDITION,
+                          "credential_id: is archived");
+    if (req->_display_name_case
+        == AGENT__VAULT__V1__UPDATE_CREDENTIAL_REQUEST___DISPLAY_NAME_DISPLAY_NAME)
+        row->display_name = ag_str(req->display_name);
+    if (row->display_name.n > 256)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "display_name: more than 256 bytes");
+    if (req->metadata_json.len > 0
+        && vault_metadata_check(op, vault_op_bytes(req->metadata_json),
+                                &row->metadata, err)
+               < 0)
+        return -1;
+    if (req->auth_json.len == 0)
+        return 0;
+    j = ag_json_parse(vault_op_bytes(req->auth_json), err);
+    if (j == NULL)
+        return ag_err_set(err, AG_ERR_INVALID, "auth: not valid JSON");
+    if (vault_auth_new_value(j, row->auth, &value, err) < 0)
+        return -1;
+    row->version++;
+    struct vault_record_id id = {ag_str(op->tenant->name), row->id,
+                                 row->version, row->binding};
+    if (vault_seal(&op->tenant->ring, &id, value, &sealed, err) < 0)
+        return -1;
+    row->sealed = ag_arena_copy(op->arena, ag_buf_str(&sealed));
+    return 0;
+}
+
+static void
+on_credential_to_update(void *arg, const struct ag_db_result *res,
+                        const struct ag_err *err)
+{
+    static const char sql[] =
+        "UPDATE vault.credential SET display_name = $2, metadata = $3,"
+        " sealed = $4, version = $5::integer, updated_us = $6::bigint,"
+        " mac = $7 WHERE id = $1 AND mac = $8 RETURNING id";
+    struct vault_op *op = arg;
+    const Agent__Vault__V1__UpdateCredentialRequest *req = op->request;
+    struct vault_credential_row *row = credential_of_result(op, res, err);
+    struct ag_err why = AG_ERR_INIT;
+    unsigned char mac[VAULT_MAC_BYTES];
+
+    int rc = row == NULL ? -1 : change_row(op, row, &why);
+    if (req->auth_json.len > 0)
+        ag_wipe(req->auth_json.data, req->auth_json.len);
+    if (row == NULL)
+        return;
+    if (rc < 0) {
+        vault_op_fail(op, &why);
+        return;
+    }
+    ag_str_t before = row->mac;
+    row->updated_us = ag_now_us();
+    vault_credential_mac(op->tenant, row, mac);
+    op->state = row;
+    struct ag_db_param params[] = {ag_db_str(row->id),
+                                   row->display_name.p == NULL
+                                       ? ag_db_null()
+                                       : ag_db_str(row->display_name),
+                                   ag_db_str(row->metadata),
+                                   ag_db_bytes(row->sealed),
+                                   ag_db_int(row->version),
+                                   ag_db_int(row->updated_us),
+                                   ag_db_bytes(ag_str_n(mac, sizeof(mac))),
+                                   ag_db_bytes(before)};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 8,
+                on_credential_updated, op);
+}
+
+static void
+update_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
+                  void *arg)
+{
+    const Agent__Vault__V1__UpdateCredentialRequest *req =
+        (const void *)request;
+    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    if (op != NULL)
+        find_credential(op, req->vault_id, req->credential_id,
+                        on_credential_to_update);
+}
+
 void
 vault_credential_serve(struct ag_rpc_server *srv, struct vault_face *face)
 {
 #define M(name) &agent__vault__v1__vault_service__##name##__rpc
     ag_rpc_server_add(srv, M(create_credential), create_credential, face);
+    ag_rpc_server_add(srv, M(update_credential), update_credential, face);
     ag_rpc_server_add(srv, M(get_credential), get_credential, face);
     ag_rpc_server_add(srv, M(list_credentials), list_credentials, face);
     ag_rpc_server_add(srv, M(delete_credential), delete_credential, face);

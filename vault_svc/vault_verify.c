@@ -164,6 +164,11 @@ static const struct {
      " GROUP BY c.id",
      "credential %.*s was archived or deleted in row %lld and is alive: an "
      "older row was put back"},
+    {"SELECT c.id, max(a.seq) FROM vault.credential c JOIN vault.audit a"
+     " ON a.object = c.id AND a.action = 'credential.updated'"
+     " AND (a.detail::json->>'version')::integer > c.version GROUP BY c.id",
+     "credential %.*s got a new value in row %lld and has an older one: an "
+     "older row was put back"},
     {"SELECT g.session_id, max(a.seq) FROM vault.session_grant g"
      " JOIN vault.audit a ON a.session_id = g.session_id"
      " AND a.action = 'grant.ended' WHERE g.ended_us IS NULL"

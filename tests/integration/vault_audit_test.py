@@ -183,6 +183,7 @@ def rows_that_were_put_back_are_named():
     me = V.resolve(key)
     vault = V.vault(KEY)
     cred = V.credential(KEY, vault, "X", SECRET, ["api.example.com"])["id"]
+    turned = V.credential(KEY, vault, "Y", SECRET, ["api.example.com"])["id"]
     session = V.put_grant(KEY, ENV, [vault])
     env = V.put_policy(KEY, ["a.example.com"])
     V.sql("DROP TABLE IF EXISTS public.k, public.c, public.g;"
@@ -196,6 +197,10 @@ def rows_that_were_put_back_are_named():
     V.call("brain", "GrantService/EndGrant", {"session_id": session},
            V.as_key(KEY))
     V.put_policy(KEY, ["b.example.com"], env, 2)
+    V.call("ingress", "VaultService/UpdateCredential", {
+        "vault_id": vault, "credential_id": turned, "auth_json": json.dumps({
+            "type": "environment_variable", "secret_value": SECRET * 2})},
+        V.as_key(KEY))
     settle()
     assert verify()[0] == 0
     V.sql("BEGIN; SET LOCAL session_replication_role = replica;"
@@ -204,14 +209,19 @@ def rows_that_were_put_back_are_named():
           "DELETE FROM vault.credential WHERE id = '%s';"
           "INSERT INTO vault.credential SELECT * FROM public.c"
           " WHERE id = '%s';"
+          "DELETE FROM vault.credential WHERE id = '%s';"
+          "INSERT INTO vault.credential SELECT * FROM public.c"
+          " WHERE id = '%s';"
           "DELETE FROM vault.session_grant WHERE session_id = '%s';"
           "INSERT INTO vault.session_grant SELECT * FROM public.g"
           " WHERE session_id = '%s';"
           "DELETE FROM vault.policy WHERE environment_id = '%s' AND"
           " version = 2; COMMIT" % (me["subject"], me["subject"], cred, cred,
+                                    turned, turned,
                                     session, session, env))
     finds("key %s was revoked" % me["subject"],
           "credential %s was archived" % cred,
+          "credential %s got a new value" % turned,
           "the grant of %s was ended" % session, "a policy of %s" % env)
     V.call("ingress", "VaultService/DeleteCredential",
            {"vault_id": vault, "credential_id": cred}, V.as_key(KEY))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -506,6 +507,66 @@ def archived_and_deleted_credentials_are_dead_at_once():
            V.as_key(key))
 
 
+def a_value_is_rotated_without_a_failed_request():
+    key, vault, cred, _, session = session_with_credential(V)
+    w = V.open(session)
+    stub = [(HEADER, "authorization", w["values"]["API_TOKEN"])]
+    values = ["rotated-%04d-0123456789abcdef" % i for i in range(8)]
+
+    def update(assertion=None, **more):
+        return V.call("ingress", "VaultService/UpdateCredential", {
+            "vault_id": vault, "credential_id": cred["id"], **more},
+            assertion or V.as_key(key))
+
+    def auth(value, kind="environment_variable", name="secret_value"):
+        return {"auth_json": json.dumps({"type": kind, name: value})}
+
+    seen, failed, stop = [], [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            out = V.authorize(w["address"], stubs=stub)
+            if out["verdict"] == 1:
+                seen.append(out["swaps"][0]["value"])
+            else:
+                failed.append(out)
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for value in values:
+        out = update(**auth(value))
+        assert value not in json.dumps(out)
+        assert V.authorize(w["address"], stubs=stub)["swaps"][0][
+            "value"] == value
+    stop.set()
+    for t in threads:
+        t.join()
+    assert not failed and set(seen) <= {SECRET, *values}, failed
+    again = V.open(session)
+    assert again["values"] == w["values"]
+    out = update(display_name="mine",
+                 metadata_json='{"a":"b"}')
+    assert out["display_name"] == "mine"
+    assert V.authorize(w["address"], stubs=stub)["swaps"][0][
+        "value"] == values[-1]
+    for bad in (auth("short"), auth("x" * 20, "static_bearer", "token"),
+                auth("x" * 20, name="token"),
+                {"auth_json": json.dumps({
+                    "type": "environment_variable", "secret_value": "y" * 20,
+                    "networking": {"type": "limited",
+                                   "allowed_hosts": ["evil.example"]}})}):
+        text = refused("invalid", update, **bad)
+        assert "yyyy" not in text and "xxxx" not in text, text
+    refused("denied", update, V.as_key(V.key("--scopes=read")),
+            display_name="x")
+    dump = V.sql("SELECT string_agg(c::text, ' ') FROM vault.credential c")
+    assert values[-1] not in dump + V.logged()
+    V.call("ingress", "VaultService/ArchiveCredential",
+           {"vault_id": vault, "credential_id": cred["id"]}, V.as_key(key))
+    refused("precondition", update, display_name="x")
+
+
 def stubs_of_mcp_credentials_reach_the_brain():
     key = V.key()
     vault = V.vault(key)
@@ -673,6 +734,7 @@ def keeper_refuses_other_users():
 
 
 TESTS = [
+    a_value_is_rotated_without_a_failed_request,
     key_resolves_to_an_assertion_that_services_accept,
     unknown_revoked_and_malformed_keys_are_refused,
     forged_and_missing_assertions_are_refused,

@@ -31,6 +31,7 @@ static const struct ag_rpc_method *const methods[] = {
     M(vault__v1__vault_service__delete_vault),
     M(vault__v1__vault_service__archive_vault),
     M(vault__v1__vault_service__create_credential),
+    M(vault__v1__vault_service__update_credential),
     M(vault__v1__vault_service__get_credential),
     M(vault__v1__vault_service__list_credentials),
     M(vault__v1__vault_service__delete_credential),
