@@ -119,6 +119,10 @@ fuzz-coverage-build: $(FUZZ_BIN:build/fuzz/%=build/fuzzcov/%)
 bench-sandbox: all ## those of sandboxes alone, beside their peers (root)
 	$(need_root)
 	@tests/bench/run.sh $(B) sandbox
+.PHONY: bench-egress
+bench-egress: all ## numbers of egress beside nginx and mitmproxy (root)
+	$(need_root)
+	@tests/bench/run.sh $(B) egress
 bench: all ## numbers: memory, latencies, requests per second (root)
 	$(need_root)
 	@tests/bench/run.sh $(B)

@@ -1,24 +1,28 @@
 #!/usr/bin/python3
-"""Requests a second through egress with authorisation, audit row, swap and
-scrub, beside a plain nginx TLS proxy, in interleaved rounds. Real vault, real
-PostgreSQL, a host that answers only to the real token. Needs root.
+"""Egress with authorisation, audit row, swap and scrub, beside a plain nginx TLS
+proxy and mitmproxy, in interleaved rounds; nginx's memory during a long download
+and with slow readers; decisions at 2,000 a second. Real vault, real PostgreSQL,
+a host that answers only to the real token. Needs root.
 
-    egress_bench.py          run by tests/bench/run.sh; ROUNDS, SECONDS
+    egress_bench.py          run by tests/bench/run.sh; ROUNDS, LOAD_SECONDS
 """
 import os
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 "..", "integration"))
 from egress_support import Dns, Egress, Vault, free_port, \
     make_ca, wait_for  # noqa: E402
-from vault_support import BUILD  # noqa: E402
+from vault_support import BUILD, field, varint  # noqa: E402
 
 ROUNDS = os.environ.get("ROUNDS", "3")
-SECONDS = os.environ.get("SECONDS", "5")
+SECONDS = os.environ.get("LOAD_SECONDS", "5")
 CONNECTIONS = "32"
 NAME = "api.example.com"
 TOKEN = "real-token-0123456789-abcdefghijkl"
@@ -39,6 +43,7 @@ http {{
     proxy_set_header Host $http_host; proxy_ssl_server_name on;
     proxy_ssl_name {2}; proxy_ssl_verify on;
     proxy_ssl_trusted_certificate {0}/up-ca.pem;
+    proxy_buffering off; proxy_buffer_size 64k; proxy_buffers 4 64k;
     server {{ listen unix:{0}/kept.sock ssl;
         location / {{ proxy_pass https://kept; }} }}
     server {{ listen unix:{0}/dialled.sock ssl;
@@ -50,37 +55,174 @@ http {{
 """
 
 
-def load(socket, ca, workload, token):
-    """(requests a second, median of one in milliseconds)."""
-    out = subprocess.run(
-        [BUILD + "/tools/egress_load", socket, NAME, ca, workload,
-         CONNECTIONS, SECONDS, "Authorization: Bearer " + token],
-        check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    return float(out[0]), float(out[1]) / 1000
+# Beside mitmproxy: the swap alone, which is the least that it could do.
+MITM = """
+def request(flow):
+    h = flow.request.headers
+    if h.get("authorization") == "Bearer %s":
+        h["authorization"] = "Bearer %s"
+"""
+
+
+def tool(way, connections, *path):
+    """What egress_load prints."""
+    at, ca, workload, token = way
+    return [float(x) for x in subprocess.run(
+        [BUILD + "/tools/egress_load", at, NAME, ca, workload,
+         str(connections), SECONDS, "Authorization: Bearer " + token, *path],
+        check=True, stdout=subprocess.PIPE, text=True).stdout.split()]
 
 
 def figure(name, value, unit):
     print(f"figure {name} {value} {unit}", flush=True)
 
 
-def measure(folder, v, e, workload, stub):
+def middle_of(ways, rounds, connections, *path):
+    """Median of each column, for each way, in interleaved rounds."""
+    got = {k: [] for k in ways}
+    for _ in range(rounds):
+        for k, way in ways.items():
+            got[k].append(tool(way, connections, *path))
+    return {k: [statistics.median(x) for x in zip(*rows)]
+            for k, rows in got.items()}
+
+
+def rates(ways):
+    rps = {k: x[0] for k, x in
+           middle_of(ways, int(ROUNDS), CONNECTIONS).items()}
+    for k, x in rps.items():
+        figure(f"egress.{k}_rps", f"{x:.0f}", "1/s")
+    figure("egress.swap_vs_nginx", f"{rps['swap'] / rps['plain']:.3f}", "ratio")
+    figure("egress.swap_vs_nginx_dial",
+           f"{rps['swap'] / rps['plain_dial']:.3f}", "ratio")
+    if "mitmproxy" in rps:
+        figure("egress.swap_vs_mitmproxy",
+               f"{rps['swap'] / rps['mitmproxy']:.1f}", "ratio")
+
+
+def latency(ways):
+    two = {k: ways[k] for k in ("swap", "plain")}
+    us = {k: x[1] for k, x in middle_of(two, int(ROUNDS), 1).items()}
+    figure("egress.swap_one_p50_ms", f"{us['swap'] / 1000:.3f}", "ms")
+    figure("egress.added_p50_ms", f"{(us['swap'] - us['plain']) / 1000:.3f}",
+           "ms")
+
+
+def downloads(ways):
+    two = {k: ways[k] for k in ("swap", "plain")}
+    mb = {k: x[0] for k, x in
+          middle_of(two, 2 * int(ROUNDS) + 1, 1, "/64m").items()}
+    figure("egress.scrub_mb_s", f"{mb['swap']:.0f}", "MB/s")
+    figure("egress.scrub_vs_plain", f"{mb['swap'] / mb['plain']:.3f}", "ratio")
+
+
+def rss_kib(e):
+    """Of nginx's workers."""
+    out = 0
+    with open(f"/proc/{e.proc.pid}/task/{e.proc.pid}/children") as f:
+        for pid in f.read().split():
+            with open(f"/proc/{pid}/status") as status:
+                out += sum(int(x.split()[1]) for x in status
+                           if x.startswith("VmRSS"))
+    return out
+
+
+def memory(e, way, workload, stub):
+    before = rss_kib(e)
+    tool(way, 1, "/1g")
+    figure("egress.rss_1gib_grown_kib", rss_kib(e) - before, "KiB")
+    before, readers = rss_kib(e), []
+    for _ in range(100):
+        s = e.connect("egress-bridge", (workload, 443), NAME)
+        e.write(s, "GET", "/64m", NAME, [("Authorization", "Bearer " + stub)])
+        readers.append(s)
+    for _ in range(5):
+        for s in readers:
+            s.recv(4096)
+        time.sleep(0.5)
+    grown = rss_kib(e) - before
+    for s in readers:
+        s.close()
+    figure("egress.rss_slow_reader_kib", f"{grown / 100:.0f}", "KiB")
+
+
+def decisions(v, workload, stub):
+    """Authorize, 2,000 a second from eight connections."""
+    found = varint(1 << 3) + varint(1) + field(2, "authorization") \
+        + field(3, stub)
+    m = field(1, workload) + field(3, "https") + field(4, NAME) \
+        + varint(5 << 3) + varint(443) + field(6, "GET") + field(7, "/x") \
+        + field(8, found) + field(9, "req_bench")
+    body, log = v.path("ask"), v.path("ask.log")
+    with open(body, "wb") as f:
+        f.write(b"\0" + len(m).to_bytes(4, "big") + m)
+    subprocess.run(
+        ["h2load", "-c8", "-m8", "--rps=250", "-D5", "--warm-up-time=1", "-d",
+         body, "-H", "content-type: application/grpc", "-H", "te: trailers",
+         "--log-file=" + log, "--base-uri=unix:" + v.path("egress.sock"),
+         "http://vault/agent.vault.v1.EgressService/Authorize"],
+        check=True, stdout=subprocess.DEVNULL)
+    with open(log) as f:
+        rows = [x.split("\t") for x in f]
+    us = sorted(int(r[2]) for r in rows if r[1] == "200")
+    assert len(us) == len(rows) > 5000, (len(us), len(rows))
+    for name, at in ("p50", 50), ("p99", 99):
+        figure(f"egress.authorize_{name}_ms",
+               f"{us[len(us) * at // 100] / 1000:.3f}", "ms")
+
+
+class Mitmproxy:
+    """Reverse proxy to the host that swaps the token; or nothing, where the
+    package is not installed."""
+
+    def __init__(self, folder, port, stub):
+        self.proc, self.port = None, free_port()
+        self.ca = folder + "/mitm/mitmproxy-ca-cert.pem"
+        if shutil.which("mitmdump") is None:
+            print("skip mitmproxy: not installed", flush=True)
+            return
+        os.mkdir(folder + "/mitm")
+        with open(folder + "/addon.py", "w") as f:
+            f.write(MITM % (stub, TOKEN))
+        self.proc = subprocess.Popen(
+            ["mitmdump", "-q", "--mode", f"reverse:https://127.0.0.1:{port}",
+             "--listen-host", "127.0.0.1", "-p", str(self.port), "-s",
+             folder + "/addon.py", "--set", "confdir=" + folder + "/mitm",
+             "--set", "ssl_insecure=true", "--set", "keep_host_header=true"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("mitmproxy", self.is_up, 30)
+
+    def is_up(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0 \
+                and os.path.exists(self.ca)
+
+    def ways(self, stub):
+        return {"mitmproxy": (str(self.port), self.ca, "-", stub)} \
+            if self.proc else {}
+
+    def stop(self):
+        if self.proc:
+            self.proc.terminate()
+            self.proc.wait(10)
+
+
+def measure(folder, port, v, e, workload, stub):
     ways = {"swap": (e.sock("egress-bridge"), v.path("ca.pem"), workload,
                      stub),
             "plain": (folder + "/kept.sock", folder + "/up-ca.pem", "-",
                       TOKEN),
             "plain_dial": (folder + "/dialled.sock", folder + "/up-ca.pem",
                            "-", TOKEN)}
-    rps = {k: [] for k in ways}
-    for _ in range(int(ROUNDS)):
-        for k, way in ways.items():
-            rps[k].append(load(*way)[0])
-    middle = {k: statistics.median(x) for k, x in rps.items()}
-    for k, x in middle.items():
-        figure(f"egress.{k}_rps", f"{x:.0f}", "1/s")
-    figure("egress.swap_vs_nginx", f"{middle['swap'] / middle['plain']:.3f}",
-           "ratio")
-    figure("egress.swap_vs_nginx_dial",
-           f"{middle['swap'] / middle['plain_dial']:.3f}", "ratio")
+    mitm = Mitmproxy(folder, port, stub)
+    try:
+        rates({**ways, **mitm.ways(stub)})
+    finally:
+        mitm.stop()
+    latency(ways)
+    downloads(ways)
+    memory(e, ways["swap"], workload, stub)
+    decisions(v, workload, stub)
 
 
 def main():
@@ -91,6 +233,11 @@ def main():
         os.mkdir(folder + "/host")
         with open(folder + "/host/answer.json", "w") as f:
             f.write('{"text":"' + "x" * 900 + '"}\n')
+        with open(folder + "/host/64m", "wb") as f:
+            for _ in range(64):
+                f.write(os.urandom(1 << 19).hex().encode())
+        with open(folder + "/host/1g", "wb") as f:
+            f.truncate(1 << 30)
         with open(folder + "/nginx.conf", "w") as f:
             f.write(NGINX.format(folder, port, NAME, TOKEN))
         nginx = subprocess.Popen(
@@ -110,7 +257,7 @@ def main():
                 w = v.open(session)
                 e = Egress(v, Dns({}))
                 try:
-                    measure(folder, v, e, w["address"],
+                    measure(folder, port, v, e, w["address"],
                             w["values"]["API_TOKEN"])
                     rows = v.sql("SELECT count(*) FROM vault.audit WHERE "
                                  f"session_id = '{session}'")

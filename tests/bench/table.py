@@ -56,7 +56,17 @@ MEANING = {
     "egress.plain_rps": "the same through a plain nginx TLS proxy that keeps "
                         "its connections to the host",
     "egress.plain_dial_rps": "the same through one that dials for each "
-                             "request, as egress does",
+                             "request",
+    "egress.mitmproxy_rps": "the same through mitmproxy, which only swaps",
+    "egress.swap_vs_mitmproxy": "the first by that of mitmproxy",
+    "egress.swap_one": "a request through egress, one connection",
+    "egress.added": "what that takes longer than through plain nginx",
+    "egress.scrub_mb_s": "download of 64 MB through egress, scrubbed",
+    "egress.scrub_vs_plain": "that by plain nginx",
+    "egress.rss_1gib_grown_kib": "growth of nginx during a download of 1 GiB",
+    "egress.rss_slow_reader_kib": "growth of nginx for each of 100 readers that "
+                                  "hardly read",
+    "egress.authorize": "a decision with swap and audit row at 2,000 a second",
     "egress.swap_vs_nginx": "the first by the second",
     "egress.swap_vs_nginx_dial": "the first by the third",
 }

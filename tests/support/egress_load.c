@@ -3,11 +3,12 @@
  * request after the other on a connection that is kept as long as the listener
  * keeps it, for so many seconds.
  *
- *   egress_load SOCKET NAME CA_FILE WORKLOAD CONNECTIONS SECONDS HEADER
+ *   egress_load SOCKET NAME CA_FILE WORKLOAD CONNECTIONS SECONDS HEADER [PATH]
  *
- * WORKLOAD is the address for a PROXY v2 header, or "-" for none. Prints
- * requests a second and the median time of one request in microseconds. An
- * answer that is not 200 ends it with status 1: a fast refusal is no figure.
+ * SOCKET is a path, or a port of 127.0.0.1; WORKLOAD the address for a PROXY v2
+ * header, or "-" for none. Prints requests a second and the median time of one
+ * request in microseconds; with PATH, megabytes a second of one download of it.
+ * An answer that is not 200 ends it with status 1: a fast refusal is no figure.
  * For tests/bench/egress_bench.py; threads block, nothing else is shared.
  */
 #include <arpa/inet.h>
@@ -46,10 +47,18 @@ static int
 dial(void)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    bool is_unix = load.socket[0] == '/';
+    int fd = socket(is_unix ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    in.sin_port = htons((uint16_t)strtoul(load.socket, NULL, 10));
     (void)snprintf(to.sun_path, sizeof(to.sun_path), "%s", load.socket);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
+    if (fd >= 0
+        && connect(fd, is_unix ? (struct sockaddr *)&to
+                               : (struct sockaddr *)&in,
+                   is_unix ? sizeof(to) : sizeof(in))
+               == 0)
         return fd;
     perror("egress_load: connect");
     exit(1);
@@ -191,16 +200,41 @@ run(size_t connections, int64_t seconds)
     printf("%.0f %d\n", (double)n / (double)seconds, all[n / 2]);
 }
 
+/* One answer, read to the end of its connection. */
+static int
+download(void)
+{
+    static char buf[1 << 18];
+    SSL *ssl = open_connection();
+    int64_t begun_us = ag_mono_us(), sum = 0;
+    int n;
+
+    if (load.is_wrong
+        || SSL_write(ssl, load.request, (int)load.request_n) <= 0)
+        return 1;
+    while ((n = SSL_read(ssl, buf, sizeof(buf))) > 0) {
+        if (sum == 0 && strncmp(buf, "HTTP/1.1 200", 12) != 0) {
+            fprintf(stderr, "egress_load: answered %.300s\n", buf);
+            return 1;
+        }
+        sum += n;
+    }
+    printf("%.1f %lld\n", (double)sum / (double)(ag_mono_us() - begun_us),
+           (long long)sum);
+    close_connection(ssl);
+    return 0;
+}
+
 int
 main(int argc, char **argv)
 {
     int64_t connections, seconds;
 
-    if (argc != 8 || ag_str_i64(ag_str(argv[5]), &connections) < 0
+    if ((argc != 8 && argc != 9) || ag_str_i64(ag_str(argv[5]), &connections) < 0
         || ag_str_i64(ag_str(argv[6]), &seconds) < 0 || connections < 1
         || connections > CONNECTIONS_MAX || seconds < 1) {
         fprintf(stderr, "usage: egress_load SOCKET NAME CA_FILE WORKLOAD "
-                        "CONNECTIONS SECONDS HEADER\n");
+                        "CONNECTIONS SECONDS HEADER [PATH]\n");
         return 2;
     }
     load.socket = argv[1];
@@ -208,8 +242,9 @@ main(int argc, char **argv)
     load.workload = argv[4];
     load.request_n = (size_t)snprintf(
         load.request, sizeof(load.request),
-        "GET /answer.json HTTP/1.1\r\nHost: %s\r\n%s\r\n\r\n", argv[2],
-        argv[7]);
+        "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n%s\r\n",
+        argc == 9 ? argv[8] : "/answer.json", argv[2], argv[7],
+        argc == 9 ? "Connection: close\r\n" : "");
     ag_assert(load.request_n < sizeof(load.request));
     load.tls = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_verify(load.tls, SSL_VERIFY_PEER, NULL);
@@ -217,6 +252,8 @@ main(int argc, char **argv)
         fprintf(stderr, "egress_load: %s holds no certificate\n", argv[3]);
         return 1;
     }
+    if (argc == 9)
+        return download();
     run((size_t)connections, seconds);
     return 0;
 }
