@@ -101,10 +101,11 @@ $(eval $(call binary,sandbox_launcher,sandbox_svc/launcher))
 $(eval $(call binary,vault_svc,vault_svc/main))
 $(eval $(call binary,vault_keeper,vault_svc/keeper))
 
-# Pid 1 of a sandbox runs on the sandbox's root: static, and no library.
+# Pid 1 of a sandbox runs on the sandbox's root: static, and no library but
+# musl's, which starts in a quarter of the time.
 $(B)/bin/sandbox_init: sandbox_svc/init.c $(wildcard sandbox_svc/init*.h)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(filter -DSANDBOX%,$(CFLAGS_$(MODE))) -std=gnu11 -O2 -g $(WARN) \
+	musl-gcc -I. -D_GNU_SOURCE $(filter -DSANDBOX%,$(CFLAGS_$(MODE))) -std=gnu11 -O2 -g $(WARN) \
 	  -static -o $@ $<
 
 # ---------------------------------------------------------------- module ----

@@ -8,6 +8,7 @@ with ours. What is not installed, or does not run here, is said and left out;
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,12 +25,29 @@ LIMITS = {"memory": {"limit": 512 << 20}, "pids": {"limit": 256},
           "cpu": {"quota": 100000, "period": 100000}}
 
 
+def image_of_true(folder):
+    """The peers run /bin/true and no shell: here it stands where ours starts
+    the shell, with what it needs of the image and the folders of a root."""
+    root = f"{folder}/base"
+    for d in ("bin", "dev", "proc", "run", "sys", "tmp", "workspace"):
+        os.makedirs(f"{root}/{d}")
+    shutil.copy2(f"{IMAGE}/bin/true", f"{root}/bin/sh")
+    libraries = subprocess.run(["ldd", f"{IMAGE}/bin/true"], check=True,
+                               capture_output=True).stdout.decode()
+    for path in re.findall(r"(/lib\S+)", libraries):
+        os.makedirs(os.path.dirname(root + path), exist_ok=True)
+        shutil.copy2(IMAGE + path, root + path)
+
+
 @contextlib.contextmanager
-def launcher(*options, without_cgroups=False):
+def launcher(*options, without_cgroups=False, only_true=False):
     """The path of its socket."""
     with tempfile.TemporaryDirectory(prefix="bb", dir="/tmp") as tmp:
         os.chmod(tmp, 0o711)
+        if only_true:
+            image_of_true(f"{tmp}/images")
         argv = [f"{base.BIN}/sandbox_launcher", f"--listen={tmp}/s",
+                f"--image-dir={tmp}/images" if only_true else
                 f"--image-dir={base.IMAGES}", f"--work-dir={tmp}/work",
                 f"--instance=bench{os.getpid()}", *options]
         if without_cgroups:
@@ -135,7 +153,8 @@ def measure():
         took.setdefault(name, []).extend(values)
 
     with tempfile.TemporaryDirectory(prefix="bb", dir="/tmp") as tmp, \
-            launcher(without_cgroups=True) as plain, launcher() as limited:
+            launcher(without_cgroups=True, only_true=True) as plain, \
+            launcher(only_true=True) as limited:
         todo = programs(tmp)
         for name, command in list(todo.items()):
             if spawn_us(command, 1) is None:

@@ -138,7 +138,6 @@ cold(long rounds)
         reply();
         printf("%lld\n", (long long)(ag_mono_us() - begun));
         close(init);
-        usleep(20000);
     }
 }
 
