@@ -17,6 +17,7 @@
 #include "vault_svc/vault_command.h"
 #include "vault_svc/vault_rpc.h"
 #include "vault_svc/vault_egress.h"
+#include "vault_svc/vault_explain.h"
 #include "vault_svc/vault_grant.h"
 #include "vault_svc/vault_head.h"
 #include "vault_svc/vault_identity.h"
@@ -57,6 +58,7 @@ offer_ingress(struct ag_rpc_server *srv, struct vault_face *face)
     vault_observe_serve(srv, face);
     vault_approval_serve(srv, face);
     vault_incident_serve(srv, face);
+    vault_explain_serve(srv, face);
     vault_audit_serve(srv, face);
 }
 
@@ -94,6 +96,7 @@ offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
     vault_observe_serve(srv, face);
     vault_approval_serve(srv, face);
     vault_incident_serve(srv, face);
+    vault_explain_serve(srv, face);
     vault_audit_serve(srv, face);
 }
 
@@ -316,13 +319,15 @@ run(struct service *s, int argc, char **argv, struct ag_err *err)
     if (n_words == 2 && strcmp(argv[0], "key") == 0
         && strcmp(argv[1], "create") == 0)
         return vault_command_key_create(&s->conf, err);
+    if (n_words >= 3 && n_words <= 6 && strcmp(argv[0], "explain") == 0)
+        return vault_command_explain(&s->conf, argv + 1, n_words - 1, err);
     if (n_words == 2 && strcmp(argv[0], "audit") == 0
         && (strcmp(argv[1], "verify") == 0 || strcmp(argv[1], "export") == 0))
         return audit(s, argv[1], err);
     if (n_words != 0)
         return ag_err_set(err, AG_ERR_INVALID,
                           "unknown command \"%s\"; there are `key create`, "
-                          "`audit verify` and `audit export`",
+                          "`explain`, `audit verify` and `audit export`",
                           argv[0]);
     if (s->conf.migrate)
         return migrate(s, err);

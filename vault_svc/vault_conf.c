@@ -102,8 +102,9 @@ static const struct ag_conf_option options[] = {
 
 const struct ag_conf vault_conf_table = {
     "vault_svc", "identities, credentials, grants, decisions and audit",
-    "[options] [key create | audit verify | audit export]", options,
-    sizeof(options) / sizeof(options[0])};
+    "[options] [key create | audit verify | audit export |"
+    " explain SESSION URL [METHOD [CREDENTIAL [SLOT]]]]",
+    options, sizeof(options) / sizeof(options[0])};
 
 void
 vault_conf_release(struct vault_conf *conf)

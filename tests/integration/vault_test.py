@@ -567,6 +567,55 @@ def a_value_is_rotated_without_a_failed_request():
     refused("precondition", update, display_name="x")
 
 
+def explain_says_what_would_happen_and_why():
+    _, vault, cred, env, session = session_with_credential(V)
+    key = V.key("--scopes=read")
+
+    def ask(url, credential="", **kw):
+        return V.call("ingress", "ExplainService/Explain",
+                      {"session_id": session, "url": url,
+                       "credential": credential, **kw}, V.as_key(key))
+
+    before = V.sql("SELECT count(*) FROM vault.audit WHERE session_id = '%s'"
+                   % session)
+    out = ask("https://api.example.com/v1/x?y", "API_TOKEN")
+    assert (out["verdict"], out["swapped_credential_id"],
+            out["swapped_slot"]) == ("allow", cred["id"],
+                                     "header:authorization"), out
+    (bound,) = out["credentials"]
+    assert bound["variable"] == "API_TOKEN" and json.loads(
+        bound["binding_json"])[0]["host"] == "api.example.com"
+    assert out["environment_id"] == env and out["policy_version"] == 1
+    for reason, url, kw in (
+            ("credential_required", "https://api.example.com/", {}),
+            ("host_not_allowed", "https://evil.example.net/", {}),
+            ("stub_wrong_host", "https://other.example.com/",
+             {"credential": cred["id"]}),
+            ("stub_wrong_slot", "https://api.example.com/",
+             {"credential": "API_TOKEN", "slot": "query:key"}),
+            ("clear_text_refused", "http://api.example.com/",
+             {"credential": "API_TOKEN"}),
+            ("host_not_allowed", "https://10.0.0.1/", {})):
+        out = ask(url, **kw)
+        assert (out["verdict"], out["reason"]) == ("deny", reason), out
+    refused("invalid", ask, "ftp://x.example/")
+    refused("invalid", ask, "https://api.example.com/", slot="cookie")
+    refused("not_found", ask, "https://api.example.com/", "NOBODYS")
+    text = json.dumps(out) + V.run_vault(
+        "explain", session, "https://api.example.com/v1", "POST",
+        "API_TOKEN", "basic").stdout
+    assert "allow: allowed" in text and "swaps: " + cred["id"] in text, text
+    assert SECRET not in text and "bbxs" not in text
+    p = V.run_vault("explain", new_id("sesn"), "https://a.example",
+                    check=False)
+    assert p.returncode == 1 and "no grant" in p.stderr, p
+    # Nothing was counted, made or written.
+    assert before == V.sql("SELECT count(*) FROM vault.audit"
+                           " WHERE session_id = '%s'" % session)
+    assert V.sql("SELECT count(*) FROM vault.stub WHERE session_id = '%s'"
+                 % session) == "0"
+
+
 def stubs_of_mcp_credentials_reach_the_brain():
     key = V.key()
     vault = V.vault(key)
@@ -734,6 +783,7 @@ def keeper_refuses_other_users():
 
 
 TESTS = [
+    explain_says_what_would_happen_and_why,
     a_value_is_rotated_without_a_failed_request,
     key_resolves_to_an_assertion_that_services_accept,
     unknown_revoked_and_malformed_keys_are_refused,

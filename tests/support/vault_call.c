@@ -50,6 +50,7 @@ static const struct ag_rpc_method *const methods[] = {
     M(vault__v1__egress_service__await_approval),
     M(vault__v1__incident_service__list_incidents),
     M(vault__v1__incident_service__resolve_incident),
+    M(vault__v1__explain_service__explain),
     M(vault__v1__audit_service__list_audit),
     M(sandbox__v1__sandbox_service__provision),
     M(sandbox__v1__sandbox_service__end_turn),
