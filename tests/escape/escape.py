@@ -18,10 +18,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import cases_init  # noqa: E402
 import cases_inside  # noqa: E402
 import cases_limits  # noqa: E402
+import cases_published  # noqa: E402
 import cases_service  # noqa: E402
 from support import base, svc  # noqa: E402
 
-LAUNCHER_TESTS = cases_inside.TESTS + cases_limits.TESTS
+LAUNCHER_TESTS = (cases_inside.TESTS + cases_limits.TESTS
+                  + cases_published.TESTS)
 SERVICE_TESTS = cases_service.TESTS + cases_init.TESTS
 
 
