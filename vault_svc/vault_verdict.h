@@ -1,0 +1,50 @@
+/*
+ * The life of one Authorize, shared by three files: vault_egress.c reads who
+ * asks and what the session may use, vault_verdict.c decides and does what the
+ * decision needs, vault_answer.c writes the audit row and answers.
+ */
+#ifndef VAULT_VERDICT_H
+#define VAULT_VERDICT_H
+
+#include "vault_svc/vault_sign.h"
+#include "vault_svc/vault_snapshot.h"
+
+struct vault_authorizing {
+    struct vault_op *op;
+    struct vault_ask ask;
+    struct vault_session session;
+    struct vault_decision decision;
+    ag_str_t address;
+    ag_str_t approval; /* waited for, or that let it pass */
+    struct vault_signed signature;
+    size_t checking;                 /* stub whose owner is looked up */
+    ag_secret_t *values;             /* of held credentials that were opened */
+    struct vault_snapshot *snapshot; /* that `session` lives in */
+    ag_str_t key;                    /* of it; empty: not kept */
+};
+
+/* ---- vault_verdict.c --------------------------------------------------- */
+
+/* Everything is read: decide, and answer in the end. */
+void vault_verdict_decide(struct vault_authorizing *a);
+
+/* ---- vault_answer.c ---------------------------------------------------- */
+
+/* Commit the audit row of the decision, then answer. */
+void vault_answer_commit(struct vault_authorizing *a);
+/* The stub of a key that signs, alone in a header: say what to sign. */
+void vault_answer_sign(struct vault_authorizing *a);
+/* Fail the call, and let go what its arena does not own. */
+void vault_answer_fail(struct vault_authorizing *a, const struct ag_err *err);
+void vault_answer_finish(struct vault_authorizing *a);
+
+/* What is asked of the policy; its path without stubs. */
+struct vault_policy_ask
+vault_answer_policy_ask(const struct vault_authorizing *a);
+/* The credentials behind the stubs, as a JSON array of ids. */
+void vault_answer_add_credentials(const struct vault_authorizing *a,
+                                  struct ag_buf *out);
+/* `,"key":"v"`, v cut at 160 bytes. */
+void vault_answer_add_text(struct ag_buf *b, const char *key, ag_str_t v);
+
+#endif
