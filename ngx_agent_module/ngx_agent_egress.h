@@ -91,6 +91,7 @@ typedef struct {
     /* the dial */
     ngx_resolver_ctx_t        *resolve;
     unsigned                   resolved:1;
+    unsigned                   is_asking_name:1;
     const char                *dial_error;
     ngx_addr_t                 addrs[NGX_AGENT_EGRESS_ADDRS];
     ngx_uint_t                 naddrs;     /* all vetted */

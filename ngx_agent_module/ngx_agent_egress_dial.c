@@ -263,9 +263,11 @@ ngx_agent_resolved(ngx_resolver_ctx_t *rctx)
     ctx->resolved = 1;
     ngx_resolve_name_done(rctx);
 
-    /* From inside ngx_resolve_name the caller goes on itself. */
+    /* A name that is known calls from inside ngx_resolve_name(): whoever called
+     * that goes on itself, and a request that went on twice would be sent
+     * twice. */
 
-    if (ctx->state == NGX_AGENT_EGRESS_RESOLVING) {
+    if (!ctx->is_asking_name) {
         ngx_http_core_run_phases(r);
         ngx_http_run_posted_requests(c);
     }
@@ -287,6 +289,7 @@ ngx_agent_resolve_cleanup(void *data)
 static ngx_int_t
 ngx_agent_resolve_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
+    ngx_int_t                  rc;
     ngx_resolver_ctx_t        *rctx, temp;
     ngx_pool_cleanup_t        *cln;
     ngx_http_core_loc_conf_t  *clcf;
@@ -315,7 +318,11 @@ ngx_agent_resolve_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     rctx->timeout = clcf->resolver_timeout;
     ctx->resolve = rctx;
 
-    if (ngx_resolve_name(rctx) != NGX_OK) {
+    ctx->is_asking_name = 1;
+    rc = ngx_resolve_name(rctx);
+    ctx->is_asking_name = 0;
+
+    if (rc != NGX_OK) {
         ctx->resolve = NULL;
         return NGX_ERROR;
     }

@@ -24,6 +24,8 @@ import time
 import urllib.parse
 import warnings
 
+import work
+
 LOCK = threading.Lock()
 FOLDER = "."
 STORED = {}
@@ -55,6 +57,7 @@ NAMES = {A: [PUBLIC + "10"], B: [PUBLIC + "11"], E: [PUBLIC + "66"],
          [PUBLIC + "66"], "evilapi.a-corp.test": [PUBLIC + "66"],
          "deep.api.a-corp.test": [PUBLIC + "66"],
          "one.wild-corp.test": [PUBLIC + "14"],
+         work.GIT: [PUBLIC + "20"], work.FILES: [PUBLIC + "20"],
          "two.one.wild-corp.test": [PUBLIC + "66"],
          "wild-corp.test": [PUBLIC + "66"],
          **{k: [PUBLIC + str(v)] for k, v in BAD_TLS.items()}, **SPECIAL}
@@ -403,6 +406,7 @@ def main():
                        ("wild", 14), ("E", 66), ("denied", 67)):
         listen(name, PUBLIC + str(last), 443, host)
         listen(name + ":80", PUBLIC + str(last), 80)
+    work.serve(FOLDER, PUBLIC + "20", host)
     for port in 8443, 4443:
         listen(f"A:{port}", PUBLIC + "10", port, host)
     for port in 22, 25, 53:
