@@ -14,6 +14,7 @@
 #include "lib/id.h"
 #include "lib/log.h"
 #include "lib/rpc_status.h"
+#include "lib/rpc_wire.h"
 
 static void send_more(struct ag_rpc_call *call);
 
@@ -59,9 +60,13 @@ prepare_request(struct ag_rpc_tag *tag)
     struct ag_rpc_call *call = AG_CONTAINER(tag, struct ag_rpc_call, recv_tag);
 
     call->request = NULL;
+    call->nul_field = NULL;
     call->bytes = (ag_str_t){NULL, 0};
-    if (call->message != NULL
-        && ag_rpc_bytes(call->message, call->arena, &call->bytes))
+    if (call->message == NULL
+        || !ag_rpc_bytes(call->message, call->arena, &call->bytes))
+        return;
+    call->nul_field = ag_rpc_wire_nul(call->method->input, call->bytes);
+    if (call->nul_field == NULL)
         call->request =
             ag_rpc_unpack(call->method->input, call->bytes, call->arena);
 }
@@ -82,6 +87,9 @@ received(struct ag_rpc_tag *tag, bool is_ok)
         call->handler(call, call->request, call->handler_arg);
     } else if (call->is_bidi && !has_message) {
         ag_rpc_end(call);
+    } else if (has_message && call->nul_field != NULL) {
+        ag_err_set(&err, AG_ERR_INVALID, "%s: holds a NUL", call->nul_field);
+        ag_rpc_fail(call, &err);
     } else {
         ag_err_set(&err, AG_ERR_INVALID, "%s: %s", call->method->path,
                    has_message ? "malformed request message"

@@ -30,6 +30,7 @@ struct ag_rpc_call {
     grpc_byte_buffer *message;
     ag_str_t bytes;
     ProtobufCMessage *request;
+    const char *nul_field; /* a string of the request that holds a NUL */
 
     struct ag_rpc_tag new_tag, recv_tag, close_tag, send_tag;
     int n_pending;      /* events under way */

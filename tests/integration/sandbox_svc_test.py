@@ -11,6 +11,7 @@ import os
 import pwd
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -624,6 +625,99 @@ def malformed_requests_name_the_field(w):
     assert e[-1]["result"]["stdout"] == "long\n", e[-1]
 
 
+def post(w, method, message):
+    """What no library would send: (status, message) of gRPC."""
+    path = f"{w.tmp}/frame"
+    with open(path, "wb") as f:
+        f.write(b"\0" + struct.pack(">I", len(message)) + message)
+    r = subprocess.run(
+        ["curl", "-s", "--unix-socket", f"{w.tmp}/svc/s", "-o", "/dev/null",
+         "--http2-prior-knowledge", "-D", "-", "-X", "POST", "-H",
+         "content-type: application/grpc", "-H", "te: trailers",
+         "--data-binary", f"@{path}",
+         f"http://x/agent.sandbox.v1.SandboxService/{method}"],
+        capture_output=True, timeout=30, check=True)
+    head = dict(line.split(": ", 1) for line in r.stdout.decode().split("\r\n")
+                if ": " in line)
+    return int(head["grpc-status"]), head.get("grpc-message", "")
+
+
+def text_field(number, value):
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def a_command_with_a_nul_is_refused(w):
+    """And not cut there: what was seen to be harmless would not be what was
+    asked for."""
+    s = session()
+    w.provision(s)
+    begin = text_field(1, s.encode()) + text_field(2, b"c1")
+    status, message = post(w, "Execute", begin + text_field(
+        4, b"echo seen > f\0; rm -rf /"))
+    assert status == 3 and "command" in message and "NUL" in message, message
+    status, message = post(w, "Execute", text_field(1, s.encode() + b"\0x")
+                           + text_field(2, b"c1") + text_field(4, b"true"))
+    assert status == 3 and "session_id" in message, message
+    # Standard input is bytes.
+    status, message = post(w, "Execute", begin + text_field(
+        4, b"wc -c > n") + text_field(6, b"a\0b"))
+    assert status == 0, message
+    assert w.execute(s, "c2", "cat n; ls f 2>/dev/null")[1] == "3\n"
+
+
+def a_command_is_bounded(w):
+    s = session()
+    w.provision(s)
+    path = f"{w.tmp}/big"
+    with open(path, "w") as f:
+        f.write("#" * (1 << 20))
+    e = w.ask("execute", f"session_id={s}", "call_id=a", f"command=@{path}")[-1]
+    assert e["error"] == "invalid" and "command: longer than" in e["message"], e
+    e = w.ask("execute", f"session_id={s}", "call_id=a", "command=true",
+              f"call_id={'x' * 200}")[-1]
+    assert e["error"] == "invalid" and "call_id" in e["message"], e
+    with open(path, "w") as f:
+        f.write("#" * ((1 << 20) + 1))
+    e = w.ask("execute", f"session_id={s}", "call_id=a", "command=true",
+              f"stdin=@{path}")[-1]
+    assert e["error"] == "invalid" and "stdin" in e["message"], e
+    assert w.execute(s, "b", "echo on")[1] == "on\n"
+
+
+def a_sandbox_that_is_gone_or_of_another_is_refused(w):
+    a, b = session(), session()
+    mine = w.provision(a)["sandbox_id"]
+    theirs = w.provision(b)["sandbox_id"]
+    e = w.execute(a, "c1", "true", f"sandbox_id={theirs}")[0]
+    assert e["error"] == "precondition" and "of that id" in e["message"], e
+    w.ask("end_turn", f"session_id={a}")
+    e = w.execute(a, "c2", "true", f"sandbox_id={mine}")[0]
+    assert e["error"] == "precondition" and "provision one" in e["message"], e
+    w.provision(a)
+    e = w.execute(a, "c3", "true", f"sandbox_id={mine}")[0]
+    assert e["error"] == "precondition", e
+    # Nobody's command ran anywhere.
+    assert w.execute(b, "c4", "echo on")[1] == "on\n"
+
+
+def limits_beyond_the_machine_are_refused(w):
+    def refused(option, error):
+        r = subprocess.run(
+            [f"{base.BIN}/sandbox_svc", f"--listen-brain={w.tmp}/svc/other",
+             option], capture_output=True, timeout=10, check=False)
+        assert r.returncode == 1, r
+        message = json.loads(r.stderr.splitlines()[-1])["message"]
+        assert error in message and "not between" in message, message
+    refused("--pids=40000", "pids")
+    refused("--pids=1", "pids")
+    refused("--memory-mib=99999999", "memory_mib")
+    refused("--cpu-milli=0", "cpu_milli")
+    refused("--open-files=99999999", "open_files")
+    refused("--disk-mib=0", "disk_mib")
+    refused("--disk-inodes=1", "disk_inodes")
+    refused("--idle-seconds=0", "idle_seconds")
+
+
 def deleting_a_workspace_leaves_nothing(w):
     s = session()
     w.provision(s)
@@ -818,6 +912,9 @@ TESTS = [provision_and_execute, stdin_and_workspace,
          refusals_of_the_vault_pass_through,
          another_environment_replaces_the_sandbox,
          malformed_requests_name_the_field,
+         a_command_with_a_nul_is_refused, a_command_is_bounded,
+         a_sandbox_that_is_gone_or_of_another_is_refused,
+         limits_beyond_the_machine_are_refused,
          deleting_a_workspace_leaves_nothing,
          a_lost_database_is_an_error_and_not_the_end,
          rows_are_hidden_from_other_tenants,
