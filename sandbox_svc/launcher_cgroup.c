@@ -160,6 +160,20 @@ open_group(struct launcher_cgroup *cg, int i, const char *id,
     return dir;
 }
 
+/* Short, so that one that spins on all cores stops before its neighbours feel
+ * it; the kernel wants a quota of a millisecond at least. */
+static int64_t
+cpu_period_us(const struct launcher_limits *l)
+{
+    return l->cpu_milli >= 50 ? 20000 : 100000;
+}
+
+static int64_t
+cpu_quota_us(const struct launcher_limits *l)
+{
+    return l->cpu_milli * cpu_period_us(l) / 1000;
+}
+
 static int
 set_v2(int dir, const bool has[LAUNCHER_CONTROLLERS],
        const struct launcher_limits *l, struct ag_err *err)
@@ -174,7 +188,8 @@ set_v2(int dir, const bool has[LAUNCHER_CONTROLLERS],
         return -1;
     if (has[LAUNCHER_MEMORY])
         launcher_cgroup_write(dir, "memory.swap.max", "0");
-    snprintf(cpu, sizeof(cpu), "%lld 100000", (long long)l->cpu_milli * 100);
+    snprintf(cpu, sizeof(cpu), "%lld %lld", (long long)cpu_quota_us(l),
+             (long long)cpu_period_us(l));
     if (has[LAUNCHER_CPU] && !launcher_without("cpu_limit")
         && launcher_cgroup_write(dir, "cpu.max", cpu) < 0)
         return ag_err_sys(err, "cgroup cpu.max = %s", cpu);
@@ -197,9 +212,10 @@ create_v1(struct launcher_cgroup *cg, const char *id,
                      l->memory_bytes, err)
                < 0
         || write_int(pids, "pids_limit", "pids.max", l->pids, err) < 0
-        || write_int(cpu, "cpu_limit", "cpu.cfs_period_us", 100000, err) < 0
-        || write_int(cpu, "cpu_limit", "cpu.cfs_quota_us", l->cpu_milli * 100,
+        || write_int(cpu, "cpu_limit", "cpu.cfs_period_us", cpu_period_us(l),
                      err)
+               < 0
+        || write_int(cpu, "cpu_limit", "cpu.cfs_quota_us", cpu_quota_us(l), err)
                < 0)
         return -1;
     /* With swap accounting, no way around the limit through swap either. */
