@@ -338,6 +338,29 @@ ngx_agent_egress_swaps_long_body(ngx_agent_egress_ctx_t *ctx)
 }
 
 
+/* WebSocket to a host that no credential of the session is bound to. */
+static ngx_uint_t
+ngx_agent_egress_may_upgrade(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_str_t  *value;
+
+    if (r->headers_in.upgrade == NULL || ctx->stubs.nelts > 0
+        || ctx->verdict->n_scrub > 0 || r->method != NGX_HTTP_GET
+        || r->http_version != NGX_HTTP_VERSION_11)
+    {
+        return 0;
+    }
+
+    value = &r->headers_in.upgrade->value;
+    ctx->upgrades = value->len == sizeof("websocket") - 1
+                    && ngx_strncasecmp(value->data, (u_char *) "websocket",
+                                       value->len) == 0;
+
+    return ctx->upgrades;
+}
+
+
 /* What the vault allowed is put into the request. */
 static ngx_int_t
 ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
@@ -396,7 +419,9 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 
     /* Else a 101 that nobody asked for would become a tunnel. */
 
-    r->headers_in.upgrade = NULL;
+    if (!ngx_agent_egress_may_upgrade(r, ctx)) {
+        r->headers_in.upgrade = NULL;
+    }
 
     if (ngx_agent_egress_swap(r, ctx) != NGX_OK
         || ngx_agent_egress_set_signed(r, ctx) != NGX_OK
@@ -539,6 +564,29 @@ ngx_agent_egress_range(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 }
 
 
+/* "websocket" and "upgrade" where the protocol may change; `data` says which
+ * of the two. */
+static ngx_int_t
+ngx_agent_egress_upgrade(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uintptr_t data)
+{
+    ngx_agent_egress_ctx_t  *ctx;
+
+    ctx = ngx_agent_egress_get_ctx(r);
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+    v->len = 0;
+
+    if (ctx != NULL && ctx->upgrades) {
+        v->data = (u_char *) (data ? "upgrade" : "websocket");
+        v->len = ngx_strlen(v->data);
+    }
+
+    return NGX_OK;
+}
+
+
 static ngx_http_variable_t  ngx_agent_egress_vars[] = {
 
     { ngx_string("agent_egress_host"), NULL, ngx_agent_egress_variable,
@@ -561,6 +609,12 @@ static ngx_http_variable_t  ngx_agent_egress_vars[] = {
 
     { ngx_string("agent_egress_range"), NULL, ngx_agent_egress_range, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("agent_egress_upgrade"), NULL, ngx_agent_egress_upgrade, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("agent_egress_connection"), NULL, ngx_agent_egress_upgrade,
+      1, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
       ngx_http_null_variable
 };

@@ -99,6 +99,7 @@ typedef struct {
 
     /* the way back */
     unsigned                   credentialed:1;
+    unsigned                   upgrades:1;
     unsigned                   scrubbing:1;
     unsigned                   reported:1;
     unsigned                   finished:1;

@@ -176,17 +176,18 @@ ngx_agent_scrub_headers(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 }
 
 
-/* nginx passes on what has no status line as HTTP/0.9, whatever was asked. */
+/* nginx passes on what has no status line as HTTP/0.9, whatever was asked; and
+ * a change of protocol that nobody asked for. */
 static ngx_uint_t
-ngx_agent_is_http(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+ngx_agent_is_answer(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
-    if (r->http_version == ctx->http_version) {
-        return 1;
+    if (r->http_version != ctx->http_version) {
+        r->http_version = ctx->http_version;
+        return 0;
     }
 
-    r->http_version = ctx->http_version;
-
-    return 0;
+    return r->headers_out.status != NGX_HTTP_SWITCHING_PROTOCOLS
+           || ctx->upgrades;
 }
 
 
@@ -198,10 +199,10 @@ ngx_agent_egress_header_filter(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
 
     if (r == r->main && ctx != NULL && ctx->state == NGX_AGENT_EGRESS_READY
-        && !ngx_agent_is_http(r, ctx))
+        && !ngx_agent_is_answer(r, ctx))
     {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "an answer has no status line");
+                      "what a host sent is no answer");
         ctx->scrubbing = 0;
         return ngx_http_filter_finalize_request(r, &ngx_agent_egress_module,
                                                 NGX_HTTP_BAD_GATEWAY);

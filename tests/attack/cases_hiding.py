@@ -134,12 +134,18 @@ def websocket(t):
 out(ask(A, '/switch', bearer(), {ws}))
 out(ask(A, '/switch', {ws}))
 out(ask(A, '/switch', bearer()))
+out(ask(B, '/switch', {ws}), ask(B, '/switch', 'Upgrade: h2c'),
+    ask(B, '/switch'), ask(B, '/switch', bearer(), {ws}))
 out(talk(tls(A), 'GET /switch HTTP/1.1\\r\\nHost: %s\\r\\nConnection: Upgrade'
     '\\r\\nUpgrade: h2c\\r\\n%s\\r\\n\\r\\n' % (A, bearer())))
 """)
     t.one(got[0], 403, "upgrade_refused")
     t.one(got[1], 401, "credential_required")
-    t.one(got[3], 403, "upgrade_refused")
+    # To a host that nothing is bound to it passes; nothing else changes.
+    t.one(got[3], 101)
+    assert " 101 " not in got[4][:20] and " 101 " not in got[5][:20], got[4:6]
+    t.one(got[6], 403, "stub_wrong_host")
+    t.one(got[7], 403, "upgrade_refused")
 
 
 skip("24b", "gRPC messages and -bin metadata",

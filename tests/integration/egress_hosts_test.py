@@ -67,6 +67,13 @@ def answer(host, c, head):
         host.taken = endless(c, b"y" * 65536)
         host.is_over.set()
         return False
+    if path == "/ws":
+        assert "Upgrade: websocket" in head and "Connection: upgrade" in head
+        c.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                  b"Connection: Upgrade\r\n\r\n")
+        for _ in range(2):
+            c.sendall(b"frame " + c.recv(100))
+        return False
     if path == "/hang":
         time.sleep(30)
         return False
@@ -144,6 +151,27 @@ def an_endless_body_is_taken_as_fast_as_it_is_read():
     s.close()
     wait_for("the host to notice", HOST.is_over.is_set)
     is_served(at, headers)
+
+
+def a_websocket_passes_to_a_host_that_nothing_is_bound_to():
+    w = V.open(V.put_grant(KEY, ENV))
+    s = E.connect("egress-bridge", (w["address"], 443), A)
+    s.sendall(("GET /ws HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\n"
+               "Upgrade: websocket\r\n\r\n" % A).encode())
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += s.recv(1000)
+    assert got.startswith(b"HTTP/1.1 101 "), got
+    for text in b"one", b"two":
+        s.sendall(text)
+        assert s.recv(100) == b"frame " + text
+    assert s.recv(100) == b""
+    s.close()
+    # With a credential of the session bound to the host it is refused.
+    at, headers = box()
+    a = E.ask(at, path="/ws", headers=headers + [
+        ("Upgrade", "websocket"), ("Connection", "upgrade")])
+    assert a.status == 403 and a.reason == "upgrade_refused", a.raw
 
 
 def a_client_that_leaves_leaves_nothing_behind():
@@ -238,6 +266,7 @@ TESTS = [
     endless_heads_are_given_up,
     an_endless_body_is_taken_as_fast_as_it_is_read,
     a_client_that_leaves_leaves_nothing_behind,
+    a_websocket_passes_to_a_host_that_nothing_is_bound_to,
     nothing_is_sent_while_the_vault_is_frozen,
     nothing_is_sent_when_the_vault_dies_meanwhile,
     a_full_disk_refuses_large_bodies_alone,
