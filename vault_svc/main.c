@@ -28,6 +28,7 @@
 #include "vault_svc/vault_report.h"
 #include "vault_svc/vault_start.h"
 #include "vault_svc/vault_tenants.h"
+#include "vault_svc/vault_use.h"
 #include "vault_svc/vault_verify.h"
 #include "vault_svc/vault_workload.h"
 
@@ -171,6 +172,7 @@ release(struct service *s)
     vault_ca_free(s->ca);
     ag_db_free(s->v.db);
     vault_tenants_watch_free(s->watch);
+    vault_use_free(&s->v);
     vault_signer_free(s->signer);
     vault_tenants_free(&s->v);
     ag_assertion_key_free(s->v.assertion_key);

@@ -19,6 +19,7 @@ struct vault_snapshots; /* vault_snapshot.c */
 struct vault_waiters;   /* vault_approval_rpc.c */
 struct vault_watchers;  /* vault_incident_rpc.c */
 struct vault_guesses;   /* vault_incident.c */
+struct vault_uses;      /* vault_use.c */
 
 /* Does the audit chain lead to the head that was signed last? */
 enum vault_head_state { VAULT_HEAD_UNKNOWN, VAULT_HEAD_GOOD, VAULT_HEAD_BAD };
@@ -49,6 +50,7 @@ struct vault {
     struct vault_waiters *waiters;   /* requests that wait for a person */
     struct vault_watchers *watchers; /* of incidents */
     struct vault_guesses *guesses;
+    struct vault_uses *uses; /* of credentials, not written yet */
     bool is_stopping;
 };
 

@@ -8,6 +8,7 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_rpc.h"
+#include "vault_svc/vault_use.h"
 #include "vault_svc/vault_verdict.h"
 
 void
@@ -102,6 +103,14 @@ vault_answer_sign(struct vault_authorizing *a)
 }
 
 static void
+note_uses(const struct vault_authorizing *a)
+{
+    for (size_t i = 0; i < a->ask.n_stubs; i++)
+        vault_use_note(a->op->v, a->op->tenant,
+                       a->session.held[a->decision.swaps[i]].id);
+}
+
+static void
 answer(struct vault_authorizing *a, const char *audit_id)
 {
     Agent__Vault__V1__AuthorizeResponse out =
@@ -123,6 +132,7 @@ answer(struct vault_authorizing *a, const char *audit_id)
     if (d->is_allowed) {
         fill_values(a, &out);
         fill_signed(a, &out);
+        note_uses(a);
     }
     if (d->is_allowed && d->destination != NULL) {
         const struct vault_destination *dest = d->destination;

@@ -64,6 +64,8 @@ static const struct ag_conf_option options[] = {
      "this process count at once"},
     {"tenant_poll_ms", AG_CONF_INT, "ms", "1000", 100, 600000, NULL,
      AT(tenant_poll_ms), "how often it is looked for new tenants"},
+    {"use_flush_ms", AG_CONF_INT, "ms", "5000", 10, 600000, NULL,
+     AT(use_flush_ms), "how often uses of credentials are written"},
     {"approval_wait_seconds", AG_CONF_INT, "s", "120", 1, 120, NULL,
      AT(approval_wait_seconds),
      "how long a request is parked while a person decides about it"},

@@ -11,7 +11,7 @@ struct vault_conf {
     char *deployment, *rules, *generation, *intermediate, *log_level;
     char *audit_heads, *tenant, *name, *scopes, *model_base_url, *model_api_key;
     int64_t db_connections, db_timeout_ms, notify_fd, observations_max;
-    int64_t snapshot_ms, tenant_poll_ms, audit_head_ms, since;
+    int64_t snapshot_ms, tenant_poll_ms, audit_head_ms, since, use_flush_ms;
     int64_t approval_wait_seconds, approval_parked, approval_seconds;
     int64_t approvals_max, scrub_hits_max, unknown_stubs_per_minute;
     bool migrate, follow;

@@ -42,6 +42,24 @@ credential_message(struct vault_op *op, const struct vault_credential_row *row)
     return out;
 }
 
+/* Columns behind VAULT_CREDENTIAL_COLUMNS. */
+#define USE_COLUMNS "u.last_used_us, u.uses"
+#define USE_JOIN " LEFT JOIN vault.credential_use u ON u.credential_id = c.id"
+
+static Agent__Vault__V1__Credential *
+with_use(struct vault_op *op, Agent__Vault__V1__Credential *m,
+         const struct ag_db_result *res, int row)
+{
+    if (ag_db_is_null(res, row, VAULT_CREDENTIAL_N))
+        return m;
+    m->_last_used_at_case =
+        AGENT__VAULT__V1__CREDENTIAL___LAST_USED_AT_LAST_USED_AT;
+    m->last_used_at =
+        vault_op_time(op, ag_db_get_int(res, row, VAULT_CREDENTIAL_N));
+    m->uses = ag_db_get_int(res, row, VAULT_CREDENTIAL_N + 1);
+    return m;
+}
+
 static int
 new_credential_row(struct vault_op *op,
                    const Agent__Vault__V1__CreateCredentialRequest *req,
@@ -155,7 +173,8 @@ find_credential(struct vault_op *op, const char *vault_id, const char *id,
                 ag_db_done *done)
 {
     static const char sql[] =
-        "SELECT " VAULT_CREDENTIAL_COLUMNS " FROM vault.credential c"
+        "SELECT " VAULT_CREDENTIAL_COLUMNS ", " USE_COLUMNS
+        " FROM vault.credential c" USE_JOIN
         " WHERE c.vault_id = $1 AND c.id = $2";
     struct ag_db_param params[] = {ag_db_str(ag_str(vault_id)),
                                    ag_db_str(ag_str(id))};
@@ -169,7 +188,8 @@ on_credential(void *arg, const struct ag_db_result *res,
     struct vault_op *op = arg;
     struct vault_credential_row *row = credential_of_result(op, res, err);
     if (row != NULL)
-        ag_rpc_reply(op->call, &credential_message(op, row)->base);
+        ag_rpc_reply(op->call,
+                     &with_use(op, credential_message(op, row), res, 0)->base);
 }
 
 static void
@@ -200,7 +220,7 @@ on_credentials(void *arg, const struct ag_db_result *res,
     for (size_t i = 0; i < out.n_data; i++) {
         struct vault_credential_row row;
         vault_credential_read(res, (int)i, 0, op->arena, &row);
-        out.data[i] = credential_message(op, &row);
+        out.data[i] = with_use(op, credential_message(op, &row), res, (int)i);
     }
     if (out.n_data < (size_t)ag_db_rows(res)) {
         out._next_page_case =
@@ -215,7 +235,8 @@ list_credentials(struct ag_rpc_call *call, const ProtobufCMessage *request,
                  void *arg)
 {
     static const char sql[] =
-        "SELECT " VAULT_CREDENTIAL_COLUMNS " FROM vault.credential c"
+        "SELECT " VAULT_CREDENTIAL_COLUMNS ", " USE_COLUMNS
+        " FROM vault.credential c" USE_JOIN
         " WHERE c.vault_id = $1 AND ($2 = '' OR c.id < $2)"
         " AND ($3::boolean OR c.archived_us IS NULL)"
         " ORDER BY c.id DESC LIMIT $4::bigint";

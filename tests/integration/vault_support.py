@@ -115,7 +115,7 @@ class Vault:
                "--generation=" + self.path("generation"),
                "--intermediate=" + self.path("intermediate.pem"),
                "--audit-heads=" + self.path("audit-heads"),
-               "--audit-head-ms=100"]
+               "--audit-head-ms=100", "--use-flush-ms=100"]
         for who in "ingress", "brain", "sandbox", "egress", "admin":
             out.append("--listen-%s=%s" % (who, self.path(who + ".sock")))
         return out + self.args

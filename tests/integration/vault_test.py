@@ -616,6 +616,31 @@ def explain_says_what_would_happen_and_why():
                  % session) == "0"
 
 
+def credentials_say_when_they_were_last_used():
+    key, vault, cred, _, session = session_with_credential(V)
+    w = V.open(session)
+    other = V.credential(key, vault, "IDLE", SECRET, ["other.example.com"])
+
+    def read(which):
+        return V.call("ingress", "VaultService/GetCredential", {
+            "vault_id": vault, "credential_id": which["id"]}, V.as_key(key))
+
+    got = read(cred)
+    assert got["last_used_at"] is None and got["uses"] == 0, got
+    stub = [(HEADER, "authorization", w["values"]["API_TOKEN"])]
+    for _ in range(3):
+        assert V.authorize(w["address"], stubs=stub)["verdict"] == 1
+    V.authorize(w["address"], stubs=stub, host="other.example.com")
+    wait_for("three uses", lambda: read(cred)["uses"] == 3)
+    assert read(cred)["last_used_at"] > read(cred)["created_at"]
+    listed = V.call("ingress", "VaultService/ListCredentials",
+                    {"vault_id": vault}, V.as_key(key))["data"]
+    assert {c["id"]: c["uses"] for c in listed} == {cred["id"]: 3,
+                                                    other["id"]: 0}
+    V.call("ingress", "VaultService/DeleteCredential",
+           {"vault_id": vault, "credential_id": cred["id"]}, V.as_key(key))
+
+
 def stubs_of_mcp_credentials_reach_the_brain():
     key = V.key()
     vault = V.vault(key)
@@ -783,6 +808,7 @@ def keeper_refuses_other_users():
 
 
 TESTS = [
+    credentials_say_when_they_were_last_used,
     explain_says_what_would_happen_and_why,
     a_value_is_rotated_without_a_failed_request,
     key_resolves_to_an_assertion_that_services_accept,
