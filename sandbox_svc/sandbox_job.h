@@ -41,7 +41,9 @@ struct sandbox_stream {
     struct sandbox_job *job;
     struct sandbox_output output;
     char name[160];
-    bool is_watched;
+    /* Read when there is something, or, when there is much, at intervals. */
+    bool is_watched, is_paced;
+    struct ag_timer pace;
 };
 
 /* What is written to the command as it reads: its input, and its script. */

@@ -6,6 +6,7 @@
 #include "sandbox_svc/sandbox_job.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -14,8 +15,14 @@
 #include "sandbox_svc/launcher_without.h"
 #include "sandbox_svc/sandbox_reply.h"
 
-#define READ_BYTES 65536
-#define READS_AT_ONCE 8
+#define READ_BYTES (256 << 10)
+#define READS_AT_ONCE 4
+/* An output that is long by now is read at intervals, from a larger pipe, as
+ * long as there is so much each time. */
+#define PACED_FROM (1 << 20)
+#define PACED_WHILE (32 << 10)
+#define PACE_MS 1
+#define PIPE_BYTES (1 << 20)
 /* A caller that reads slower than this stops the command by its pipes. */
 #define UNSENT_MAX (4 << 20)
 
@@ -32,12 +39,31 @@ close_feed(struct sandbox_feed *f)
     f->io.fd = -1;
 }
 
+static int
+watch_stream(struct sandbox_stream *st, struct ag_err *err)
+{
+    if (st->is_paced)
+        ag_timer_start(st->job->svc->loop, &st->pace, PACE_MS);
+    else if (ag_io_start(st->job->svc->loop, &st->io, EPOLLIN, err) < 0)
+        return -1;
+    st->is_watched = true;
+    return 0;
+}
+
+static void
+unwatch_stream(struct sandbox_stream *st)
+{
+    if (st->is_watched && st->is_paced)
+        ag_timer_stop(st->job->svc->loop, &st->pace);
+    else if (st->is_watched)
+        ag_io_stop(st->job->svc->loop, &st->io);
+    st->is_watched = false;
+}
+
 static void
 close_stream(struct sandbox_stream *st)
 {
-    if (st->is_watched)
-        ag_io_stop(st->job->svc->loop, &st->io);
-    st->is_watched = false;
+    unwatch_stream(st);
     ag_closep(&st->io.fd);
     st->io.fd = -1;
 }
@@ -54,10 +80,9 @@ sandbox_job_set_reading(struct sandbox_job *job, bool is_reading)
         if (st->io.fd < 0 || st->is_watched == is_reading)
             continue;
         if (!is_reading)
-            ag_io_stop(job->svc->loop, &st->io);
-        else if (ag_io_start(job->svc->loop, &st->io, EPOLLIN, &err) < 0)
+            unwatch_stream(st);
+        else if (watch_stream(st, &err) < 0)
             ag_log(AG_ERROR, "command.read_failed", AG_E(&err));
-        st->is_watched = is_reading;
     }
 }
 
@@ -122,19 +147,59 @@ sandbox_job_has_open_stream(const struct sandbox_job *job)
     return job->streams[0].io.fd >= 0 || job->streams[1].io.fd >= 0;
 }
 
+/* Take what is there, and note the end. */
+static void
+take(struct sandbox_stream *st)
+{
+    struct sandbox_job *job = st->job;
+
+    if (!read_stream(st, READS_AT_ONCE))
+        close_stream(st);
+    if (job->state == SANDBOX_JOB_DRAINING && !sandbox_job_has_open_stream(job))
+        sandbox_job_finish(job);
+}
+
+static void
+set_pace(struct sandbox_stream *st, bool is_paced)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    unwatch_stream(st);
+    st->is_paced = is_paced;
+    /* Without the right to so much it stays as it is. */
+    if (is_paced)
+        (void)fcntl(st->io.fd, F_SETPIPE_SZ, PIPE_BYTES);
+    if (watch_stream(st, &err) < 0)
+        ag_log(AG_ERROR, "command.read_failed", AG_E(&err));
+}
+
 static void
 on_output(struct ag_io *io, uint32_t events)
 {
     struct sandbox_stream *st =
         (struct sandbox_stream *)((char *)io
                                   - offsetof(struct sandbox_stream, io));
-    struct sandbox_job *job = st->job;
 
     (void)events;
-    if (!read_stream(st, READS_AT_ONCE))
-        close_stream(st);
-    if (job->state == SANDBOX_JOB_DRAINING && !sandbox_job_has_open_stream(job))
-        sandbox_job_finish(job);
+    /* A command that writes without end would wake us for each write. */
+    if (st->output.total >= PACED_FROM)
+        set_pace(st, true);
+    else
+        take(st);
+}
+
+static void
+on_pace(struct ag_timer *timer)
+{
+    struct sandbox_stream *st =
+        (struct sandbox_stream *)((char *)timer
+                                  - offsetof(struct sandbox_stream, pace));
+    int there = 0;
+
+    st->is_watched = false;
+    (void)ioctl(st->io.fd, FIONREAD, &there);
+    set_pace(st, there >= PACED_WHILE);
+    take(st);
 }
 
 /* Write what fits. Returns false when there is no more to write. */
@@ -188,9 +253,13 @@ int
 sandbox_job_open_pipes(struct sandbox_job *job, struct sandbox_shell *shell,
                        struct ag_err *err)
 {
-    for (int i = 0; i < 2; i++)
-        job->streams[i].io = (struct ag_io){
-            .fn = on_output, .fd = shell->fds[SANDBOX_SHELL_OUT + i]};
+    for (int i = 0; i < 2; i++) {
+        struct sandbox_stream *st = &job->streams[i];
+        st->io = (struct ag_io){.fn = on_output,
+                                .fd = shell->fds[SANDBOX_SHELL_OUT + i]};
+        st->pace.fn = on_pace;
+        st->is_paced = false;
+    }
     /* Its input is there before it runs. */
     if (start_feed(job, &job->input, shell->fds[SANDBOX_SHELL_IN], err) < 0
         || start_feed(job, &job->script, shell->fds[SANDBOX_SHELL_SCRIPT], err)
