@@ -603,6 +603,8 @@ main(int argc, char **argv)
     if (ag_conf_load(&conf, argc, argv, &l.opt, &n_words, &err) < 0
         || start(&l, &err) < 0) {
         ag_log(AG_ERROR, "launcher.failed", AG_E(&err));
+        launcher_host_close(&l.host);
+        ag_conf_release(&conf, &l.opt);
         return 1;
     }
     ag_log(AG_INFO, "launcher.started", AG_S("listen", l.opt.listen));

@@ -40,6 +40,8 @@ class Other(base.Launcher):
             f"/sys/fs/cgroup/{c}/{mine}" for c in ("memory", "pids", "cpu")]
 
     def detected(self):
+        # It listens before it has looked, and answers afterwards.
+        assert self.ask(base.LIST)["type"] == 65
         with open(f"{self.tmp}/log") as f:
             return [json.loads(line) for line in f
                     if '"cgroup.detected"' in line][-1]

@@ -259,6 +259,27 @@ def what_a_command_leaves_cannot_stop_the_next(w):
             (broken, r, text, errors)
 
 
+def a_background_command_outlives_its_call(w):
+    s = session()
+    w.provision(s)
+    r, out, _ = w.execute(s, "c1", "(while :; do date +%N > beat; sleep 0.1; "
+                          "done) > /dev/null 2>&1 & echo $!")
+    assert r["outcome"] == "EXITED" and r["wall_ms"] < 5000, r
+    pid = out.strip()
+    r, out, _ = w.execute(s, "c2", f"a=$(cat beat); sleep 0.5; b=$(cat beat); "
+                          f"[ $a != $b ] && kill -0 {pid} && echo beats")
+    assert out == "beats\n", r
+    # Also one that keeps the output, which is not waited for.
+    r, out, _ = w.execute(s, "c3", "sleep 600 & echo begun")
+    assert (r["outcome"], out) == ("EXITED", "begun\n"), r
+    assert r["wall_ms"] < 5000, r
+    w.ask("end_turn", f"session_id={s}")
+    w.provision(s)
+    r, out, _ = w.execute(s, "d1", "a=$(cat beat); sleep 0.5; b=$(cat beat); "
+                          "[ $a = $b ] && ps -e | grep -c sleep")
+    assert out == "0\n", r
+
+
 def long_commands(w):
     s = session()
     w.provision(s)
@@ -896,7 +917,8 @@ def start_database():
 
 TESTS = [provision_and_execute, stdin_and_workspace,
          commands_of_a_turn_go_on_where_the_last_one_stopped,
-         what_a_command_leaves_cannot_stop_the_next, long_commands,
+         what_a_command_leaves_cannot_stop_the_next,
+         a_background_command_outlives_its_call, long_commands,
          certificates_are_trusted,
          network_leads_to_egress, a_repeated_call_is_not_run_again,
          two_callers_of_one_call_share_its_result,
