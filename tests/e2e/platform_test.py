@@ -189,6 +189,46 @@ def a_stub_of_another_session_freezes_and_a_person_lets_go_on():
 
 
 @test
+def a_person_decides_about_a_request_while_the_turn_waits():
+    # By the metadata, as typed clients write it.
+    env = bb_.environment(("other.demo.test",), metadata={
+        "brainbox.network": json.dumps({"mode": "ask"})})
+    s = bb_.session(environment=env)
+    curl = "curl -sS -w ' %%{http_code}' https://api.demo.test/v1/%s"
+    bb_.send(s, runbook(curl % "echo", curl % "whoami"))
+
+    def pending():
+        return bb_.call("GET",
+                        f"/platform/v1/approvals?session_id={s}")["data"]
+
+    def explained(url):
+        return bb_.call("POST", "/platform/v1/explain", {
+            "session_id": s, "url": url})["verdict"]
+
+    bb.wait_for("a question", pending)
+    (a,) = pending()
+    assert (a["host"], a["path"], a["method"]) == (
+        "api.demo.test", "/v1/echo", "GET"), a
+    assert explained("https://api.demo.test/v1/echo") == "ask"
+    assert explained("https://other.demo.test/") == "allow"
+    bb_.call("POST", f"/platform/v1/approvals/{a['id']}/decide",
+             {"decision": "approve"})
+    bb.wait_for("the next question", lambda: [
+        x for x in pending() if x["path"] == "/v1/whoami"])
+    bb_.call("POST", f"/platform/v1/approvals/{pending()[0]['id']}/decide",
+             {"decision": "deny"})
+    bb.wait_for("the turn's end", lambda: any(
+        e["type"] == "session.status_idle" for e in bb_.events(s)))
+    events = bb_.events(s)
+    one, two = bb.result_of(events, 1)[1], bb.result_of(events, 2)[1]
+    assert one["stdout"].endswith(" 200"), one
+    assert two["stdout"].endswith(" 403") and \
+        "approval_denied" in two["stdout"], two
+    p = bb_.call("GET", f"/platform/v1/environments/{env}/proposed_policy")
+    assert p["networking"]["allowed_hosts"] == ["other.demo.test"], p
+
+
+@test
 def stream_resumes_behind_last_event_id():
     s = bb_.session()
     bb_.turn(s, runbook("echo 1", "echo 2"))
