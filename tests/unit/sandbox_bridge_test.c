@@ -309,6 +309,8 @@ events_of_init_are_bounded(void **state)
     assert_int_equal(event(INIT_EXITED, 0, 65), -1);
     assert_int_equal(event(INIT_FAILED, 0, 0), -1);
     assert_int_equal(event(INIT_PUT_DONE, 2, 0), 0);
+    assert_int_equal(event(INIT_FULL, 0, 0), 0);
+    assert_int_equal(event(INIT_FULL, 1, 0), -1);
     assert_int_equal(event(INIT_ARM, 0, 0), -1);
     assert_int_equal(init_event_parse(&h, sizeof(h) - 1, &out, &err), -1);
     h.magic = 0;
