@@ -78,7 +78,8 @@ void ag_rpc_call_on_cancel(struct ag_rpc_call *call,
                            void *arg);
 bool ag_rpc_call_is_cancelled(const struct ag_rpc_call *call);
 
-/* Unary: send the message and OK. `msg` may be freed at once. */
+/* Send the message, of a stream the last one, and OK, together. `msg` may be
+ * freed at once. */
 void ag_rpc_reply(struct ag_rpc_call *call, const ProtobufCMessage *msg);
 /* Send the error as a gRPC status with google.rpc details. */
 void ag_rpc_fail(struct ag_rpc_call *call, const struct ag_err *err);

@@ -18,6 +18,7 @@
 /* Reads of 64 KiB at the end: a pipe holds one. */
 #define DRAIN_READS 8
 #define SAVE_RETRY_MS 1000
+#define AFTER_MS 1
 #define SAVE_TRIES 30
 
 #define OF(member, p) \
@@ -123,11 +124,14 @@ set_output(struct sandbox_job *job)
 
 /* Have a shell wait for the session's next command. */
 static void
-prepare_next(struct sandbox_session *s)
+on_shell(struct ag_timer *timer)
 {
+    struct sandbox_session *s =
+        (struct sandbox_session *)((char *)timer
+                                   - offsetof(struct sandbox_session, shell));
     struct ag_err err = AG_ERR_INIT;
 
-    if (sandbox_session_is_live(s)
+    if (s->job == NULL && sandbox_session_is_live(s)
         && sandbox_shell_start(s->box, ag_buf_str(&s->env), s->n_env, &err) < 0)
         ag_log(AG_WARN, "shell.start_failed", AG_S("session", s->id),
                AG_E(&err));
@@ -163,10 +167,14 @@ sandbox_job_finish(struct sandbox_job *job)
     /* The caller need not wait for the record: a call whose end was not
      * recorded is UNKNOWN when it is repeated, and is not run again. */
     answer(job);
+    /* The answer leaves first: what follows takes as long as it does. */
+    job->timer.fn = on_save_retry;
     if (!job->is_recording)
-        sandbox_job_save(job);
-    if (s != NULL)
-        prepare_next(s);
+        ag_timer_start(job->svc->loop, &job->timer, AFTER_MS);
+    if (s != NULL) {
+        s->shell.fn = on_shell;
+        ag_timer_start(s->svc->loop, &s->shell, AFTER_MS);
+    }
 }
 
 static void

@@ -44,8 +44,7 @@ sandbox_reply_result(struct ag_rpc_call *call, const struct sandbox_result *r)
     result.is_recorded = r->is_recorded;
     m.item_case = AGENT__SANDBOX__V1__EXECUTE_RESPONSE__ITEM_RESULT;
     m.result = &result;
-    ag_rpc_send(call, &m.base);
-    ag_rpc_end(call);
+    ag_rpc_reply(call, &m.base);
 }
 
 /* ---- from the record ------------------------------------------------- */

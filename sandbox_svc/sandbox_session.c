@@ -100,6 +100,7 @@ static void
 session_clear(struct sandbox_session *s)
 {
     ag_timer_stop(s->svc->loop, &s->expiry);
+    ag_timer_stop(s->svc->loop, &s->shell);
     ag_timer_stop(s->svc->loop, &s->idle);
     sandbox_watch_stop(s);
     if (s->job != NULL)

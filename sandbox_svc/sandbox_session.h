@@ -38,6 +38,8 @@ struct sandbox_session {
     bool is_recorded;
     /* The command that runs. */
     struct sandbox_job *job;
+    /* Until a shell is started for the next one. */
+    struct ag_timer shell;
     /* Calls that this sandbox has run, and under which lease it was asked for:
      * see sandbox_exec.c. */
     char **calls;
