@@ -43,14 +43,16 @@ struct ag_rpc_client_call {
     void *arg;
 };
 
-/* Quick to come back when a service restarts on its unix socket. */
+/* Quick to come back when a service restarts on its unix socket. The minimum is
+ * also how long a connection may take to be made (gRPC core, connection
+ * backoff): a busy machine needs more than the first pause. */
 static grpc_arg channel_args[] = {
     {GRPC_ARG_INTEGER,
      (char *)GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
      {.integer = 50}},
     {GRPC_ARG_INTEGER,
      (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
-     {.integer = 50}},
+     {.integer = 1000}},
     {GRPC_ARG_INTEGER,
      (char *)GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
      {.integer = 500}},
