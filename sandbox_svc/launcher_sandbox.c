@@ -326,10 +326,15 @@ launcher_sandbox_follow(struct launcher_sandbox *sb, int *fds,
     } else {
         launcher_sandbox_kill(sb);
     }
+    return rc;
+}
+
+void
+launcher_sandbox_end_build(struct launcher_sandbox *sb)
+{
     build_free(&sb->build);
     if (sb->slot >= USER_NS_KEPT)
         ag_closep(sb->user_ns);
-    return rc;
 }
 
 /* Its init, which is not reaped yet, is in it. */

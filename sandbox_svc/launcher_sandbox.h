@@ -73,10 +73,13 @@ int64_t launcher_sandbox_build_us(const struct launcher_sandbox *sb);
  * Hear what the child says, without waiting. Returns 0 while it builds; 1 when
  * it is complete, and fds[LAUNCHER_CREATE_FDS] gets descriptors for the reply,
  * which the caller closes; -1 when it failed or took too long: it is killed,
- * and goes as any that dies.
+ * and goes as any that dies. launcher_sandbox_end_build comes after both.
  */
 int launcher_sandbox_follow(struct launcher_sandbox *sb, int *fds,
                             struct ag_err *err);
+
+/* Let go of what building needed. */
+void launcher_sandbox_end_build(struct launcher_sandbox *sb);
 
 int
 launcher_sandbox_attach(struct launcher_host *host, struct launcher_sandbox *sb,

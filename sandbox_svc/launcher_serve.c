@@ -84,6 +84,11 @@ follow(struct launcher *l, struct launcher_sandbox *sb)
 
     if (rc == 0)
         return;
+    /* The children of others have inherited the socket, so that closing it is
+     * not enough. */
+    (void)epoll_ctl(l->sandboxes, EPOLL_CTL_DEL, launcher_sandbox_setup_fd(sb),
+                    NULL);
+    launcher_sandbox_end_build(sb);
     l->n_building--;
     watch(l, sb->pidfd, sb);
     if (rc > 0) {

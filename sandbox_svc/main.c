@@ -242,6 +242,7 @@ main(int argc, char **argv)
             ag_err_set(&err, AG_ERR_INVALID, "log_level: \"%s\"",
                        conf->log_level);
         ag_log(AG_ERROR, "service.failed", AG_E(&err));
+        ag_conf_release(&sandbox_conf_table, conf);
         return 1;
     }
     ag_log_init("sandbox", level);
@@ -251,6 +252,7 @@ main(int argc, char **argv)
         rc = start(&s, &err);
     if (rc < 0) {
         ag_log(AG_ERROR, "service.failed", AG_E(&err));
+        ag_conf_release(&sandbox_conf_table, conf);
         return 1;
     }
     if (!conf->migrate) {
