@@ -167,6 +167,9 @@ set_field(ProtobufCMessage *m, ag_str_t name, const char *text)
         usage("the request has no such field");
     void *at = (char *)m + f->offset;
     if (f->type == PROTOBUF_C_TYPE_STRING) {
+        /* The last of several holds. */
+        if (*(char **)at != protobuf_c_empty_string)
+            free(*(char **)at);
         *(char **)at = ag_str_dup(value);
     } else if (f->type == PROTOBUF_C_TYPE_BYTES) {
         *(ProtobufCBinaryData *)at =
