@@ -11,8 +11,8 @@
 #include "sandbox_svc/sandbox_session.h"
 
 /* The processor's limit is told when it stopped a command in so many of its
- * tenths of a second, and in half of them. */
-#define THROTTLED_MIN 10
+ * periods, a second's worth (launcher_cgroup.c), and in half of them. */
+#define THROTTLED_MIN 50
 /* What a shell makes of a signal of its child. */
 #define SHELL_SIGNAL 128
 
