@@ -66,6 +66,18 @@ ag_str_trim(ag_str_t s)
     return s;
 }
 
+bool
+ag_str_word(ag_str_t *line, ag_str_t *word)
+{
+    *line = ag_str_trim(*line);
+    size_t n = 0;
+    while (n < line->n && line->p[n] != ' ' && line->p[n] != '\t')
+        n++;
+    *word = ag_str_n(line->p, n);
+    *line = ag_str_n(line->p + n, line->n - n);
+    return n > 0;
+}
+
 int
 ag_str_i64(ag_str_t s, int64_t *out)
 {

@@ -81,6 +81,12 @@ bool ag_str_cut(ag_str_t *s, char sep, ag_str_t *head);
 /* Without the spaces and tabs at both ends. */
 ag_str_t ag_str_trim(ag_str_t s);
 
+/*
+ * Take the next word of `*line` (up to a space or tab) into `*word`, an empty
+ * view at the end. Returns whether there was one.
+ */
+bool ag_str_word(ag_str_t *line, ag_str_t *word);
+
 /* Decimal, with an optional '-', nothing else around it. Returns 0 or -1. */
 int ag_str_i64(ag_str_t s, int64_t *out);
 

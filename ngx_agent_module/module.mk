@@ -7,7 +7,7 @@ AGENT_SRC := $(wildcard ngx_agent_module/ngx_agent_*.c)
 AGENT_HDR := $(wildcard ngx_agent_module/*.h)
 
 # lib/ files that the module may link: plain data, no I/O.
-AGENT_LIB := err str buf arena secret json id clock without fingerprint
+AGENT_LIB := err str shape buf arena secret json id clock without fingerprint
 AGENT_OBJ := $(AGENT_LIB:%=$(B)/obj/lib/%.o) \
              $(call objs,$(filter %.pb-c.c,$(GEN_C)))
 

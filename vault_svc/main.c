@@ -178,7 +178,7 @@ release(struct service *s)
     ag_assertion_key_free(s->v.assertion_key);
     ag_buf_release(&s->v.ca_pem);
     vault_deployment_release(&s->v.deployment);
-    vault_shapes_release(&s->v.shapes);
+    ag_shapes_release(&s->v.shapes);
     if (s->v.generation != NULL)
         munmap((void *)s->v.generation, 8);
     ag_loop_free(s->v.loop);

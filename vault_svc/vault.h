@@ -37,7 +37,7 @@ struct vault {
     struct vault_keeper *keeper;
     const struct vault_conf *conf;
     struct vault_deployment deployment;
-    struct vault_shapes shapes;
+    struct ag_shapes shapes;
     struct ag_assertion_key *assertion_key;
     unsigned char index_key[VAULT_KEY_BYTES]; /* hashes API keys */
     struct ag_buf ca_pem;                     /* the root's certificate */

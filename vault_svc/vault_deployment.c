@@ -100,13 +100,13 @@ parse_line(ag_str_t line, struct vault_deployment *out, struct ag_err *err)
 {
     ag_str_t word;
 
-    vault_file_word(&line, &word);
+    ag_str_word(&line, &word);
     if (!ag_str_is(word, "destination"))
         return ag_err_set(err, AG_ERR_INVALID,
                           "\"%.*s\" is no word of this file; lines are "
                           "\"destination HOST:PORT …\"",
                           AG_FMT(word));
-    if (!vault_file_word(&line, &word))
+    if (!ag_str_word(&line, &word))
         return ag_err_set(err, AG_ERR_INVALID, "HOST:PORT is missing");
     if (out->n == DESTINATIONS_MAX)
         return ag_err_set(err, AG_ERR_LIMIT, "more than %d destinations",
@@ -119,7 +119,7 @@ parse_line(ag_str_t line, struct vault_deployment *out, struct ag_err *err)
     if (vault_deployment_find(out, ag_str(d->host), d->port) != d)
         return ag_err_set(err, AG_ERR_INVALID, "\"%.*s\" is listed twice",
                           AG_FMT(word));
-    while (vault_file_word(&line, &word))
+    while (ag_str_word(&line, &word))
         if (parse_option(word, d, err) < 0)
             return -1;
     if (d->is_clear_text && !is_loopback(d))

@@ -79,15 +79,3 @@ vault_file_write(const char *path, ag_str_t text, mode_t mode, bool exclusive,
         return ag_err_sys(err, "put %s in place", path);
     return 0;
 }
-
-bool
-vault_file_word(ag_str_t *line, ag_str_t *word)
-{
-    *line = ag_str_trim(*line);
-    size_t n = 0;
-    while (n < line->n && line->p[n] != ' ' && line->p[n] != '\t')
-        n++;
-    *word = ag_str_n(line->p, n);
-    *line = ag_str_n(line->p + n, line->n - n);
-    return n > 0;
-}

@@ -16,7 +16,4 @@ int vault_file_read(const char *path, struct ag_buf *out, struct ag_err *err);
 int vault_file_write(const char *path, ag_str_t text, mode_t mode,
                      bool exclusive, struct ag_err *err);
 
-/* Take the next word, up to a space or tab, off the line; false at its end. */
-bool vault_file_word(ag_str_t *line, ag_str_t *word);
-
 #endif

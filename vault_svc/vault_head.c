@@ -64,9 +64,9 @@ parse_line(ag_str_t line, struct vault_head *h)
     ag_str_t words[6], extra;
 
     for (int i = 0; i < 6; i++)
-        if (!vault_file_word(&line, &words[i]))
+        if (!ag_str_word(&line, &words[i]))
             return false;
-    if (vault_file_word(&line, &extra) || !ag_str_is(words[0], "head")
+    if (ag_str_word(&line, &extra) || !ag_str_is(words[0], "head")
         || words[1].n == 0 || words[1].n >= sizeof(h->tenant)
         || ag_str_i64(words[2], &h->seq) < 0 || h->seq < 1
         || !read_hex(words[3], h->mac, sizeof(h->mac))

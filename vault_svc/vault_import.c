@@ -68,7 +68,7 @@ static int
 add_variable(struct import *im, ag_str_t name, ag_str_t value,
              struct ag_err *err)
 {
-    const struct vault_shapes *shapes = &im->v->shapes;
+    const struct ag_shapes *shapes = &im->v->shapes;
 
     if (!vault_env_name_is_valid(name))
         return ag_err_set(err, AG_ERR_INVALID,
@@ -85,7 +85,7 @@ add_variable(struct import *im, ag_str_t name, ag_str_t value,
     enum vault_looks looks = vault_shape_looks(shapes, name, value);
     if (looks == VAULT_LOOKS_PLAIN)
         return 0;
-    const struct vault_shape *s = vault_shape_of(shapes, value);
+    const struct ag_shape *s = vault_shape_of(shapes, value);
     if (looks == VAULT_LOOKS_SECRET || *s->hosts == '\0')
         return ag_err_set(
             err, AG_ERR_INVALID,

@@ -9,107 +9,30 @@
 #include "vault_svc/vault_file.h"
 #include "vault_svc/vault_store.h"
 
-enum { SHAPES_MAX = 256, FILE_MAX_BYTES = 1 << 18 };
-
-static int
-parse_word(ag_str_t word, struct vault_shape *s, struct ag_err *err)
-{
-    ag_str_t value = word, key;
-    int64_t n;
-
-    ag_str_cut(&value, '=', &key);
-    if (ag_str_is(key, "prefix") && s->prefix == NULL && value.n > 0)
-        s->prefix = ag_str_dup(value);
-    else if (ag_str_is(key, "stub") && s->stub_prefix == NULL && value.n > 0
-             && value.n <= 32)
-        s->stub_prefix = ag_str_dup(value);
-    else if (ag_str_is(key, "hosts") && s->hosts == NULL)
-        s->hosts = ag_str_dup(value);
-    else if (ag_str_is(key, "min") && ag_str_i64(value, &n) == 0 && n >= 16
-             && n < 4096)
-        s->min = (size_t)n;
-    else
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "\"%.*s\" is none of prefix=, min=16…, hosts=, "
-                          "stub=, each once",
-                          AG_FMT(word));
-    return 0;
-}
-
-static int
-parse_line(ag_str_t line, struct vault_shapes *out, struct ag_err *err)
-{
-    ag_str_t word;
-
-    vault_file_word(&line, &word);
-    if (!ag_str_is(word, "shape") || !vault_file_word(&line, &word))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "lines are \"shape NAME prefix=… min=… hosts=…\"");
-    if (out->n == SHAPES_MAX)
-        return ag_err_set(err, AG_ERR_LIMIT, "more than %d shapes", SHAPES_MAX);
-    out->v = ag_xrealloc(out->v, (out->n + 1) * sizeof(*out->v));
-    struct vault_shape *s = &out->v[out->n++];
-    *s = (struct vault_shape){.name = ag_str_dup(word)};
-    while (vault_file_word(&line, &word))
-        if (parse_word(word, s, err) < 0)
-            return -1;
-    if (s->prefix == NULL || s->hosts == NULL || s->min == 0)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "shape %s lacks prefix=, min= or hosts=", s->name);
-    return 0;
-}
+enum { FILE_MAX_BYTES = 1 << 18 };
 
 int
-vault_shapes_parse(ag_str_t text, struct vault_shapes *out, struct ag_err *err)
-{
-    ag_str_t line;
-    int number = 0;
-
-    *out = (struct vault_shapes){0};
-    while (ag_str_cut(&text, '\n', &line)) {
-        number++;
-        line = ag_str_trim(line);
-        if (line.n > 0 && line.p[0] != '#' && parse_line(line, out, err) < 0)
-            return ag_err_wrap(err, "line %d", number);
-    }
-    return 0;
-}
-
-int
-vault_shapes_load(const char *path, struct vault_shapes *out,
-                  struct ag_err *err)
+vault_shapes_load(const char *path, struct ag_shapes *out, struct ag_err *err)
 {
     AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(FILE_MAX_BYTES);
 
-    *out = (struct vault_shapes){0};
+    *out = (struct ag_shapes){0};
     if (vault_file_read(path, &text, err) < 0)
         return -1;
-    if (vault_shapes_parse(ag_buf_str(&text), out, err) < 0)
+    if (ag_shapes_parse(ag_buf_str(&text), out, err) < 0)
         return ag_err_wrap(err, "%s", path);
     return 0;
 }
 
-void
-vault_shapes_release(struct vault_shapes *shapes)
+const struct ag_shape *
+vault_shape_of(const struct ag_shapes *shapes, ag_str_t value)
 {
-    for (size_t i = 0; i < shapes->n; i++) {
-        free(shapes->v[i].name);
-        free(shapes->v[i].prefix);
-        free(shapes->v[i].stub_prefix);
-        free(shapes->v[i].hosts);
-    }
-    free(shapes->v);
-    *shapes = (struct vault_shapes){0};
-}
-
-const struct vault_shape *
-vault_shape_of(const struct vault_shapes *shapes, ag_str_t value)
-{
-    const struct vault_shape *best = NULL;
+    const struct ag_shape *best = NULL;
 
     for (size_t i = 0; i < shapes->n; i++) {
-        const struct vault_shape *s = &shapes->v[i];
-        if (value.n >= s->min && ag_str_starts(value, ag_str(s->prefix))
+        const struct ag_shape *s = &shapes->v[i];
+        if (s->prefix != NULL && value.n >= s->min
+            && ag_str_starts(value, ag_str(s->prefix))
             && (best == NULL || strlen(s->prefix) > strlen(best->prefix)))
             best = s;
     }
@@ -185,8 +108,7 @@ has_password_in_url(ag_str_t s)
 }
 
 enum vault_looks
-vault_shape_looks(const struct vault_shapes *shapes, ag_str_t name,
-                  ag_str_t value)
+vault_shape_looks(const struct ag_shapes *shapes, ag_str_t name, ag_str_t value)
 {
     if (vault_shape_of(shapes, value) != NULL)
         return VAULT_LOOKS_KNOWN;
@@ -197,9 +119,9 @@ vault_shape_looks(const struct vault_shapes *shapes, ag_str_t name,
 }
 
 ag_str_t
-vault_shape_stub_prefix(const struct vault_shapes *shapes, ag_str_t value)
+vault_shape_stub_prefix(const struct ag_shapes *shapes, ag_str_t value)
 {
-    const struct vault_shape *s = vault_shape_of(shapes, value);
+    const struct ag_shape *s = vault_shape_of(shapes, value);
     ag_str_t prefix = ag_str(s == NULL ? NULL : s->stub_prefix);
 
     if (prefix.n + VAULT_STUB_BODY != value.n || ag_without("stub_length"))

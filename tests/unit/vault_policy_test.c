@@ -490,7 +490,7 @@ secrets_are_told_from_plain_values(void **state)
         {"TEXT", "a sentence with several words in it", VAULT_LOOKS_PLAIN},
         {"TOKEN", "on", VAULT_LOOKS_PLAIN},
     };
-    struct vault_shapes shapes;
+    struct ag_shapes shapes;
     struct ag_err err = AG_ERR_INIT;
     (void)state;
     if (vault_shapes_load("vault_svc/rules.conf", &shapes, &err) < 0)
@@ -521,7 +521,7 @@ secrets_are_told_from_plain_values(void **state)
             AG_STR("sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789"))
             ->name,
         "anthropic");
-    vault_shapes_release(&shapes);
+    ag_shapes_release(&shapes);
 }
 
 int
