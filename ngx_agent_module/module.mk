@@ -6,6 +6,8 @@ NGX_DIR := $(B)/nginx
 AGENT_SRC := $(wildcard ngx_agent_module/ngx_agent_*.c)
 AGENT_HDR := $(wildcard ngx_agent_module/*.h)
 
+AGENT_LIBS := -lhs -lpcre2-8 -lm
+
 # lib/ files that the module may link: plain data, no I/O.
 AGENT_LIB := err str shape buf arena secret json id clock without fingerprint
 AGENT_OBJ := $(AGENT_LIB:%=$(B)/obj/lib/%.o) \
@@ -54,11 +56,12 @@ module: $(MODULE) ## the nginx module alone
 # Files that know no nginx are tested as plain C, without the services.
 AGENT_PLAIN := ngx_agent_route ngx_agent_codec ngx_agent_codec_json \
                ngx_agent_frame ngx_agent_scrub ngx_agent_swap \
-               ngx_agent_name
+               ngx_agent_name ngx_agent_rules
 AGENT_PLAIN_SRC := $(wildcard $(AGENT_PLAIN:%=ngx_agent_module/%.c))
 $(B)/unit/ngx_agent_%: $(B)/obj/tests/unit/ngx_agent_%.o \
                        $(call objs,$(AGENT_PLAIN_SRC)) $(AGENT_OBJ)
-	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) \
+	  $(AGENT_LIBS) -lcmocka
 
 # libFuzzer targets of this folder, with the sanitizers. Corpora lie beside.
 $(B)/fuzz/codec_fuzz: tests/fuzz/codec_fuzz.c $(AGENT_PLAIN_SRC) \
@@ -66,10 +69,13 @@ $(B)/fuzz/codec_fuzz: tests/fuzz/codec_fuzz.c $(AGENT_PLAIN_SRC) \
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -w -o $@ $(filter %.c,$^) \
-	  $(filter %.pb-c.c,$(GEN_C)) -ljansson -lprotobuf-c -lcrypto
+	  $(filter %.pb-c.c,$(GEN_C)) -ljansson -lprotobuf-c -lcrypto \
+	  $(AGENT_LIBS)
 
-# A gRPC client for tests that speaks the codec's JSON.
-$(B)/tools/rpc_call: $(B)/obj/tests/support/rpc_call.o \
-                     $(call objs,$(AGENT_PLAIN_SRC)) $(B)/libag.a \
-                     $(B)/libproto.a
-	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# Tools for tests: a gRPC client that speaks the codec's JSON, and a scan of
+# files with the rule set.
+$(B)/tools/rpc_call $(B)/tools/rules_scan: \
+$(B)/tools/%: $(B)/obj/tests/support/%.o $(call objs,$(AGENT_PLAIN_SRC)) \
+              $(B)/libag.a $(B)/libproto.a
+	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) \
+	  $(AGENT_LIBS)

@@ -13,7 +13,7 @@ build=(gcc libc6-dev make python3 python3-protobuf protobuf-compiler
        libprotobuf-dev protobuf-c-compiler libprotobuf-c-dev libgrpc-dev
        libpq-dev libssl-dev libjansson-dev libcurl4-openssl-dev libidn2-dev
        libpsl-dev publicsuffix libseccomp-dev libcap-dev libnftnl-dev
-       libmnl-dev uthash-dev nginx nginx-dev postgresql-15 mmdebstrap s6 musl-tools
+       libmnl-dev uthash-dev libhyperscan-dev libpcre2-dev nginx nginx-dev postgresql-15 mmdebstrap s6 musl-tools
        iproute2 util-linux openssl curl ca-certificates jq git)
 tests=(clang clang-format libclang-rt-14-dev lld libcmocka-dev nodejs npm
        chromium wrk nghttp2-client bubblewrap procps)
