@@ -5,6 +5,7 @@
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
 
+#include "lib/net.h"
 #include "lib/without.h"
 #include "ngx_agent_module/ngx_agent_keep.h"
 
@@ -24,111 +25,10 @@ typedef struct {
 } ngx_agent_peer_t;
 
 
-typedef struct {
-    uint32_t                   net;
-    unsigned                   bits;
-} ngx_agent_net4_t;
-
-
-/* Everything that is not the open internet (IANA special-purpose registry),
- * with what clouds use for metadata. */
-static const ngx_agent_net4_t  ngx_agent_special4[] = {
-    { 0x00000000, 8 }, { 0x0a000000, 8 }, { 0x64400000, 10 },
-    { 0x7f000000, 8 }, { 0xa9fe0000, 16 }, { 0xac100000, 12 },
-    { 0xc0000000, 24 }, { 0xc0000200, 24 }, { 0xc0586300, 24 },
-    { 0xc0a80000, 16 }, { 0xc6120000, 15 }, { 0xc6336400, 24 },
-    { 0xcb007100, 24 }, { 0xe0000000, 3 },
-    { 0xa83f8110, 32 }                 /* 168.63.129.16 */
-};
-
-
-static ngx_uint_t
-ngx_agent_is_public4(uint32_t ip)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < sizeof(ngx_agent_special4) / sizeof(ngx_agent_net4_t);
-         i++)
-    {
-        if ((ip ^ ngx_agent_special4[i].net)
-            >> (32 - ngx_agent_special4[i].bits) == 0)
-        {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-/* Only 2000::/3, without what tunnels to IPv4 or is set aside. */
-static ngx_uint_t
-ngx_agent_is_public6(const u_char *a)
-{
-    if ((a[0] & 0xe0) != 0x20) {
-        return 0;
-    }
-
-    if (a[0] == 0x20 && a[1] == 0x02) {                    /* 6to4 */
-        return 0;
-    }
-
-    if (a[0] == 0x20 && a[1] == 0x01
-        && ((a[2] & 0xfe) == 0                             /* 2001::/23 */
-            || (a[2] == 0x0d && a[3] == 0xb8)))
-    {
-        return 0;
-    }
-
-    return !(a[0] == 0x3f && a[1] == 0xff);                /* 3fff::/20 */
-}
-
-
-static ngx_uint_t
-ngx_agent_is_public(struct sockaddr *sa)
-{
-    switch (sa->sa_family) {
-
-    case AF_INET:
-        return ngx_agent_is_public4(
-                   ntohl(((struct sockaddr_in *) sa)->sin_addr.s_addr));
-
-    case AF_INET6:
-        return ngx_agent_is_public6(
-                   ((struct sockaddr_in6 *) sa)->sin6_addr.s6_addr);
-
-    default:
-        return 0;
-    }
-}
-
-
-static ngx_uint_t
-ngx_agent_same_address(struct sockaddr *a, struct sockaddr *b)
-{
-    if (b == NULL || a->sa_family != b->sa_family) {
-        return 0;
-    }
-
-    if (a->sa_family == AF_INET) {
-        return ((struct sockaddr_in *) a)->sin_addr.s_addr
-               == ((struct sockaddr_in *) b)->sin_addr.s_addr;
-    }
-
-    return ngx_memcmp(&((struct sockaddr_in6 *) a)->sin6_addr,
-                      &((struct sockaddr_in6 *) b)->sin6_addr,
-                      sizeof(struct in6_addr)) == 0;
-}
-
-
-/*
- * Public as it may be, an address of this machine leads to services that take
- * who connects from here for one of theirs. Yes when it cannot be known.
- */
+/* Yes when it cannot be known. */
 static ngx_uint_t
 ngx_agent_is_own(struct sockaddr *sa)
 {
-    struct ifaddrs         *i;
     static time_t           read;
     static struct ifaddrs  *own;
 
@@ -146,13 +46,7 @@ ngx_agent_is_own(struct sockaddr *sa)
         read = ngx_time();
     }
 
-    for (i = own; i != NULL; i = i->ifa_next) {
-        if (ngx_agent_same_address(sa, i->ifa_addr)) {
-            return 1;
-        }
-    }
-
-    return 0;
+    return ag_address_is_own(sa, own);
 }
 
 
@@ -234,7 +128,7 @@ ngx_agent_vet(ngx_agent_egress_ctx_t *ctx, ngx_resolver_ctx_t *rctx)
         sa = rctx->addrs[i].sockaddr;
 
         if (!ctx->verdict->is_deployment_destination
-            && ((!ngx_agent_is_public(sa) && !ag_without("public_address"))
+            && ((!ag_address_is_public(sa) && !ag_without("public_address"))
                 || (ngx_agent_is_own(sa) && !ag_without("own_address"))))
         {
             ctx->dial_error = "address_refused";

@@ -16,6 +16,7 @@
 #include "lib/conf.h"
 #include "lib/daemon.h"
 #include "lib/log.h"
+#include "lib/unix.h"
 #include "sandbox_svc/bridge_msg.h"
 #include "sandbox_svc/bridge_sandbox.h"
 #include "sandbox_svc/fdpass.h"
@@ -176,8 +177,9 @@ start(struct server *s, struct ag_err *err)
                           s->opt.log_level);
     ag_log_init("bridge", level);
     raise_descriptors();
-    s->listener = (struct ag_io){.fn = on_listener,
-                                 .fd = fdpass_listen(s->opt.listen, err)};
+    s->listener = (struct ag_io){
+        .fn = on_listener,
+        .fd = ag_unix_listen(s->opt.listen, SOCK_SEQPACKET, err)};
     if (s->listener.fd < 0 || ag_daemon_confine(s->opt.user, err) < 0)
         return -1;
     s->bridge.loop = ag_loop_new(err);

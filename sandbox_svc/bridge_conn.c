@@ -21,31 +21,17 @@
 #include <unistd.h>
 
 #include "lib/err.h"
+#include "lib/flow.h"
+#include "lib/http_head.h"
 #include "lib/log.h"
 #include "lib/without.h"
+#include "lib/unix.h"
 #include "sandbox_svc/bridge_hello.h"
-#include "sandbox_svc/bridge_http.h"
 #include "sandbox_svc/fdpass.h"
 
-#define FLOW_BYTES 32768
 /* Until the first bytes have told what it is, and egress has taken it. */
 #define HELLO_TIMEOUT_MS 10000
 #define CONNECT_RETRY_MS 20
-/* Rounds of copying before others get their turn. */
-#define ROUNDS 16
-
-struct side {
-    struct ag_io io;
-    uint32_t interest;
-    bool is_watched;
-    bool has_ended; /* no more will be read */
-    bool is_shut;   /* no more will be written */
-};
-
-struct flow {
-    char *buf;
-    size_t off, n;
-};
 
 enum state { STATE_HELLO, STATE_CONNECTING, STATE_FLOW };
 
@@ -53,11 +39,11 @@ struct bridge_conn {
     struct bridge_conn *next, **prev;
     struct bridge_sandbox *sb;
     enum state state;
-    struct side inside, egress;
-    struct flow up, down; /* up: from inside to egress */
+    struct ag_side inside, egress;
+    struct ag_flow up, down; /* up: from inside to egress */
     struct ag_timer deadline, retry;
     const char *name; /* that was looked up, or told to the proxy */
-    char told[BRIDGE_NAME_MAX];
+    char told[AG_HOST_MAX];
     bool is_tls;
     bool is_proxy; /* and nothing told to it yet */
     uint16_t port, source_port;
@@ -73,24 +59,14 @@ loop_of(const struct bridge_conn *c)
 }
 
 static void
-side_close(struct bridge_conn *c, struct side *s)
-{
-    if (s->is_watched)
-        ag_io_stop(loop_of(c), &s->io);
-    s->is_watched = false;
-    ag_closep(&s->io.fd);
-    s->io.fd = -1;
-}
-
-static void
 conn_free(struct bridge_conn *c)
 {
     struct bridge_sandbox *sb = c->sb;
 
     ag_timer_stop(loop_of(c), &c->deadline);
     ag_timer_stop(loop_of(c), &c->retry);
-    side_close(c, &c->inside);
-    side_close(c, &c->egress);
+    ag_side_close(loop_of(c), &c->inside);
+    ag_side_close(loop_of(c), &c->egress);
     ag_freep(&c->up.buf);
     ag_freep(&c->down.buf);
     *c->prev = c->next;
@@ -120,93 +96,31 @@ refuse(struct bridge_conn *c, const char *why)
 }
 
 static void
-set_interest(struct bridge_conn *c, struct side *s, uint32_t events)
+watch_inside(struct bridge_conn *c, uint32_t events)
 {
     struct ag_err err = AG_ERR_INIT;
-    int rc = 0;
 
-    if (s->is_watched && s->interest == events)
-        return;
-    s->interest = events;
-    /* epoll reports a hang-up whether asked or not: a side that nothing is
-     * wanted of is not watched, or it would be reported without end. */
-    if (events == 0 && s->is_watched) {
-        ag_io_stop(loop_of(c), &s->io);
-        s->is_watched = false;
-    } else if (events != 0 && !s->is_watched) {
-        rc = ag_io_start(loop_of(c), &s->io, events, &err);
-        s->is_watched = rc == 0;
-    } else if (events != 0) {
-        rc = ag_io_change(loop_of(c), &s->io, events, &err);
-    }
-    if (rc < 0)
+    if (ag_side_watch(loop_of(c), &c->inside, events, &err) < 0)
         ag_log(AG_ERROR, "connection.failed", AG_E(&err));
-}
-
-/* ---- copying --------------------------------------------------------- */
-
-/* Read if there is room, write what is there. Returns 1 when something moved,
- * 0 when nothing can now, -1 when the connection is broken. */
-static int
-flow_step(struct flow *f, struct side *from, struct side *to)
-{
-    int moved = 0;
-
-    if (f->n == 0 && !from->has_ended) {
-        ssize_t n = recv(from->io.fd, f->buf, FLOW_BYTES, MSG_DONTWAIT);
-        if (n < 0 && errno != EAGAIN && errno != EINTR)
-            return -1;
-        from->has_ended = n == 0;
-        f->off = 0;
-        f->n = n > 0 ? (size_t)n : 0;
-        moved = n >= 0;
-    }
-    if (f->n > 0) {
-        ssize_t n =
-            send(to->io.fd, f->buf + f->off, f->n, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0 && errno != EAGAIN && errno != EINTR)
-            return -1;
-        if (n > 0) {
-            f->off += (size_t)n;
-            f->n -= (size_t)n;
-            moved = 1;
-        }
-    }
-    if (from->has_ended && f->n == 0 && !to->is_shut) {
-        (void)shutdown(to->io.fd, SHUT_WR);
-        to->is_shut = true;
-    }
-    return moved;
-}
-
-static uint32_t
-interest_of(const struct side *s, const struct flow *from_it,
-            const struct flow *to_it)
-{
-    return (!s->has_ended && from_it->n == 0 ? (uint32_t)EPOLLIN : 0)
-           | (to_it->n > 0 ? (uint32_t)EPOLLOUT : 0);
 }
 
 static void
 copy(struct bridge_conn *c)
 {
-    for (int i = 0; i < ROUNDS; i++) {
-        int a = flow_step(&c->up, &c->inside, &c->egress);
-        int b = a < 0 ? -1 : flow_step(&c->down, &c->egress, &c->inside);
-        if (b < 0) {
-            bridge_conn_abort(c);
-            return;
-        }
-        if (a == 0 && b == 0)
-            break;
-    }
-    if (c->inside.is_shut && c->egress.is_shut) {
+    struct ag_err err = AG_ERR_INIT;
+
+    switch (ag_flow_copy(loop_of(c), &c->inside, &c->egress, &c->up, &c->down,
+                         &err)) {
+    case AG_FLOW_BROKEN:
+        bridge_conn_abort(c);
+        return;
+    case AG_FLOW_ENDED:
         conn_free(c);
         return;
+    case AG_FLOW_OPEN:
+        break;
     }
     ag_timer_start(loop_of(c), &c->deadline, c->sb->bridge->idle_ms);
-    set_interest(c, &c->inside, interest_of(&c->inside, &c->up, &c->down));
-    set_interest(c, &c->egress, interest_of(&c->egress, &c->down, &c->up));
 }
 
 /* ---- towards egress -------------------------------------------------- */
@@ -264,7 +178,7 @@ begin_flow(struct bridge_conn *c)
         return;
     }
     c->state = STATE_FLOW;
-    c->down.buf = ag_xmalloc(FLOW_BYTES);
+    c->down.buf = ag_xmalloc(AG_FLOW_BYTES);
     ag_log(AG_DEBUG, "connection.opened", AG_S("sandbox", c->sb->id),
            AG_S("name", c->name), AG_I("port", c->port),
            AG_B("is_tls", c->is_tls));
@@ -278,9 +192,9 @@ connect_egress(struct bridge_conn *c)
     const struct bridge *b = c->sb->bridge;
 
     c->state = STATE_CONNECTING;
-    set_interest(c, &c->inside, 0);
-    int fd = fdpass_connect(c->is_tls ? b->egress_tls : b->egress_plain,
-                            SOCK_STREAM, &err);
+    watch_inside(c, 0);
+    int fd = ag_unix_connect(c->is_tls ? b->egress_tls : b->egress_plain,
+                             SOCK_STREAM, &err);
     if (fd < 0 && err.sys == EAGAIN) {
         /* Its queue is full; the deadline ends the trying. */
         ag_timer_start(loop_of(c), &c->retry, CONNECT_RETRY_MS);
@@ -316,12 +230,12 @@ send_all(struct bridge_conn *c, const char *text)
 static bool
 listen_to_proxy(struct bridge_conn *c)
 {
-    struct bridge_http_head head;
-    enum bridge_http rc = bridge_http_proxy(c->up.buf, c->up.n, &head);
+    struct ag_http_head head;
+    enum ag_http_head_rc rc = ag_http_head_proxy(c->up.buf, c->up.n, &head);
 
-    if (rc == BRIDGE_HTTP_MORE && !c->inside.has_ended)
+    if (rc == AG_HTTP_HEAD_MORE && !c->inside.has_ended)
         return false;
-    if (rc != BRIDGE_HTTP_OK) {
+    if (rc != AG_HTTP_HEAD_OK) {
         (void)send_all(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n"
                           "Connection: close\r\n\r\n");
         bridge_sandbox_refused(c->sb, "not a request to a proxy", "");
@@ -347,17 +261,17 @@ listen_to_proxy(struct bridge_conn *c)
 static bool
 host_agrees(struct bridge_conn *c)
 {
-    struct bridge_http_head head;
+    struct ag_http_head head;
 
-    switch (bridge_http_host(c->up.buf, c->up.n, &head)) {
-    case BRIDGE_HTTP_MORE:
+    switch (ag_http_head_host(c->up.buf, c->up.n, &head)) {
+    case AG_HTTP_HEAD_MORE:
         if (c->inside.has_ended)
             refuse(c, "ended before it said what it is");
         return false;
-    case BRIDGE_HTTP_BAD:
+    case AG_HTTP_HEAD_BAD:
         refuse(c, "neither TLS nor an HTTP request with a host");
         return false;
-    case BRIDGE_HTTP_OK:
+    case AG_HTTP_HEAD_OK:
         break;
     }
     if (strcmp(head.name, c->name) != 0) {
@@ -371,7 +285,7 @@ host_agrees(struct bridge_conn *c)
 static void
 decide(struct bridge_conn *c)
 {
-    char sni[BRIDGE_NAME_MAX];
+    char sni[AG_HOST_MAX];
 
     if (c->is_proxy && !listen_to_proxy(c))
         return;
@@ -401,8 +315,8 @@ decide(struct bridge_conn *c)
 static void
 read_hello(struct bridge_conn *c)
 {
-    ssize_t n = recv(c->inside.io.fd, c->up.buf + c->up.n, FLOW_BYTES - c->up.n,
-                     MSG_DONTWAIT);
+    ssize_t n = recv(c->inside.io.fd, c->up.buf + c->up.n,
+                     AG_FLOW_BYTES - c->up.n, MSG_DONTWAIT);
 
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
@@ -475,7 +389,7 @@ bridge_conn_start(struct bridge_sandbox *sb, int fd)
         return;
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    c->up.buf = ag_xmalloc(FLOW_BYTES);
+    c->up.buf = ag_xmalloc(AG_FLOW_BYTES);
     ag_timer_start(loop_of(c), &c->deadline, HELLO_TIMEOUT_MS);
-    set_interest(c, &c->inside, EPOLLIN);
+    watch_inside(c, EPOLLIN);
 }

@@ -25,34 +25,6 @@ put16(unsigned char *p, unsigned v)
     p[1] = (unsigned char)v;
 }
 
-static bool
-is_name_char(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'
-           || c == '_';
-}
-
-bool
-bridge_name_is_valid(const char *name, size_t n)
-{
-    size_t label = 0;
-    bool has_letter = false;
-
-    if (n == 0 || n >= BRIDGE_NAME_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (name[i] == '.') {
-            if (label == 0)
-                return false;
-            label = 0;
-        } else if (!is_name_char(name[i]) || ++label > 63) {
-            return false;
-        }
-        has_letter = has_letter || (name[i] >= 'a' && name[i] <= 'z');
-    }
-    return label > 0 && has_letter;
-}
-
 /* The name at p[*at] as text; no compression, which a question never needs. */
 static int
 read_name(const unsigned char *p, size_t n, size_t *at, char *out)
@@ -65,7 +37,7 @@ read_name(const unsigned char *p, size_t n, size_t *at, char *out)
         unsigned label = p[(*at)++];
         if (label == 0)
             break;
-        if (label > 63 || *at + label > n || len + label + 2 > BRIDGE_NAME_MAX)
+        if (label > 63 || *at + label > n || len + label + 2 > AG_HOST_MAX)
             return -1;
         if (len > 0)
             out[len++] = '.';
@@ -119,7 +91,7 @@ bridge_dns_parse(const void *packet, size_t n, struct bridge_dns_query *out)
         return BRIDGE_DNS_NOTIMP;
     if (q.type != BRIDGE_DNS_A && q.type != BRIDGE_DNS_AAAA)
         return BRIDGE_DNS_NOTIMP;
-    if (!bridge_name_is_valid(q.name, strlen(q.name)))
+    if (!ag_host_is_valid(q.name, strlen(q.name)))
         return BRIDGE_DNS_NXDOMAIN;
     return BRIDGE_DNS_OK;
 }

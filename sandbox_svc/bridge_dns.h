@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Longest name in text, and its NUL. */
-#define BRIDGE_NAME_MAX 254
+#include "lib/net.h"
+
 /* A query without options fits, and so does the answer to it. */
 #define BRIDGE_DNS_MAX 512
 
@@ -29,7 +29,7 @@ struct bridge_dns_query {
     bool wants_recursion;
     uint16_t type;
     /* Lower case, no dot at the end. */
-    char name[BRIDGE_NAME_MAX];
+    char name[AG_HOST_MAX];
     /* Length of the question section. */
     size_t question_n;
 };
@@ -49,9 +49,5 @@ bridge_dns_parse(const void *packet, size_t n, struct bridge_dns_query *out);
 size_t bridge_dns_answer(const void *packet, const struct bridge_dns_query *q,
                          enum bridge_dns_code code, uint32_t address,
                          unsigned char *out);
-
-/* True for a host name as DNS and TLS use it: lower-case letters, digits, '-'
- * and '_' in labels of 1 to 63, and some letter, or it would be an address. */
-bool bridge_name_is_valid(const char *name, size_t n);
 
 #endif

@@ -52,15 +52,15 @@ take(struct cursor *c, int width, struct cursor *out)
 static enum bridge_hello
 copy_name(struct cursor host, char *name)
 {
-    if (host.n == 0 || host.n >= BRIDGE_NAME_MAX)
+    if (host.n == 0 || host.n >= AG_HOST_MAX)
         return BRIDGE_HELLO_BAD;
     for (size_t i = 0; i < host.n; i++) {
         char c = (char)host.p[i];
         name[i] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
     }
     name[host.n] = 0;
-    return bridge_name_is_valid(name, host.n) ? BRIDGE_HELLO_NAME
-                                              : BRIDGE_HELLO_BAD;
+    return ag_host_is_valid(name, host.n) ? BRIDGE_HELLO_NAME
+                                          : BRIDGE_HELLO_BAD;
 }
 
 /* The server_name extension: a list of exactly one host name. */

@@ -15,7 +15,7 @@ enum bridge_hello {
     BRIDGE_HELLO_NAME,  /* `name` is set */
 };
 
-/* `name` has BRIDGE_NAME_MAX bytes; lower case, no dot at the end. */
+/* `name` has AG_HOST_MAX bytes; lower case, no dot at the end. */
 enum bridge_hello bridge_hello_parse(const void *data, size_t n, char *name);
 
 #endif

@@ -22,13 +22,4 @@ ssize_t fdpass_recv(int sock, void *data, size_t max, int fds[FDPASS_MAX],
 
 void fdpass_close(int *fds, int n_fds);
 
-/*
- * Listen on a SOCK_SEQPACKET socket at `path`, mode 0660: takes an flock on
- * "<path>.lock", kept for the life of the process, and removes a stale socket.
- */
-struct ag_err;
-int fdpass_listen(const char *path, struct ag_err *err);
-/* Connect to one; AG_ERR_UNAVAILABLE when nobody listens. */
-int fdpass_connect(const char *path, int type, struct ag_err *err);
-
 #endif

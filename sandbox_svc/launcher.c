@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "lib/conf.h"
 #include "lib/daemon.h"
 #include "lib/log.h"
+#include "lib/unix.h"
 #include "sandbox_svc/fdpass.h"
 #include "sandbox_svc/launcher_cgroup.h"
 #include "sandbox_svc/launcher_host.h"
@@ -226,7 +228,7 @@ start(struct launcher *l, const struct options *opt, struct ag_err *err)
         return ag_err_sys(err, "epoll");
     /* The lock of the socket keeps a second launcher from cleaning up what
      * the first one runs. */
-    l->listen_fd = fdpass_listen(opt->listen, err);
+    l->listen_fd = ag_unix_listen(opt->listen, SOCK_SEQPACKET, err);
     struct launcher_host_options host = {
         .image_dir = opt->image_dir,
         .work_dir = opt->work_dir,

@@ -11,6 +11,7 @@
 #include "lib/err.h"
 #include "lib/log.h"
 #include "lib/str.h"
+#include "lib/unix.h"
 #include "sandbox_svc/bridge_msg.h"
 #include "sandbox_svc/fdpass.h"
 
@@ -64,7 +65,7 @@ launcher_bridge_tick(struct launcher_bridge *b,
 
     if (b->fd >= 0 || *b->path == 0 || ag_mono_ms() < b->next_try_ms)
         return;
-    b->fd = fdpass_connect(b->path, SOCK_SEQPACKET, &err);
+    b->fd = ag_unix_connect(b->path, SOCK_SEQPACKET, &err);
     if (b->fd < 0) {
         b->next_try_ms = ag_mono_ms() + RETRY_MS;
         return;

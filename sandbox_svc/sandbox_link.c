@@ -11,6 +11,7 @@
 
 #include "lib/err.h"
 #include "lib/log.h"
+#include "lib/unix.h"
 #include "sandbox_svc/fdpass.h"
 
 #define RETRY_MS 1000
@@ -138,7 +139,7 @@ connect_now(struct sandbox_link *link)
 {
     struct ag_err err = AG_ERR_INIT;
 
-    link->io.fd = fdpass_connect(link->path, SOCK_SEQPACKET, &err);
+    link->io.fd = ag_unix_connect(link->path, SOCK_SEQPACKET, &err);
     if (link->io.fd < 0
         || ag_io_start(link->loop, &link->io, EPOLLIN, &err) < 0) {
         ag_closep(&link->io.fd);

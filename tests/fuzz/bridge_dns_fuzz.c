@@ -21,7 +21,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     ag_assert(q.question_n <= size);
     if (code == BRIDGE_DNS_OK)
-        ag_assert(bridge_name_is_valid(q.name, strlen(q.name)));
+        ag_assert(ag_host_is_valid(q.name, strlen(q.name)));
     size_t n = bridge_dns_answer(data, &q, (enum bridge_dns_code)code,
                                  0xc6120100, out);
     ag_assert(n >= 12 && n <= sizeof(out));

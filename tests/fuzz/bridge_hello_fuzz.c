@@ -15,11 +15,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char name[BRIDGE_NAME_MAX], part[BRIDGE_NAME_MAX];
+    char name[AG_HOST_MAX], part[AG_HOST_MAX];
     enum bridge_hello whole = bridge_hello_parse(data, size, name);
 
     if (whole == BRIDGE_HELLO_NAME)
-        ag_assert(bridge_name_is_valid(name, strlen(name)));
+        ag_assert(ag_host_is_valid(name, strlen(name)));
     if (size < 2)
         return 0;
     enum bridge_hello half = bridge_hello_parse(data, size / 2, part);

@@ -10,7 +10,7 @@ bin=$1 corpora=$2 failed=0 n=0
 parsers="
 bridge_dns: sandbox_svc/bridge_dns.c
 bridge_hello: sandbox_svc/bridge_hello.c
-bridge_http: sandbox_svc/bridge_http.c
+http_head: lib/http_head.c
 name: ngx_agent_module/ngx_agent_name.c
 swap: ngx_agent_module/ngx_agent_swap.c
 scrub: ngx_agent_module/ngx_agent_scrub.c

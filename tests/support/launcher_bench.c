@@ -23,6 +23,7 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/id.h"
+#include "lib/unix.h"
 #include "sandbox_svc/fdpass.h"
 #include "sandbox_svc/init_proto.h"
 #include "sandbox_svc/launcher_msg.h"
@@ -182,7 +183,7 @@ main(int argc, char **argv)
         (void)setrlimit(RLIMIT_NOFILE, &r);
     }
     has_limits = strcmp(argv[4], "1") == 0;
-    launcher = fdpass_connect(argv[1], SOCK_SEQPACKET, &err);
+    launcher = ag_unix_connect(argv[1], SOCK_SEQPACKET, &err);
     if (launcher < 0) {
         fprintf(stderr, "launcher_bench: %s\n", err.msg);
         return 1;

@@ -142,21 +142,21 @@ names_are_host_names(void **state)
     char longest[300];
 
     (void)state;
-    assert_true(bridge_name_is_valid("a-b_1.test", 10));
-    assert_true(bridge_name_is_valid("localhost", 9));
-    assert_false(bridge_name_is_valid("", 0));
-    assert_false(bridge_name_is_valid("a..b", 4));
-    assert_false(bridge_name_is_valid(".a", 2));
-    assert_false(bridge_name_is_valid("a.", 2));
-    assert_false(bridge_name_is_valid("1.2.3.4", 7));
-    assert_false(bridge_name_is_valid("a b", 3));
-    assert_false(bridge_name_is_valid("a\0b", 3));
+    assert_true(ag_host_is_valid("a-b_1.test", 10));
+    assert_true(ag_host_is_valid("localhost", 9));
+    assert_false(ag_host_is_valid("", 0));
+    assert_false(ag_host_is_valid("a..b", 4));
+    assert_false(ag_host_is_valid(".a", 2));
+    assert_false(ag_host_is_valid("a.", 2));
+    assert_false(ag_host_is_valid("1.2.3.4", 7));
+    assert_false(ag_host_is_valid("a b", 3));
+    assert_false(ag_host_is_valid("a\0b", 3));
     memset(longest, 'a', sizeof(longest));
-    assert_false(bridge_name_is_valid(longest, 64));
+    assert_false(ag_host_is_valid(longest, 64));
     for (size_t i = 63; i < sizeof(longest); i += 64)
         longest[i] = '.';
-    assert_true(bridge_name_is_valid(longest, 253));
-    assert_false(bridge_name_is_valid(longest, 254));
+    assert_true(ag_host_is_valid(longest, 253));
+    assert_false(ag_host_is_valid(longest, 254));
 }
 
 /* ---- ClientHello ----------------------------------------------------- */
@@ -211,7 +211,7 @@ make_hello(const char *name, size_t piece)
 static void
 hello_gives_the_server_name(void **state)
 {
-    char name[BRIDGE_NAME_MAX];
+    char name[AG_HOST_MAX];
 
     (void)state;
     size_t n = make_hello("Api.Example.TEST", 600);
@@ -225,7 +225,7 @@ hello_gives_the_server_name(void **state)
 static void
 hello_that_is_not_whole_waits_for_more(void **state)
 {
-    char name[BRIDGE_NAME_MAX];
+    char name[AG_HOST_MAX];
     size_t n = make_hello("a.test", 20);
 
     (void)state;
@@ -236,7 +236,7 @@ hello_that_is_not_whole_waits_for_more(void **state)
 static void
 hello_without_a_usable_name_is_bad(void **state)
 {
-    char name[BRIDGE_NAME_MAX];
+    char name[AG_HOST_MAX];
 
     (void)state;
     assert_int_equal(bridge_hello_parse(hello, make_hello(NULL, 600), name),
@@ -260,7 +260,7 @@ hello_without_a_usable_name_is_bad(void **state)
 static void
 what_is_not_tls_is_plain(void **state)
 {
-    char name[BRIDGE_NAME_MAX];
+    char name[AG_HOST_MAX];
 
     (void)state;
     assert_int_equal(bridge_hello_parse("GET / HTTP/1.1", 14, name),

@@ -2,7 +2,7 @@
  * Reads request lines and Host. Strict: what two readers could read differently
  * is malformed here.
  */
-#include "sandbox_svc/bridge_http.h"
+#include "lib/http_head.h"
 
 #include <string.h>
 #include <strings.h>
@@ -11,13 +11,13 @@
 
 /* "name" or "name:port". */
 static bool
-read_authority(ag_str_t in, struct bridge_http_head *out)
+read_authority(ag_str_t in, struct ag_http_head *out)
 {
     ag_str_t name;
     int64_t port = 0;
     bool has_port = ag_str_chr(in, ':') >= 0;
 
-    if (!ag_str_cut(&in, ':', &name) || name.n >= BRIDGE_NAME_MAX)
+    if (!ag_str_cut(&in, ':', &name) || name.n >= AG_HOST_MAX)
         return false;
     if (has_port
         && (in.n == 0 || in.n > 5 || in.p[0] < '1' || in.p[0] > '9'
@@ -29,7 +29,7 @@ read_authority(ag_str_t in, struct bridge_http_head *out)
     }
     out->name[name.n] = '\0';
     out->port = (uint16_t)port;
-    return bridge_name_is_valid(out->name, name.n);
+    return ag_host_is_valid(out->name, name.n);
 }
 
 /* The next line without its end; false when it is not whole. */
@@ -74,27 +74,27 @@ struct head {
     size_t n;
 };
 
-static enum bridge_http
+static enum ag_http_head_rc
 split_head(const void *data, size_t n, struct head *out)
 {
     ag_str_t all = ag_str_n(data, n), rest = all, line;
-    bool is_long = n > BRIDGE_HTTP_MAX;
+    bool is_long = n > AG_HTTP_HEAD_MAX;
 
     if (!next_line(&rest, &line))
-        return is_long || !is_text(all) ? BRIDGE_HTTP_BAD : BRIDGE_HTTP_MORE;
+        return is_long || !is_text(all) ? AG_HTTP_HEAD_BAD : AG_HTTP_HEAD_MORE;
     if (!is_text(line) || !split_request_line(line, &out->method, &out->target))
-        return BRIDGE_HTTP_BAD;
+        return AG_HTTP_HEAD_BAD;
     out->headers = rest;
     while (next_line(&rest, &line)) {
         if (!is_text(line))
-            return BRIDGE_HTTP_BAD;
+            return AG_HTTP_HEAD_BAD;
         if (line.n > 0)
             continue;
         out->n = (size_t)(rest.p - all.p);
         out->headers.n -= rest.n;
-        return out->n > BRIDGE_HTTP_MAX ? BRIDGE_HTTP_BAD : BRIDGE_HTTP_OK;
+        return out->n > AG_HTTP_HEAD_MAX ? AG_HTTP_HEAD_BAD : AG_HTTP_HEAD_OK;
     }
-    return is_long ? BRIDGE_HTTP_BAD : BRIDGE_HTTP_MORE;
+    return is_long ? AG_HTTP_HEAD_BAD : AG_HTTP_HEAD_MORE;
 }
 
 static bool
@@ -107,16 +107,16 @@ is_host_line(ag_str_t line, ag_str_t *value)
     return true;
 }
 
-enum bridge_http
-bridge_http_host(const void *data, size_t n, struct bridge_http_head *out)
+enum ag_http_head_rc
+ag_http_head_host(const void *data, size_t n, struct ag_http_head *out)
 {
-    struct bridge_http_head other = {0};
+    struct ag_http_head other = {0};
     struct head h = {0};
     ag_str_t line, value;
-    enum bridge_http rc = split_head(data, n, &h);
+    enum ag_http_head_rc rc = split_head(data, n, &h);
     bool has_host = false;
 
-    if (rc != BRIDGE_HTTP_OK)
+    if (rc != AG_HTTP_HEAD_OK)
         return rc;
     memset(out, 0, sizeof(*out));
     while (next_line(&h.headers, &line)) {
@@ -126,34 +126,34 @@ bridge_http_host(const void *data, size_t n, struct bridge_http_head *out)
             || (has_host
                 && (strcmp(out->name, other.name) != 0
                     || out->port != other.port)))
-            return BRIDGE_HTTP_BAD;
+            return AG_HTTP_HEAD_BAD;
         *out = other;
         has_host = true;
     }
     out->n = h.n;
-    return has_host ? BRIDGE_HTTP_OK : BRIDGE_HTTP_BAD;
+    return has_host ? AG_HTTP_HEAD_OK : AG_HTTP_HEAD_BAD;
 }
 
-enum bridge_http
-bridge_http_proxy(const void *data, size_t n, struct bridge_http_head *out)
+enum ag_http_head_rc
+ag_http_head_proxy(const void *data, size_t n, struct ag_http_head *out)
 {
     static const char scheme[] = "http://";
     struct head h = {0};
-    enum bridge_http rc = split_head(data, n, &h);
+    enum ag_http_head_rc rc = split_head(data, n, &h);
     ag_str_t authority;
 
-    if (rc != BRIDGE_HTTP_OK)
+    if (rc != AG_HTTP_HEAD_OK)
         return rc;
     memset(out, 0, sizeof(*out));
     out->n = h.n;
     out->is_connect = ag_str_is(h.method, "CONNECT");
     if (out->is_connect)
         return read_authority(h.target, out) && out->port != 0
-                   ? BRIDGE_HTTP_OK
-                   : BRIDGE_HTTP_BAD;
+                   ? AG_HTTP_HEAD_OK
+                   : AG_HTTP_HEAD_BAD;
     if (h.target.n < sizeof(scheme)
         || strncasecmp(h.target.p, scheme, sizeof(scheme) - 1) != 0)
-        return BRIDGE_HTTP_BAD;
+        return AG_HTTP_HEAD_BAD;
     h.target = ag_str_n(h.target.p + sizeof(scheme) - 1,
                         h.target.n - (sizeof(scheme) - 1));
     size_t end = 0;
@@ -161,8 +161,8 @@ bridge_http_proxy(const void *data, size_t n, struct bridge_http_head *out)
         end++;
     authority = ag_str_n(h.target.p, end);
     if (!read_authority(authority, out))
-        return BRIDGE_HTTP_BAD;
+        return AG_HTTP_HEAD_BAD;
     if (out->port == 0)
         out->port = 80;
-    return BRIDGE_HTTP_OK;
+    return AG_HTTP_HEAD_OK;
 }

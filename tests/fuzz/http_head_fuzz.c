@@ -7,25 +7,25 @@
 #include <string.h>
 
 #include "lib/str.h"
-#include "sandbox_svc/bridge_http.h"
+#include "lib/http_head.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-typedef enum bridge_http
-reader(const void *data, size_t n, struct bridge_http_head *out);
+typedef enum ag_http_head_rc
+reader(const void *data, size_t n, struct ag_http_head *out);
 
 static void
 check(reader *read, const uint8_t *data, size_t size)
 {
-    struct bridge_http_head whole, part;
-    enum bridge_http a = read(data, size, &whole);
-    enum bridge_http b = read(data, size / 2, &part);
+    struct ag_http_head whole, part;
+    enum ag_http_head_rc a = read(data, size, &whole);
+    enum ag_http_head_rc b = read(data, size / 2, &part);
 
-    if (a == BRIDGE_HTTP_OK)
-        ag_assert(bridge_name_is_valid(whole.name, strlen(whole.name))
+    if (a == AG_HTTP_HEAD_OK)
+        ag_assert(ag_host_is_valid(whole.name, strlen(whole.name))
                   && whole.n <= size);
-    ag_assert(b == BRIDGE_HTTP_MORE || b == a);
-    if (b == BRIDGE_HTTP_OK)
+    ag_assert(b == AG_HTTP_HEAD_MORE || b == a);
+    if (b == AG_HTTP_HEAD_OK)
         ag_assert(strcmp(whole.name, part.name) == 0 && whole.n == part.n
                   && whole.port == part.port);
 }
@@ -33,7 +33,7 @@ check(reader *read, const uint8_t *data, size_t size)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    check(bridge_http_host, data, size);
-    check(bridge_http_proxy, data, size);
+    check(ag_http_head_host, data, size);
+    check(ag_http_head_proxy, data, size);
     return 0;
 }

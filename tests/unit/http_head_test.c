@@ -8,22 +8,22 @@
 #include <cmocka.h>
 
 #include "lib/str.h"
-#include "sandbox_svc/bridge_http.h"
+#include "lib/http_head.h"
 
 #define GET "GET / HTTP/1.1\r\n"
 
-static struct bridge_http_head head;
+static struct ag_http_head head;
 
-static enum bridge_http
+static enum ag_http_head_rc
 host_of(const char *text)
 {
-    return bridge_http_host(text, strlen(text), &head);
+    return ag_http_head_host(text, strlen(text), &head);
 }
 
-static enum bridge_http
+static enum ag_http_head_rc
 proxy_of(const char *text)
 {
-    return bridge_http_proxy(text, strlen(text), &head);
+    return ag_http_head_proxy(text, strlen(text), &head);
 }
 
 static void
@@ -33,13 +33,13 @@ host_is_read_from_a_whole_head(void **state)
                                    "\r\nbody";
     (void)state;
     for (size_t n = 0; n < sizeof(text) - 5; n++)
-        assert_int_equal(bridge_http_host(text, n, &head), BRIDGE_HTTP_MORE);
-    assert_int_equal(host_of(text), BRIDGE_HTTP_OK);
+        assert_int_equal(ag_http_head_host(text, n, &head), AG_HTTP_HEAD_MORE);
+    assert_int_equal(host_of(text), AG_HTTP_HEAD_OK);
     assert_string_equal(head.name, "api.example.test");
     assert_int_equal(head.port, 8080);
     assert_int_equal(head.n, sizeof(text) - 5);
     assert_int_equal(host_of(GET "Host: a.test\nHOST: A.test\n\n"),
-                     BRIDGE_HTTP_OK);
+                     AG_HTTP_HEAD_OK);
     assert_int_equal(head.port, 0);
 }
 
@@ -70,20 +70,20 @@ a_head_with_two_readings_is_bad(void **state)
         "EHLO x\r\n"};
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_int_equal(host_of(bad[i]), BRIDGE_HTTP_BAD);
+        assert_int_equal(host_of(bad[i]), AG_HTTP_HEAD_BAD);
 }
 
 static void
 an_endless_head_is_bad(void **state)
 {
-    static char text[BRIDGE_HTTP_MAX + 64];
+    static char text[AG_HTTP_HEAD_MAX + 64];
     (void)state;
     memset(text, 'x', sizeof(text) - 1);
-    assert_int_equal(host_of(text), BRIDGE_HTTP_BAD);
+    assert_int_equal(host_of(text), AG_HTTP_HEAD_BAD);
     memcpy(text, GET "Host: a.test\r\nX: ", 33);
-    assert_int_equal(host_of(text), BRIDGE_HTTP_BAD);
-    text[BRIDGE_HTTP_MAX - 10] = '\0';
-    assert_int_equal(host_of(text), BRIDGE_HTTP_MORE);
+    assert_int_equal(host_of(text), AG_HTTP_HEAD_BAD);
+    text[AG_HTTP_HEAD_MAX - 10] = '\0';
+    assert_int_equal(host_of(text), AG_HTTP_HEAD_MORE);
 }
 
 static void
@@ -92,18 +92,18 @@ a_proxy_takes_connect_and_the_absolute_form(void **state)
     (void)state;
     assert_int_equal(
         proxy_of("CONNECT Api.Example.test:443 HTTP/1.1\r\nHost: x\r\n\r\nTLS"),
-        BRIDGE_HTTP_OK);
+        AG_HTTP_HEAD_OK);
     assert_true(head.is_connect);
     assert_string_equal(head.name, "api.example.test");
     assert_int_equal(head.port, 443);
     assert_int_equal(head.n, 50);
     assert_int_equal(proxy_of("GET http://a.test/x HTTP/1.1\r\n\r\n"),
-                     BRIDGE_HTTP_OK);
+                     AG_HTTP_HEAD_OK);
     assert_false(head.is_connect);
     assert_string_equal(head.name, "a.test");
     assert_int_equal(head.port, 80);
     assert_int_equal(proxy_of("GET HTTP://a.test:81?x HTTP/1.0\r\n\r\n"),
-                     BRIDGE_HTTP_OK);
+                     AG_HTTP_HEAD_OK);
     assert_int_equal(head.port, 81);
 }
 
@@ -126,12 +126,12 @@ a_proxy_takes_nothing_else(void **state)
         "\x16\x03\x01\x02"};
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_int_equal(proxy_of(bad[i]), BRIDGE_HTTP_BAD);
+        assert_int_equal(proxy_of(bad[i]), AG_HTTP_HEAD_BAD);
     assert_int_equal(proxy_of("CONNECT a.test:443 HTTP/1.1\r\nHos"),
-                     BRIDGE_HTTP_MORE);
+                     AG_HTTP_HEAD_MORE);
     assert_int_equal(
-        bridge_http_proxy("CONNECT a\0.test:443 HTTP/1.1\r\n\r\n", 33, &head),
-        BRIDGE_HTTP_BAD);
+        ag_http_head_proxy("CONNECT a\0.test:443 HTTP/1.1\r\n\r\n", 33, &head),
+        AG_HTTP_HEAD_BAD);
 }
 
 int
