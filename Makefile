@@ -41,10 +41,10 @@ SERVICES := brain_svc sandbox_svc vault_svc
 # A binary is its main file and the archive of its folder.
 MAINS := brain_svc/main.c sandbox_svc/main.c sandbox_svc/bridge.c \
          sandbox_svc/launcher.c sandbox_svc/init.c vault_svc/main.c \
-         vault_svc/keeper.c
+         vault_svc/keeper.c vault_svc/bridge.c
 BINS := $(B)/bin/brain_svc $(B)/bin/sandbox_svc $(B)/bin/bridge \
         $(B)/bin/sandbox_launcher $(B)/bin/sandbox_init $(B)/bin/vault_svc \
-        $(B)/bin/vault_keeper
+        $(B)/bin/vault_keeper $(B)/bin/vault_bridge
 MODULE := $(B)/bin/ngx_agent_module.so
 
 objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -100,6 +100,7 @@ $(eval $(call binary,bridge,sandbox_svc/bridge))
 $(eval $(call binary,sandbox_launcher,sandbox_svc/launcher))
 $(eval $(call binary,vault_svc,vault_svc/main))
 $(eval $(call binary,vault_keeper,vault_svc/keeper))
+$(eval $(call binary,vault_bridge,vault_svc/bridge))
 
 # Pid 1 of a sandbox runs on the sandbox's root: static, and no library but
 # musl's, which starts in a quarter of the time.

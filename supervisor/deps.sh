@@ -59,7 +59,7 @@ else
     echo "deps: nothing is missing"
 fi
 
-for name in keeper vault sandbox bridge brain ingress egress; do
+for name in keeper vault vaultbridge sandbox bridge brain ingress egress; do
     id -u "brainbox-$name" >/dev/null 2>&1 ||
         useradd --system --user-group --no-create-home --home-dir /nonexistent \
             --shell /usr/sbin/nologin "brainbox-$name"

@@ -15,7 +15,7 @@ units=${UNITS:-/etc/systemd/system}
 install -d "$DESTDIR$libexec" "$DESTDIR$share" "$DESTDIR$PREFIX/sbin" \
     "$DESTDIR$units"
 for b in brain_svc sandbox_svc sandbox_launcher sandbox_init bridge vault_svc \
-    vault_keeper; do
+    vault_keeper vault_bridge; do
     install -m 0755 "$BIN/$b" "$DESTDIR$libexec/$b"
 done
 install -m 0644 "$BIN/ngx_agent_module.so" "$DESTDIR$libexec/"

@@ -19,6 +19,8 @@ egress bridge
 egress brain
 EOF
     install -d -m 0710 -o root -g brainbox-sandbox "$RUN/launcher-sandbox"
+    install -d -m 0710 -o brainbox-vaultbridge -g brainbox-vault \
+        "$RUN/egress-vault"
     install -d -m 0710 -o brainbox-bridge -g root "$RUN/bridge-launcher"
     install -d -m 0700 -o brainbox-vault -g root "$RUN/vault-admin"
 }

@@ -46,7 +46,8 @@ die() { echo "brainbox: $*" >&2; exit 1; }
 
 [ "$(id -u)" -eq 0 ] || die "needs root: namespaces, mounts and users are made"
 [ ${#RUN} -le 60 ] || die "BRAINBOX_RUN is too long for unix sockets: $RUN"
-for b in brain_svc vault_svc vault_keeper sandbox_svc sandbox_launcher bridge; do
+for b in brain_svc vault_svc vault_keeper sandbox_svc sandbox_launcher bridge \
+    vault_bridge; do
     [ -x "$BIN/$b" ] || die "$BIN/$b is missing: run \`make\` first"
 done
 mkdir -p "$RUN"
@@ -109,6 +110,13 @@ exec unshare --net -- /bin/sh -c 'ip link set lo up; exec "\$@"' - \
     --deployment=$STATE/deployment.conf --generation=$RUN/public/generation \
     --intermediate=$RUN/egress-ca/intermediate.pem \
     --audit-heads=$STATE/vault/audit-heads
+EOF
+    # In the machine's own network namespace, as egress is.
+    service vault_bridge yes <<EOF
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
+    $BRAINBOX_SANITIZER_ENV $BIN/vault_bridge --notify-fd=3 \
+    --log-level=$LOG_LEVEL --deployment=$STATE/deployment.conf \
+    --listen=$RUN/egress-vault/egress-vault.sock
 EOF
     service bridge yes <<EOF
 $inside $BRAINBOX_SANITIZER_ENV $BIN/bridge --notify-fd=3 --user=brainbox-bridge \
@@ -205,7 +213,7 @@ wait_for() {
 
 # Callers before callees, so that nobody talks to what is gone.
 order="ingress brain_svc sandbox_svc launcher bridge egress vault_svc
-       vault_keeper postgres"
+       vault_bridge vault_keeper postgres"
 scan_pid=
 stop() {
     trap '' INT TERM
@@ -248,6 +256,7 @@ wait_for postgres psql_admin -d postgres -c 'SELECT 1'
 layout_roles
 up vault_keeper
 layout_migrate
+up vault_bridge
 up vault_svc
 up egress
 up bridge

@@ -16,7 +16,7 @@ in [directives.md](directives.md); `deployment.conf` is explained in
 `supervisor/deployment.conf`.
 
 EOF
-for b in brain_svc vault_svc vault_keeper sandbox_svc sandbox_launcher bridge; do
+for b in brain_svc vault_svc vault_keeper vault_bridge sandbox_svc sandbox_launcher bridge; do
     "$1/$b" --reference
     echo
 done

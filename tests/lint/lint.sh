@@ -83,7 +83,7 @@ for e in $(cat lib/*.c ./*_svc/*.c | tr '\n' ' ' |
     grep -qF "\`$e\`" docs/events.md 2>/dev/null ||
         { echo "docs/events.md: the event $e is missing"; breaches=1; }
 done
-for b in build/release/bin/{brain_svc,vault_svc,vault_keeper,sandbox_svc,sandbox_launcher,bridge}; do
+for b in build/release/bin/{brain_svc,vault_svc,vault_keeper,vault_bridge,sandbox_svc,sandbox_launcher,bridge}; do
     [ -x "$b" ] || continue
     for o in $("$b" --reference | grep -oE '^\| `[a-z_]+`' | tr -d '|` '); do
         grep -qF "\`$o\`" docs/config.md 2>/dev/null ||
