@@ -26,6 +26,7 @@
 #include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_report.h"
+#include "vault_svc/vault_search.h"
 #include "vault_svc/vault_start.h"
 #include "vault_svc/vault_tenants.h"
 #include "vault_svc/vault_use.h"
@@ -84,6 +85,7 @@ offer_egress(struct ag_rpc_server *srv, struct vault_face *face)
 {
     vault_egress_serve(srv, face);
     vault_report_serve(srv, face);
+    vault_search_serve(srv, face);
     vault_approval_serve_await(srv, face);
 }
 

@@ -20,6 +20,7 @@ struct vault_waiters;   /* vault_approval_rpc.c */
 struct vault_watchers;  /* vault_incident_rpc.c */
 struct vault_guesses;   /* vault_incident.c */
 struct vault_uses;      /* vault_use.c */
+struct vault_search;    /* vault_search.c */
 
 /* Does the audit chain lead to the head that was signed last? */
 enum vault_head_state { VAULT_HEAD_UNKNOWN, VAULT_HEAD_GOOD, VAULT_HEAD_BAD };
@@ -29,6 +30,7 @@ struct vault_tenant {
     enum vault_head_state head_state;
     struct vault_keyring ring;
     struct vault_chain *chain;
+    struct vault_search *search; /* fingerprints; NULL: not asked for yet */
 };
 
 struct vault {
@@ -101,6 +103,9 @@ struct vault_tenant *vault_tenant_find(struct vault *v, ag_str_t name);
 char *vault_op_text(struct vault_op *op, ag_str_t s);
 /* RFC 3339, in the call's arena. */
 char *vault_op_time(struct vault_op *op, int64_t us);
+
+/* Append `,"key":"v"`, v cut at 160 bytes. */
+void vault_add_text(struct ag_buf *b, const char *key, ag_str_t v);
 
 /* Something was revoked or changed, and is committed: nginx and this process
  * forget what they keep. */

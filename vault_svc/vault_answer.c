@@ -8,6 +8,7 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_rpc.h"
+#include "vault_svc/vault_search.h"
 #include "vault_svc/vault_use.h"
 #include "vault_svc/vault_verdict.h"
 
@@ -102,6 +103,18 @@ vault_answer_sign(struct vault_authorizing *a)
     vault_answer_finish(a);
 }
 
+/* What egress looks for in the request itself. */
+static void
+fill_guard(struct vault_authorizing *a,
+           Agent__Vault__V1__AuthorizeResponse *out)
+{
+    out->tenant = a->op->tenant->name;
+    out->fingerprints = vault_search_number(a->op->tenant);
+    out->outbound = AGENT__VAULT__V1__OUTBOUND__OUTBOUND_LOG;
+    if (a->ask.kind != VAULT_KIND_BRAIN && a->session.has_policy)
+        out->outbound = (Agent__Vault__V1__Outbound)a->session.policy.outbound;
+}
+
 static void
 note_uses(const struct vault_authorizing *a)
 {
@@ -130,6 +143,7 @@ answer(struct vault_authorizing *a, const char *audit_id)
     out.session_id = vault_op_text(a->op, a->session.grant.session_id);
     out.audit_id = (char *)audit_id;
     if (d->is_allowed) {
+        fill_guard(a, &out);
         fill_values(a, &out);
         fill_signed(a, &out);
         note_uses(a);
@@ -155,14 +169,6 @@ on_audited(void *arg, const char *audit_id, const struct ag_err *err)
         return;
     }
     vault_answer_fail(a, err);
-}
-
-void
-vault_answer_add_text(struct ag_buf *b, const char *key, ag_str_t v)
-{
-    ag_buf_addf(b, ",\"%s\":", key);
-    v.n = v.n > 160 ? 160 : v.n;
-    ag_buf_add_json(b, v);
 }
 
 /* The path without its stubs: a slot "path" puts them there. */
@@ -215,12 +221,12 @@ vault_answer_commit(struct vault_authorizing *a)
 
     ag_buf_addf(&detail, "{\"reason\":\"%s\"", a->decision.reason);
     if (a->approval.n > 0)
-        vault_answer_add_text(&detail, "approval", a->approval);
+        vault_add_text(&detail, "approval", a->approval);
     else if (a->decision.is_allowed && a->decision.unnamed != NULL)
         ag_buf_addf(&detail, ",\"observed\":\"%s\"", a->decision.unnamed);
-    vault_answer_add_text(&detail, "method", ask->method);
-    vault_answer_add_text(&detail, "path", path_without_stubs(a));
-    vault_answer_add_text(&detail, "request_id", ag_str(req->request_id));
+    vault_add_text(&detail, "method", ask->method);
+    vault_add_text(&detail, "path", path_without_stubs(a));
+    vault_add_text(&detail, "request_id", ag_str(req->request_id));
     ag_buf_add(&detail, AG_STR(",\"credentials\":"));
     vault_answer_add_credentials(a, &detail);
     ag_buf_addc(&detail, '}');

@@ -84,6 +84,10 @@ static const struct ag_conf_option options[] = {
      AT(unknown_stubs_per_minute),
      "stubs that nobody has, in slots of one session's requests within a "
      "minute; more freeze it"},
+    {"fingerprints_ms", AG_CONF_INT, "ms", "1000", 0, 600000, NULL,
+     AT(fingerprints_ms),
+     "shortest time between two tables of a tenant's fingerprints: values that "
+     "are new are looked for so much later"},
     {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, AT(log_level),
      "debug, info, warn or error"},
     {"notify_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, AT(notify_fd),

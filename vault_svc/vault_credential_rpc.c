@@ -14,6 +14,7 @@
 #include "vault_svc/vault_binding.h"
 #include "vault_svc/vault_credential.h"
 #include "vault_svc/vault_page.h"
+#include "vault_svc/vault_search.h"
 
 static Agent__Vault__V1__Credential *
 credential_message(struct vault_op *op, const struct vault_credential_row *row)
@@ -113,6 +114,7 @@ on_credential_created(void *arg, const struct ag_db_result *res,
                         "archived");
         return;
     }
+    vault_search_change(op->tenant);
     vault_generation_move(op->v);
     vault_audit_reply(op, "credential.created", row->id, AG_STR(""), AG_STR(""),
                       &credential_message(op, row)->base);
@@ -278,6 +280,7 @@ on_credential_deleted(void *arg, const struct ag_db_result *res,
     agent__vault__v1__deleted__init(out);
     out->id = vault_op_text(op, ag_db_get(res, 0, 0));
     out->type = "vault_credential_deleted";
+    vault_search_change(op->tenant);
     vault_generation_move(op->v);
     vault_audit_reply(op, "credential.deleted", ag_str(out->id), AG_STR(""),
                       AG_STR(""), &out->base);
@@ -313,6 +316,7 @@ on_credential_archived(void *arg, const struct ag_db_result *res,
         vault_op_fail(op, err);
         return;
     }
+    vault_search_change(op->tenant);
     vault_generation_move(op->v);
     vault_audit_reply(op, "credential.archived", row->id, AG_STR(""),
                       AG_STR(""), &credential_message(op, row)->base);
@@ -375,6 +379,7 @@ on_credential_updated(void *arg, const struct ag_db_result *res,
                         "credential_id: was changed meanwhile; read it again");
         return;
     }
+    vault_search_change(op->tenant);
     vault_generation_move(op->v);
     char *detail = ag_arena_printf(op->arena, "{\"version\":%lld}",
                                    (long long)row->version);

@@ -140,6 +140,8 @@ vault_observe_propose(ag_str_t policy, const struct vault_observation *seen,
     json_object_set(net, "allowed_hosts",
                     json_object_get(now, "allowed_hosts"));
     json_object_set_new(net, "rules", rules);
+    if (json_object_get(now, "outbound") != NULL)
+        json_object_set(net, "outbound", json_object_get(now, "outbound"));
     return ag_json_dump(net, out, err);
 }
 

@@ -131,6 +131,14 @@ vault_op_time(struct vault_op *op, int64_t us)
 }
 
 void
+vault_add_text(struct ag_buf *b, const char *key, ag_str_t v)
+{
+    ag_buf_addf(b, ",\"%s\":", key);
+    v.n = v.n > 160 ? 160 : v.n;
+    ag_buf_add_json(b, v);
+}
+
+void
 vault_generation_move(struct vault *v)
 {
     v->changes++;

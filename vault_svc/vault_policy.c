@@ -186,23 +186,42 @@ static const char *const modes[] = {[VAULT_MODE_ENFORCE] = "enforce",
                                     [VAULT_MODE_OBSERVE] = "observe",
                                     [VAULT_MODE_ASK] = "ask"};
 
+static const char *const outbounds[] = {
+    "block", "mask", "log"}; /* from VAULT_OUTBOUND_BLOCK on */
+
+/* The index of `key`'s word among three; 0 when it is not there. */
 static int
-read_mode(const json_t *from, enum vault_policy_mode *mode, struct ag_err *err)
+read_word(const json_t *from, const char *key, const char *const words[3],
+          int *out, struct ag_err *err)
 {
     ag_str_t text = {NULL, 0};
 
-    *mode = VAULT_MODE_ENFORCE;
-    if (ag_json_get_str(from, "mode", &text, err) < 0)
+    *out = 0;
+    if (ag_json_get_str(from, key, &text, err) < 0)
         return -1;
     if (text.p == NULL)
         return 0;
     for (int i = 0; i < 3; i++)
-        if (ag_str_is(text, modes[i])) {
-            *mode = (enum vault_policy_mode)i;
+        if (ag_str_is(text, words[i])) {
+            *out = i;
             return 0;
         }
-    return ag_err_set(err, AG_ERR_INVALID,
-                      "mode: none of \"enforce\", \"observe\", \"ask\"");
+    return ag_err_set(err, AG_ERR_INVALID, "%s: none of \"%s\", \"%s\", \"%s\"",
+                      key, words[0], words[1], words[2]);
+}
+
+/* What is no list: `mode` and `outbound`. */
+static int
+read_words(const json_t *from, struct vault_policy *out, struct ag_err *err)
+{
+    int mode, outbound;
+
+    if (read_word(from, "mode", modes, &mode, err) < 0
+        || read_word(from, "outbound", outbounds, &outbound, err) < 0)
+        return -1;
+    out->mode = (enum vault_policy_mode)mode;
+    out->outbound = (enum vault_outbound)(VAULT_OUTBOUND_BLOCK + outbound);
+    return 0;
 }
 
 /* config.networking, or NULL with an untouched `err` when there is none. */
@@ -231,11 +250,11 @@ find_networking(const json_t *config, const json_t **net, struct ag_err *err)
     return 0;
 }
 
-/* {"mode","rules"} that a typed client wrote into its metadata. */
+/* {"mode","rules","outbound"} that a typed client wrote into its metadata. */
 static int
 read_metadata(ag_str_t metadata_json, json_t **out, struct ag_err *err)
 {
-    static const char *const known[] = {"mode", "rules", NULL};
+    static const char *const known[] = {"mode", "rules", "outbound", NULL};
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
     ag_str_t text = {NULL, 0};
 
@@ -255,7 +274,7 @@ read_metadata(ag_str_t metadata_json, json_t **out, struct ag_err *err)
     return 0;
 }
 
-/* `extra` holds mode and rules: the networking itself, or the metadata. */
+/* `extra` holds all but the hosts: the networking itself, or the metadata. */
 static int
 build(const json_t *hosts, const json_t *extra, const char *where,
       const struct vault_deployment *deployment, struct ag_buf *out,
@@ -264,7 +283,6 @@ build(const json_t *hosts, const json_t *extra, const char *where,
     AG_AUTO(ag_arena_freep) struct ag_arena *arena = ag_arena_new();
     AG_AUTO(ag_json_decref) json_t *policy = json_object();
     AG_AUTO(ag_json_decref) json_t *rules = json_array();
-    enum vault_policy_mode mode = VAULT_MODE_ENFORCE;
     struct vault_policy plain = {0};
     struct reading r = {deployment, &plain, arena, rules};
 
@@ -273,13 +291,17 @@ build(const json_t *hosts, const json_t *extra, const char *where,
         < 0)
         return -1;
     if (extra != NULL
-        && (read_mode(extra, &mode, err) < 0
+        && (read_words(extra, &plain, err) < 0
             || read_rules(&r, json_object_get(extra, "rules"), err) < 0))
         return ag_err_wrap(err, "%s", where);
     json_object_set_new(policy, "allowed_hosts",
                         canonical_hosts(&plain, arena));
-    if (mode != VAULT_MODE_ENFORCE)
-        json_object_set_new(policy, "mode", json_string(modes[mode]));
+    if (plain.mode != VAULT_MODE_ENFORCE)
+        json_object_set_new(policy, "mode", json_string(modes[plain.mode]));
+    if (plain.outbound > VAULT_OUTBOUND_BLOCK)
+        json_object_set_new(
+            policy, "outbound",
+            json_string(outbounds[plain.outbound - VAULT_OUTBOUND_BLOCK]));
     if (json_array_size(rules) > 0)
         json_object_set(policy, "rules", rules);
     return ag_json_dump_sorted(policy, out, err);
@@ -290,10 +312,14 @@ vault_policy_from_config(ag_str_t config_json, ag_str_t metadata_json,
                          const struct vault_deployment *deployment,
                          struct ag_buf *out, struct ag_err *err)
 {
-    static const char *const known[] = {
-        "type",  "allowed_hosts",     "mode",
-        "rules", "allow_mcp_servers", "allow_package_managers",
-        NULL};
+    static const char *const known[] = {"type",
+                                        "allowed_hosts",
+                                        "mode",
+                                        "outbound",
+                                        "rules",
+                                        "allow_mcp_servers",
+                                        "allow_package_managers",
+                                        NULL};
     AG_AUTO(ag_json_decref) json_t *config = NULL;
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
     const json_t *net = NULL;
@@ -313,10 +339,12 @@ vault_policy_from_config(ag_str_t config_json, ag_str_t metadata_json,
         return build(json_object_get(net, "allowed_hosts"), net,
                      "config.networking", deployment, out, err);
     if (json_object_get(net, "mode") != NULL
-        || json_object_get(net, "rules") != NULL)
+        || json_object_get(net, "rules") != NULL
+        || json_object_get(net, "outbound") != NULL)
         return ag_err_set(err, AG_ERR_INVALID,
                           "config.networking, metadata." VAULT_POLICY_METADATA
-                          ": both hold a mode or rules; use one of them");
+                          ": both hold a mode, rules or outbound; use one of "
+                          "them");
     return build(json_object_get(net, "allowed_hosts"), metadata,
                  "metadata." VAULT_POLICY_METADATA, deployment, out, err);
 }
@@ -343,7 +371,7 @@ vault_policy_parse(ag_str_t text, const struct vault_deployment *deployment,
     if (vault_policy_hosts_parse(json_object_get(j, "allowed_hosts"),
                                  "allowed_hosts", deployment, arena, out, err)
             < 0
-        || read_mode(j, &out->mode, err) < 0)
+        || read_words(j, out, err) < 0)
         return -1;
     out->rules = ag_arena_alloc(arena, (n + 1) * sizeof(*out->rules));
     for (size_t i = 0; i < n; i++)

@@ -26,12 +26,21 @@ enum vault_policy_mode {
     VAULT_MODE_ASK,     /* it waits for a person */
 };
 
+/* What happens to what looks like a credential in a request, but is none that
+ * the vault knows. Numbers as in the contract. */
+enum vault_outbound {
+    VAULT_OUTBOUND_BLOCK = 1, /* the request is refused; the default */
+    VAULT_OUTBOUND_MASK,      /* it is taken out */
+    VAULT_OUTBOUND_LOG,       /* it passes and is recorded */
+};
+
 struct vault_policy {
     struct vault_host_pattern *hosts; /* in the arena */
     size_t n_hosts;
     struct vault_rule *rules; /* beside the hosts; without slots */
     size_t n_rules;
     enum vault_policy_mode mode;
+    enum vault_outbound outbound;
 };
 
 /* How far the policy names a request; the furthest rule decides. */
@@ -52,8 +61,8 @@ struct vault_policy_ask {
 /*
  * Read `config.networking` of a Create- or UpdateEnvironmentRequest's
  * config_json (empty: no host), and `brainbox.network` of its metadata_json
- * (for typed clients: {"mode","rules"} as text), and append the canonical
- * policy to `out`. AG_ERR_INVALID names the field.
+ * (for typed clients: {"mode","rules","outbound"} as text), and append the
+ * canonical policy to `out`. AG_ERR_INVALID names the field.
  */
 int vault_policy_from_config(ag_str_t config_json, ag_str_t metadata_json,
                              const struct vault_deployment *deployment,

@@ -4,14 +4,12 @@
  */
 #include "vault_svc/vault_report.h"
 
-#include <stdio.h>
-
 #include "agent_rpc.h"
 #include "lib/log.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_caller.h"
 #include "vault_svc/vault_incident.h"
-#include "vault_svc/vault_workload.h"
 
 /* ---- scrubbing --------------------------------------------------------- */
 
@@ -196,82 +194,34 @@ add_refusal(struct vault_op *op, ag_str_t session_id)
     vault_audit_add(op->v, op->tenant, &e, on_refusal_reported, op);
 }
 
+/* A stranger's stands under the default tenant. */
 static void
-on_refused_session(void *arg, const struct ag_db_result *res,
-                   const struct ag_err *err)
+on_refused(struct vault_op *op, ag_str_t session_id)
 {
-    struct vault_op *op = arg;
-
-    if (res == NULL)
-        vault_op_fail(op, err);
-    else
-        add_refusal(op, ag_db_rows(res) == 1 ? ag_db_get(res, 0, 0)
-                                             : (ag_str_t){NULL, 0});
-}
-
-/* Whose address it is; a stranger's stands under the default tenant. */
-static void
-on_refused_tenant(void *arg, const struct ag_db_result *res,
-                  const struct ag_err *err)
-{
-    static const char sql[] =
-        "SELECT session_id FROM vault.workload WHERE id = $1"
-        " UNION SELECT session_id FROM vault.session_grant"
-        " WHERE session_id = $1";
-    struct vault_op *op = arg;
-
-    if (res == NULL) {
-        vault_op_fail(op, err);
-        return;
-    }
-    if (ag_db_rows(res) == 1)
-        op->tenant = vault_tenant_find(op->v, ag_db_get(res, 0, 0));
-    if (op->tenant == NULL) {
+    if (op->tenant == NULL)
         op->tenant = vault_tenant_find(op->v, AG_STR("default"));
-        if (op->tenant == NULL)
-            vault_op_refuse(op, AG_ERR_UNAVAILABLE, "there is no tenant");
-        else
-            add_refusal(op, (ag_str_t){NULL, 0});
-        return;
-    }
-    struct ag_db_param params[] = {
-        ag_db_str(ag_arena_copy(op->arena, ag_db_get(res, 0, 1)))};
-    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1,
-                on_refused_session, op);
+    if (op->tenant == NULL)
+        vault_op_refuse(op, AG_ERR_UNAVAILABLE, "there is no tenant");
+    else
+        add_refusal(op, session_id);
 }
 
 static void
 report_refusal(struct ag_rpc_call *call, const ProtobufCMessage *request,
                void *arg)
 {
-    static const char by_address[] =
-        "SELECT tenant, id FROM vault.workload_by_address($1)";
-    static const char by_session[] = "SELECT vault.session_tenant($1), $1";
     const Agent__Vault__V1__ReportRefusalRequest *req = (const void *)request;
     struct vault_op *op = vault_op_plain(call, req, arg);
-    bool is_session = *req->session_id != '\0';
-    struct ag_err ignored = AG_ERR_INIT;
-    char address[46];
 
     if (*req->reason == '\0' || !is_word(req->reason) || !is_word(req->audit_id)
         || !is_word(req->scheme) || req->count < 1
-        || is_session == (*req->workload_address != '\0')) {
+        || (*req->session_id == '\0') == (*req->workload_address == '\0')) {
         vault_op_refuse(op, AG_ERR_INVALID,
                         "reason, audit_id, scheme, count, session_id, "
                         "workload_address: not as they must be");
         return;
     }
-    ag_str_t who = ag_str(req->session_id);
-    if (!is_session) {
-        if (vault_address_canonical(ag_str(req->workload_address), address,
-                                    &ignored)
-            < 0)
-            snprintf(address, sizeof(address), "none");
-        who = ag_str(address);
-    }
-    struct ag_db_param params[] = {ag_db_str(who)};
-    ag_db_query(op->v->db, AG_STR(""), is_session ? by_session : by_address,
-                params, 1, on_refused_tenant, op);
+    vault_caller_find(op, req->workload_address, req->session_id, on_refused);
 }
 
 void

@@ -34,6 +34,7 @@ vault_keyring_init(struct vault_keyring *ring,
     vault_hmac(data_key, AG_STR("brainbox-seal-v1"), ring->seal);
     vault_hmac(data_key, AG_STR("brainbox-mac-v1"), ring->mac);
     vault_hmac(data_key, AG_STR("brainbox-stub-v1"), ring->stub);
+    vault_hmac(data_key, AG_STR("brainbox-find-v1"), ring->find);
 }
 
 void

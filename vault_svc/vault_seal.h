@@ -22,6 +22,7 @@ struct vault_keyring {
     unsigned char seal[VAULT_KEY_BYTES];
     unsigned char mac[VAULT_KEY_BYTES];
     unsigned char stub[VAULT_KEY_BYTES];
+    unsigned char find[VAULT_KEY_BYTES]; /* of fingerprints */
 };
 
 /* What a credential's envelope is bound to. */

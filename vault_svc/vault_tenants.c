@@ -6,6 +6,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_search.h"
 #include "vault_svc/vault_start.h"
 
 static const char list_sql[] =
@@ -106,6 +107,7 @@ vault_tenants_free(struct vault *v)
 {
     for (size_t i = 0; i < v->n_tenants; i++) {
         vault_chain_free(v->tenants[i]->chain);
+        vault_search_free(v->tenants[i]->search);
         ag_wipe(v->tenants[i], sizeof(*v->tenants[i]));
         free(v->tenants[i]);
     }

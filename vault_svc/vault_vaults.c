@@ -3,6 +3,7 @@
  * granted as a whole.
  */
 #include "vault_svc/vault_rpc.h"
+#include "vault_svc/vault_search.h"
 
 #include "agent_rpc.h"
 #include "lib/clock.h"
@@ -223,6 +224,7 @@ on_vault_changed(void *arg, const struct ag_db_result *res,
 
     if (vault == NULL)
         return;
+    vault_search_change(op->tenant);
     vault_generation_move(op->v);
     if (op->state == NULL) {
         vault_audit_reply(op, "vault.archived", ag_str(vault->id), AG_STR(""),

@@ -74,9 +74,9 @@ open_incident(struct vault_authorizing *a, const char *kind)
     const struct vault_ask *ask = &a->ask;
 
     ag_buf_addf(&detail, "{\"port\":%d", ask->port);
-    vault_answer_add_text(&detail, "host", ask->host);
-    vault_answer_add_text(&detail, "method", ask->method);
-    vault_answer_add_text(&detail, "workload", a->session.workload.id);
+    vault_add_text(&detail, "host", ask->host);
+    vault_add_text(&detail, "method", ask->method);
+    vault_add_text(&detail, "workload", a->session.workload.id);
     ag_buf_addc(&detail, '}');
     const struct vault_incident in = {kind, a->session.grant.session_id,
                                       ag_buf_str(&detail)};

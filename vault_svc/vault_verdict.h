@@ -44,7 +44,4 @@ vault_answer_policy_ask(const struct vault_authorizing *a);
 /* The credentials behind the stubs, as a JSON array of ids. */
 void vault_answer_add_credentials(const struct vault_authorizing *a,
                                   struct ag_buf *out);
-/* `,"key":"v"`, v cut at 160 bytes. */
-void vault_answer_add_text(struct ag_buf *b, const char *key, ag_str_t v);
-
 #endif

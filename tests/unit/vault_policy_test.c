@@ -165,6 +165,14 @@ rules_of_a_policy_are_read_or_refused(void **state)
         {NET("{\"mode\":\"observe\",\"allowed_hosts\":[\"b.example\"]}"), "",
          "{\"allowed_hosts\":[\"b.example\"],\"mode\":\"observe\"}"},
         {NET("{\"mode\":\"enforce\"}"), "", "{\"allowed_hosts\":[]}"},
+        {NET("{\"outbound\":\"block\"}"), "", "{\"allowed_hosts\":[]}"},
+        {NET("{\"outbound\":\"mask\"}"), "",
+         "{\"allowed_hosts\":[],\"outbound\":\"mask\"}"},
+        {"", "{\"brainbox.network\":\"{\\\"outbound\\\":\\\"log\\\"}\"}",
+         "{\"allowed_hosts\":[],\"outbound\":\"log\"}"},
+        {NET("{\"outbound\":\"off\"}"), "", "!outbound: none of"},
+        {NET("{\"outbound\":\"log\"}"),
+         "{\"brainbox.network\":\"{\\\"mode\\\":\\\"ask\\\"}\"}", "!both hold"},
         {NET("{\"rules\":[{\"host\":\"*.a.example\",\"scheme\":\"http\","
              "\"ports\":[80,8080],\"methods\":[\"GET\"],"
              "\"path_prefixes\":[\"/v1/\"]}]}"),
@@ -285,7 +293,7 @@ what_was_observed_becomes_rules(void **state)
     assert_int_equal(
         vault_observe_propose(
             AG_STR("{\"allowed_hosts\":[\"x.example\"],\"mode\":\"observe\","
-                   "\"rules\":[{\"host\":\"y.example\",\"port\":8443,"
+                   "\"outbound\":\"log\",\"rules\":[{\"host\":\"y.example\",\"port\":8443,"
                    "\"scheme\":\"https\"}]}"),
             seen, 3, &out, &err),
         0);
@@ -296,7 +304,7 @@ what_was_observed_becomes_rules(void **state)
         "{\"scheme\":\"https\",\"host\":\"a.example\",\"ports\":[443],"
         "\"methods\":[\"GET\",\"POST\"],\"path_prefixes\":[\"/v1/\"]},"
         "{\"scheme\":\"https\",\"host\":\"b.example\",\"ports\":[443],"
-        "\"methods\":[\"GET\"]}]}");
+        "\"methods\":[\"GET\"]}],\"outbound\":\"log\"}");
     /* What is proposed can be written back. */
     char config[4096];
     snprintf(config, sizeof(config), NET("%s"), ag_buf_cstr(&out));
