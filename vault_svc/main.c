@@ -23,6 +23,7 @@
 #include "vault_svc/vault_identity.h"
 #include "vault_svc/vault_import.h"
 #include "vault_svc/vault_incident.h"
+#include "vault_svc/vault_mint.h"
 #include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_report.h"
@@ -86,6 +87,7 @@ offer_egress(struct ag_rpc_server *srv, struct vault_face *face)
     vault_egress_serve(srv, face);
     vault_report_serve(srv, face);
     vault_search_serve(srv, face);
+    vault_mint_serve(srv, face);
     vault_approval_serve_await(srv, face);
 }
 

@@ -103,6 +103,28 @@ vault_answer_sign(struct vault_authorizing *a)
     vault_answer_finish(a);
 }
 
+static void
+fill_mint(struct vault_authorizing *a, Agent__Vault__V1__AuthorizeResponse *out)
+{
+    const struct vault_decision *d = &a->decision;
+    struct ag_arena *arena = a->op->arena;
+
+    if (d->mint_rule == NULL)
+        return;
+    const struct vault_held *h = &a->session.held[d->mint_held];
+    out->mint =
+        ag_arena_alloc(arena, d->mint_rule->n_mints * sizeof(*out->mint));
+    for (size_t i = 0; i < d->mint_rule->n_mints; i++) {
+        Agent__Vault__V1__MintPlace *m = ag_arena_alloc(arena, sizeof(*m));
+        agent__vault__v1__mint_place__init(m);
+        m->credential_id = vault_op_text(a->op, h->id);
+        m->rule = (int32_t)(d->mint_rule - h->binding.rules);
+        m->index = (int32_t)i;
+        m->pointer = vault_op_text(a->op, d->mint_rule->mints[i]);
+        out->mint[out->n_mint++] = m;
+    }
+}
+
 /* What egress looks for in the request itself. */
 static void
 fill_guard(struct vault_authorizing *a,
@@ -144,6 +166,7 @@ answer(struct vault_authorizing *a, const char *audit_id)
     out.audit_id = (char *)audit_id;
     if (d->is_allowed) {
         fill_guard(a, &out);
+        fill_mint(a, &out);
         fill_values(a, &out);
         fill_signed(a, &out);
         note_uses(a);

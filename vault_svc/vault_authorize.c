@@ -228,6 +228,11 @@ check_stub(const struct vault_ask *ask, const struct vault_state *state,
     for (size_t k = 0; k < b->n_rules; k++) {
         enum stage s = rule_stage(&b->rules[k], ask, f, out->destination);
         best = s > best ? s : best;
+        if (s == STAGE_FITS && b->rules[k].n_mints > 0
+            && out->mint_rule == NULL) {
+            out->mint_rule = &b->rules[k];
+            out->mint_held = (size_t)at;
+        }
     }
     if (best != STAGE_FITS) {
         vault_decision_deny(out, stages[best].reason, stages[best].message);

@@ -70,6 +70,9 @@ struct vault_decision {
     bool challenge_basic;
     size_t *swaps; /* for each stub the index into held; in the arena */
     const struct vault_destination *destination; /* or NULL */
+    /* What the answer holds at places of this rule becomes stubs; or NULL. */
+    const struct vault_rule *mint_rule;
+    size_t mint_held; /* whose binding the rule is of */
     bool is_declared; /* a refused stub stood in a slot that a credential of
                          the session declares for this host, not in a body */
 };

@@ -77,23 +77,44 @@ check_contradiction(const json_t *rule, unsigned location, struct ag_err *err)
     return 0;
 }
 
-static json_t *
-build_rule(const json_t *in, const struct vault_binding_in *from,
-           struct ag_arena *arena, struct ag_err *err)
+/* Methods, paths and slots of a rule that is written as `in`. */
+static int
+build_lists(const json_t *in, unsigned location, json_t *out,
+            struct ag_err *err)
 {
-    static const char *const known[] = {
-        "scheme", "host", "port", "methods", "path_prefixes", "slots", NULL};
-    const struct vault_deployment *deployment = from->deployment;
+    static const struct {
+        const char *key;
+        vault_word_check *check;
+    } lists[] = {{"methods", vault_rule_check_method},
+                 {"path_prefixes", vault_rule_check_prefix},
+                 {"slots", vault_slot_check}};
+
+    for (size_t i = 0; i < 3; i++) {
+        json_t *words = vault_rule_words(in, lists[i].key, lists[i].check, err);
+        if (words == NULL)
+            return -1;
+        if (json_array_size(words) > 0)
+            json_object_set_new(out, lists[i].key, words);
+        else
+            json_decref(words);
+    }
+    if (json_object_get(out, "slots") == NULL)
+        json_object_set_new(out, "slots", default_slots(location));
+    return check_contradiction(out, location, err);
+}
+
+/* One rule, within `hosts` unless that is NULL. */
+static json_t *
+build_place(const json_t *in, const struct vault_binding_in *from,
+            const struct vault_policy *hosts, struct ag_arena *arena,
+            struct ag_err *err)
+{
+    AG_AUTO(ag_json_decref) json_t *out = NULL;
     ag_str_t scheme = AG_STR("https"), host = {NULL, 0};
     struct vault_host_pattern p;
     int64_t port = 443;
 
-    if (!json_is_object(in)) {
-        ag_err_set(err, AG_ERR_INVALID, "not an object");
-        return NULL;
-    }
-    if (vault_keys_check(in, known, err) < 0
-        || ag_json_get_str(in, "scheme", &scheme, err) < 0
+    if (ag_json_get_str(in, "scheme", &scheme, err) < 0
         || ag_json_get_str(in, "host", &host, err) < 0
         || ag_json_get_i64(in, "port", &port, err) < 0)
         return NULL;
@@ -105,35 +126,113 @@ build_rule(const json_t *in, const struct vault_binding_in *from,
     }
     const char *full =
         ag_arena_printf(arena, "%.*s:%d", AG_FMT(host), (int)port);
-    if (vault_host_pattern_parse(ag_str(full), deployment, &p, err) < 0
-        || check_clear_text(is_https, &p, deployment, err) < 0)
+    if (vault_host_pattern_parse(ag_str(full), from->deployment, &p, err) < 0
+        || check_clear_text(is_https, &p, from->deployment, err) < 0)
         return NULL;
-    if (!is_within(&p, from->hosts)) {
+    if (hosts != NULL && !is_within(&p, hosts)) {
         ag_err_set(err, AG_ERR_INVALID,
                    "host: \"%s\" is not among the credential's hosts", full);
         return NULL;
     }
-    AG_AUTO(ag_json_decref)
-    json_t *out = vault_rule_object(is_https, &p, arena);
-    static const struct {
-        const char *key;
-        vault_word_check *check;
-    } lists[] = {{"methods", vault_rule_check_method},
-                 {"path_prefixes", vault_rule_check_prefix},
-                 {"slots", vault_slot_check}};
-    for (size_t i = 0; i < 3; i++) {
-        json_t *words = vault_rule_words(in, lists[i].key, lists[i].check, err);
-        if (words == NULL)
-            return NULL;
-        if (json_array_size(words) > 0)
-            json_object_set_new(out, lists[i].key, words);
-        else
-            json_decref(words);
+    out = vault_rule_object(is_https, &p, arena);
+    unsigned location = hosts == NULL ? 0 : from->location;
+    return build_lists(in, location, out, err) < 0 ? NULL : ag_take(&out);
+}
+
+/* RFC 6901: "" is the whole, which no string of an answer is. */
+static bool
+is_pointer(ag_str_t p)
+{
+    if (p.n < 2 || p.n > 256 || p.p[0] != '/' || !ag_str_is_utf8(p))
+        return false;
+    for (size_t i = 0; i < p.n; i++)
+        if ((unsigned char)p.p[i] < 0x20
+            || (p.p[i] == '~'
+                && (i + 1 == p.n || (p.p[i + 1] != '0' && p.p[i + 1] != '1'))))
+            return false;
+    return true;
+}
+
+static json_t *
+build_mint(const json_t *in, const struct vault_binding_in *from,
+           struct ag_arena *arena, struct ag_err *err)
+{
+    static const char *const known[] = {"pointer", "scheme",  "host",
+                                        "port",    "methods", "path_prefixes",
+                                        "slots",   NULL};
+    ag_str_t pointer = {NULL, 0};
+
+    if (!json_is_object(in)) {
+        ag_err_set(err, AG_ERR_INVALID, "not an object");
+        return NULL;
     }
-    if (json_object_get(out, "slots") == NULL)
-        json_object_set_new(out, "slots", default_slots(from->location));
-    return check_contradiction(out, from->location, err) < 0 ? NULL
-                                                             : ag_take(&out);
+    if (vault_keys_check(in, known, err) < 0
+        || ag_json_get_str(in, "pointer", &pointer, err) < 0)
+        return NULL;
+    if (!is_pointer(pointer)) {
+        ag_err_set(err, AG_ERR_INVALID,
+                   "pointer: not a JSON pointer like \"/access_token\"");
+        return NULL;
+    }
+    json_t *out = build_place(in, from, NULL, arena, err);
+    if (out != NULL)
+        json_object_set_new(out, "pointer", ag_json_from_str(pointer));
+    return out;
+}
+
+static int
+build_mints(const json_t *in, const struct vault_binding_in *from,
+            struct ag_arena *arena, json_t *rule, struct ag_err *err)
+{
+    json_t *out;
+
+    if (in == NULL || json_is_null(in))
+        return 0;
+    if (!json_is_array(in) || json_array_size(in) == 0
+        || json_array_size(in) > VAULT_BINDING_MINTS_MAX)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "mint: not an array of 1 to %d places",
+                          VAULT_BINDING_MINTS_MAX);
+    out = json_array();
+    json_object_set_new(rule, "mint", out);
+    for (size_t i = 0; i < json_array_size(in); i++) {
+        json_t *m = build_mint(json_array_get(in, i), from, arena, err);
+        if (m == NULL)
+            return ag_err_wrap(err, "mint[%zu]", i);
+        for (size_t k = 0; k < i; k++)
+            if (json_equal(
+                    json_object_get(m, "pointer"),
+                    json_object_get(json_array_get(out, k), "pointer"))) {
+                json_decref(m);
+                return ag_err_set(err, AG_ERR_INVALID,
+                                  "mint[%zu].pointer: the same as mint[%zu]'s",
+                                  i, k);
+            }
+        json_array_append_new(out, m);
+    }
+    return 0;
+}
+
+static json_t *
+build_rule(const json_t *in, const struct vault_binding_in *from,
+           struct ag_arena *arena, struct ag_err *err)
+{
+    static const char *const known[] = {
+        "scheme",        "host",  "port", "methods",
+        "path_prefixes", "slots", "mint", NULL};
+
+    if (!json_is_object(in)) {
+        ag_err_set(err, AG_ERR_INVALID, "not an object");
+        return NULL;
+    }
+    if (vault_keys_check(in, known, err) < 0)
+        return NULL;
+    AG_AUTO(ag_json_decref)
+    json_t *out = build_place(in, from, from->hosts, arena, err);
+    if (out == NULL
+        || build_mints(json_object_get(in, "mint"), from, arena, out, err) < 0)
+        return NULL;
+    return ag_take(&out);
 }
 
 static json_t *
@@ -196,6 +295,29 @@ vault_binding_build(const struct vault_binding_in *from, struct ag_buf *out,
         if (add_rule(rules, rule, err) < 0)
             return -1;
     }
+    return ag_json_dump_sorted(rules, out, err);
+}
+
+int
+vault_binding_of_minted(ag_str_t text, int rule, int mint, struct ag_buf *out,
+                        struct ag_err *err)
+{
+    AG_AUTO(ag_json_decref) json_t *j = ag_json_parse(text, err);
+    AG_AUTO(ag_json_decref) json_t *rules = NULL;
+
+    if (j == NULL)
+        return -1;
+    if (rule < 0 || mint < 0)
+        return ag_err_set(err, AG_ERR_NOT_FOUND, "place: there is no such");
+    const json_t *of = json_array_get(j, (size_t)rule);
+    const json_t *m = json_array_get(json_object_get(of, "mint"), (size_t)mint);
+    if (!json_is_object(m))
+        return ag_err_set(err, AG_ERR_NOT_FOUND,
+                          "place: the binding has no such rule and place");
+    json_t *only = json_copy((json_t *)m);
+    json_object_del(only, "pointer");
+    rules = json_array();
+    json_array_append_new(rules, only);
     return ag_json_dump_sorted(rules, out, err);
 }
 

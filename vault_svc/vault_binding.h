@@ -8,6 +8,7 @@
 #include "lib/arena.h"
 #include "vault_svc/vault_policy.h"
 
+enum { VAULT_BINDING_MINTS_MAX = 8 }; /* of a rule */
 enum { VAULT_BINDING_RULES_MAX = 32, VAULT_BINDING_TEXT_MAX = 64 * 1024 };
 
 struct vault_binding {
@@ -34,6 +35,13 @@ struct vault_binding_in {
  */
 int vault_binding_build(const struct vault_binding_in *from, struct ag_buf *out,
                         struct ag_err *err);
+
+/*
+ * The binding of what is minted at place `mint` of rule `rule` of the canonical
+ * binding `text`. AG_ERR_NOT_FOUND when there is no such place.
+ */
+int vault_binding_of_minted(ag_str_t text, int rule, int mint,
+                            struct ag_buf *out, struct ag_err *err);
 
 /* Read the canonical form back; strings live in `arena`. */
 int

@@ -6,6 +6,8 @@
 struct finding {
     struct vault_op *op;
     vault_caller_done *done;
+    bool is_session;
+    struct vault_caller who;
 };
 
 static void
@@ -13,11 +15,13 @@ on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct finding *f = arg;
 
-    if (res == NULL)
+    if (res == NULL) {
         vault_op_fail(f->op, err);
-    else
-        f->done(f->op, ag_db_rows(res) == 1 ? ag_db_get(res, 0, 0)
-                                            : (ag_str_t){NULL, 0});
+        return;
+    }
+    if (ag_db_rows(res) == 1)
+        f->who.session_id = ag_arena_copy(f->op->arena, ag_db_get(res, 0, 0));
+    f->done(f->op, &f->who);
 }
 
 static void
@@ -37,11 +41,13 @@ on_tenant(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     if (ag_db_rows(res) == 1)
         op->tenant = vault_tenant_find(op->v, ag_db_get(res, 0, 0));
     if (op->tenant == NULL) {
-        f->done(op, (ag_str_t){NULL, 0});
+        f->done(op, &f->who);
         return;
     }
-    struct ag_db_param params[] = {
-        ag_db_str(ag_arena_copy(op->arena, ag_db_get(res, 0, 1)))};
+    ag_str_t id = ag_arena_copy(op->arena, ag_db_get(res, 0, 1));
+    if (!f->is_session)
+        f->who.workload_id = id;
+    struct ag_db_param params[] = {ag_db_str(id)};
     ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 1, on_session,
                 f);
 }
@@ -58,7 +64,7 @@ vault_caller_find(struct vault_op *op, const char *workload_address,
     struct ag_err ignored = AG_ERR_INIT;
     char address[46];
 
-    *f = (struct finding){op, done};
+    *f = (struct finding){.op = op, .done = done, .is_session = is_session};
     if (!is_session
         && vault_address_canonical(ag_str(workload_address), address, &ignored)
                < 0)

@@ -7,9 +7,15 @@
 
 #include "vault_svc/vault.h"
 
-/* op->tenant is set, or NULL when nobody has the address or session; then
- * `session_id` is empty. It lives for the callback. */
-typedef void vault_caller_done(struct vault_op *op, ag_str_t session_id);
+struct vault_caller {
+    ag_str_t session_id;  /* empty: nobody has the address or session */
+    ag_str_t workload_id; /* empty: the brain's word */
+};
+
+/* op->tenant is set, or NULL when nobody has it. `who` lives as long as the
+ * call. */
+typedef void
+vault_caller_done(struct vault_op *op, const struct vault_caller *who);
 
 /* Exactly one of the two is not "". Fails the call when it cannot be read. */
 void vault_caller_find(struct vault_op *op, const char *workload_address,

@@ -84,6 +84,8 @@ static const struct ag_conf_option options[] = {
      AT(unknown_stubs_per_minute),
      "stubs that nobody has, in slots of one session's requests within a "
      "minute; more freeze it"},
+    {"minted_max", AG_CONF_INT, "", "64", 8, 10000, NULL, AT(minted_max),
+     "credentials minted by hosts that a session keeps; older ones go"},
     {"fingerprints_ms", AG_CONF_INT, "ms", "1000", 0, 600000, NULL,
      AT(fingerprints_ms),
      "shortest time between two tables of a tenant's fingerprints: values that "

@@ -65,6 +65,8 @@ vault_credential_make(struct vault *v, const struct vault_tenant *tenant,
         .stub_prefix = ag_arena_copy(
             arena, vault_shape_stub_prefix(&v->shapes, in->value)),
         .display_name = in->display_name,
+        .session_id = in->session_id,
+        .parent_id = in->parent_id,
         .is_for_brain = in->is_for_brain,
         .is_model = in->is_model,
         .version = 1,

@@ -12,6 +12,7 @@ struct vault_new_credential {
     ag_str_t binding;                /* canonical */
     ag_str_t env_name;
     bool is_for_brain, is_model;
+    ag_str_t session_id, parent_id; /* of one that was minted */
     ag_str_t value;
 };
 

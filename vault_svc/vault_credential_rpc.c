@@ -239,7 +239,8 @@ list_credentials(struct ag_rpc_call *call, const ProtobufCMessage *request,
     static const char sql[] =
         "SELECT " VAULT_CREDENTIAL_COLUMNS ", " USE_COLUMNS
         " FROM vault.credential c" USE_JOIN
-        " WHERE c.vault_id = $1 AND ($2 = '' OR c.id < $2)"
+        " WHERE c.vault_id = $1 AND c.session_id IS NULL"
+        " AND ($2 = '' OR c.id < $2)"
         " AND ($3::boolean OR c.archived_us IS NULL)"
         " ORDER BY c.id DESC LIMIT $4::bigint";
     const Agent__Vault__V1__ListCredentialsRequest *req = (const void *)request;

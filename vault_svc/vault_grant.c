@@ -247,7 +247,8 @@ on_grant_to_end(void *arg, const struct ag_db_result *res,
 {
     static const char sql[] =
         "WITH closed AS (UPDATE vault.workload SET closed_us = $2"
-        " WHERE session_id = $1 AND closed_us IS NULL)"
+        " WHERE session_id = $1 AND closed_us IS NULL),"
+        " minted AS (DELETE FROM vault.credential WHERE session_id = $1)"
         " UPDATE vault.session_grant SET ended_us = $2, mac = $3"
         " WHERE session_id = $1";
     static const Agent__Vault__V1__EndGrantResponse done =

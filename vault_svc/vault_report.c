@@ -196,14 +196,14 @@ add_refusal(struct vault_op *op, ag_str_t session_id)
 
 /* A stranger's stands under the default tenant. */
 static void
-on_refused(struct vault_op *op, ag_str_t session_id)
+on_refused(struct vault_op *op, const struct vault_caller *who)
 {
     if (op->tenant == NULL)
         op->tenant = vault_tenant_find(op->v, AG_STR("default"));
     if (op->tenant == NULL)
         vault_op_refuse(op, AG_ERR_UNAVAILABLE, "there is no tenant");
     else
-        add_refusal(op, session_id);
+        add_refusal(op, who->session_id);
 }
 
 static void

@@ -136,6 +136,17 @@ copy_words(const json_t *rule, const char *key, struct ag_arena *arena,
     return out;
 }
 
+static void
+copy_mints(const json_t *in, struct ag_arena *arena, struct vault_rule *r)
+{
+    r->n_mints = json_array_size(in);
+    r->mints = ag_arena_alloc(arena, (r->n_mints + 1) * sizeof(*r->mints));
+    for (size_t i = 0; i < r->n_mints; i++)
+        r->mints[i] = ag_arena_copy(
+            arena,
+            ag_json_str(json_object_get(json_array_get(in, i), "pointer")));
+}
+
 int
 vault_rule_parse(const json_t *in, const struct vault_deployment *deployment,
                  struct ag_arena *arena, struct vault_rule *r,
@@ -157,6 +168,7 @@ vault_rule_parse(const json_t *in, const struct vault_deployment *deployment,
     r->path_prefixes =
         copy_words(in, "path_prefixes", arena, &r->n_path_prefixes);
     r->slots = copy_words(in, "slots", arena, &r->n_slots);
+    copy_mints(json_object_get(in, "mint"), arena, r);
     return 0;
 }
 

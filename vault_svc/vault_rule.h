@@ -18,6 +18,8 @@ struct vault_rule {
     size_t n_path_prefixes;
     ag_str_t *slots; /* of bindings: "header:authorization", "basic", … */
     size_t n_slots;
+    ag_str_t *mints; /* of bindings: pointers into the answer's JSON */
+    size_t n_mints;
 };
 
 /* Check a word as a person writes it and append its canonical form. */

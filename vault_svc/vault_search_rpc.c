@@ -64,9 +64,9 @@ on_table(void *arg, const struct vault_search_table *t,
 }
 
 static void
-on_asker(struct vault_op *op, ag_str_t session_id)
+on_asker(struct vault_op *op, const struct vault_caller *who)
 {
-    if (op->tenant == NULL || session_id.n == 0)
+    if (who->session_id.n == 0)
         vault_op_refuse(op, AG_ERR_NOT_FOUND,
                         "workload_address, session_id: nobody has it");
     else
@@ -281,16 +281,16 @@ on_confirm_table(void *arg, const struct vault_search_table *t,
 }
 
 static void
-on_sender(struct vault_op *op, ag_str_t session_id)
+on_sender(struct vault_op *op, const struct vault_caller *who)
 {
     struct confirming *c = op->state;
 
-    if (op->tenant == NULL || session_id.n == 0) {
+    if (who->session_id.n == 0) {
         vault_op_refuse(op, AG_ERR_NOT_FOUND,
                         "workload_address, session_id: nobody has it");
         return;
     }
-    c->session_id = ag_arena_copy(op->arena, session_id);
+    c->session_id = who->session_id;
     vault_search_get(op->v, op->tenant, on_confirm_table, op);
 }
 

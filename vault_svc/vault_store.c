@@ -66,6 +66,8 @@ vault_credential_read(const struct ag_db_result *res, int row, int col,
     out->created_us = number(res, row, col + 13);
     out->updated_us = number(res, row, col + 14);
     out->archived_us = number(res, row, col + 15);
+    out->session_id = text(res, row, col + 16, arena);
+    out->parent_id = text(res, row, col + 17, arena);
 }
 
 void
@@ -88,6 +90,11 @@ vault_credential_mac(const struct vault_tenant *tenant,
     vault_field_int(&b, row->created_us);
     vault_field_int(&b, row->updated_us);
     vault_field_int(&b, row->archived_us);
+    /* What a person made has neither; the number of fields tells them apart. */
+    if (row->session_id.p != NULL) {
+        vault_field(&b, row->session_id);
+        vault_field(&b, row->parent_id);
+    }
     end(&b, tenant, out);
 }
 

@@ -12,15 +12,17 @@ struct vault_credential_row {
     ag_str_t id, vault_id, auth, metadata, binding, env_name, stub_prefix;
     ag_str_t display_name; /* p == NULL: none */
     ag_str_t sealed, mac;
+    ag_str_t session_id, parent_id; /* of one that was minted; else p == NULL */
     bool is_for_brain, is_model;
     int64_t version, created_us, updated_us, archived_us; /* 0: not */
 };
 
-#define VAULT_CREDENTIAL_COLUMNS                                       \
-    "c.id, c.vault_id, c.auth, c.metadata, c.binding, c.env_name,"     \
-    " c.stub_prefix, c.display_name, c.sealed, c.mac, c.is_for_brain," \
-    " c.is_model, c.version, c.created_us, c.updated_us, c.archived_us"
-enum { VAULT_CREDENTIAL_N = 16 };
+#define VAULT_CREDENTIAL_COLUMNS                                         \
+    "c.id, c.vault_id, c.auth, c.metadata, c.binding, c.env_name,"       \
+    " c.stub_prefix, c.display_name, c.sealed, c.mac, c.is_for_brain,"   \
+    " c.is_model, c.version, c.created_us, c.updated_us, c.archived_us," \
+    " c.session_id, c.parent_id"
+enum { VAULT_CREDENTIAL_N = 18 };
 
 void
 vault_credential_read(const struct ag_db_result *res, int row, int col,

@@ -46,6 +46,7 @@ static const struct ag_rpc_method *const methods[] = {
     M(vault__v1__egress_service__report_refusal),
     M(vault__v1__egress_service__fingerprints),
     M(vault__v1__egress_service__confirm),
+    M(vault__v1__egress_service__mint),
     M(vault__v1__policy_service__get_proposed_policy),
     M(vault__v1__approval_service__list_approvals),
     M(vault__v1__approval_service__decide_approval),
