@@ -97,13 +97,14 @@ build/fuzz/bin/%_fuzz: build/fuzz/obj/tests/fuzz/%_fuzz.o \
                        $(SERVICES:%=build/fuzz/lib%.a) \
                        build/fuzz/libag.a build/fuzz/libproto.a
 	@mkdir -p $(@D)
-	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS) \
+	  $(AGENT_LIBS)
 build/fuzzcov/bin/%_fuzz: build/fuzzcov/obj/tests/fuzz/%_fuzz.o \
                           $(AGENT_PLAIN_SRC:%.c=build/fuzzcov/obj/%.o) \
                           $(SERVICES:%=build/fuzzcov/lib%.a) \
                           build/fuzzcov/libag.a build/fuzzcov/libproto.a
 	@mkdir -p $(@D)
-	@clang $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+	@clang $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS) $(AGENT_LIBS)
 .PHONY: fuzz fuzz-build
 fuzz: ## each parser of outside data, TIME=20 seconds each
 	@$(MAKE) --no-print-directory -s MODE=fuzz CC=clang -j2 fuzz-build
