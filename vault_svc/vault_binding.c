@@ -14,6 +14,10 @@ default_slots(unsigned location)
         json_array_append_new(out, json_string("header:authorization"));
         json_array_append_new(out, json_string("basic"));
     }
+    if ((location & VAULT_IN_MODEL_HEADERS) != 0) {
+        json_array_append_new(out, json_string("header:authorization"));
+        json_array_append_new(out, json_string("header:x-api-key"));
+    }
     if ((location & VAULT_IN_BODY) != 0)
         json_array_append_new(out, json_string("body"));
     return out;

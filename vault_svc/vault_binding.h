@@ -16,8 +16,9 @@ struct vault_binding {
     size_t n_rules;
 };
 
-/* `injection_location` of the contract; 0: not given. */
-enum { VAULT_IN_HEADER = 1, VAULT_IN_BODY = 2 };
+/* `injection_location` of the contract; 0: not given. Model endpoints take
+ * their key in one of two headers. */
+enum { VAULT_IN_HEADER = 1, VAULT_IN_BODY = 2, VAULT_IN_MODEL_HEADERS = 4 };
 
 struct vault_binding_in {
     ag_str_t json;                    /* array of rules; may be empty */

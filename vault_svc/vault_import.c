@@ -43,7 +43,8 @@ struct import {
 
 /* Canonical binding to the hosts "a,b". */
 static int
-bind_to(struct import *im, ag_str_t hosts, ag_str_t *out, struct ag_err *err)
+bind_to(struct import *im, ag_str_t hosts, unsigned location, ag_str_t *out,
+        struct ag_err *err)
 {
     AG_AUTO(ag_buf_release)
     struct ag_buf text = AG_BUF_INIT(VAULT_BINDING_TEXT_MAX);
@@ -57,7 +58,8 @@ bind_to(struct import *im, ag_str_t hosts, ag_str_t *out, struct ag_err *err)
                                      &p.hosts[p.n_hosts++], err)
             < 0)
             return -1;
-    struct vault_binding_in from = {{NULL, 0}, &p, &im->v->deployment, 0};
+    struct vault_binding_in from = {
+        {NULL, 0}, &p, &im->v->deployment, location};
     if (vault_binding_build(&from, &text, err) < 0)
         return -1;
     *out = ag_arena_copy(im->arena, ag_buf_str(&text));
@@ -94,7 +96,7 @@ add_variable(struct import *im, ag_str_t name, ag_str_t value,
                    "%.*s=" PLAIN "… if it is none",
             AG_FMT(name), AG_FMT(name));
     if (vault_value_check(value, "value", err) < 0
-        || bind_to(im, ag_str(s->hosts), &it->binding, err) < 0)
+        || bind_to(im, ag_str(s->hosts), 0, &it->binding, err) < 0)
         return ag_err_wrap(err, PREFIX "%.*s", AG_FMT(name));
     return 0;
 }
@@ -134,7 +136,8 @@ add_model(struct import *im, struct ag_err *err)
     *it = (struct item){.value = ag_str(conf->model_api_key), .is_model = true};
     if (vault_value_check(it->value, "model_api_key", err) < 0
         || model_host(conf->model_base_url, host, sizeof(host), err) < 0
-        || bind_to(im, ag_str(host), &it->binding, err) < 0)
+        || bind_to(im, ag_str(host), VAULT_IN_MODEL_HEADERS, &it->binding, err)
+               < 0)
         return ag_err_wrap(err, "MODEL_API_KEY for MODEL_BASE_URL");
     return 0;
 }
