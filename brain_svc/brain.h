@@ -17,6 +17,7 @@ struct brain_hub;
 struct brain_runs;
 struct brain_http;
 struct brain_incidents;
+struct brain_prices;
 
 struct brain {
     struct brain_conf conf;
@@ -30,6 +31,7 @@ struct brain {
     struct brain_runs *runs; /* runs that are doing something */
     struct brain_http *http; /* model calls */
     struct brain_incidents *incidents;
+    struct brain_prices *prices;
 };
 
 /* Deadline of calls to the other services. */

@@ -6,6 +6,8 @@
 #include "brain.pb-c.h"
 #include "brain_svc/brain_check.h"
 #include "brain_svc/brain_harness.h"
+#include "brain_svc/brain_tools.h"
+#include "brain_svc/brain_wire.h"
 #include "lib/id.h"
 
 #define SYSTEM_MAX (100 * 1024)
@@ -92,7 +94,7 @@ check_model(struct brain *brain, ProtobufCBinaryData bytes,
 {
     AG_AUTO(ag_json_decref) json_t *j = NULL;
     AG_AUTO(ag_buf_release) struct ag_buf b = AG_BUF_INIT(8192);
-    ag_str_t name = ag_str(brain->conf.model_default);
+    ag_str_t name = ag_str(brain->conf.model_default), wire = {NULL, 0};
 
     if (bytes.len > 0) {
         j = ag_json_parse(brain_bytes(bytes), err);
@@ -102,6 +104,13 @@ check_model(struct brain *brain, ProtobufCBinaryData bytes,
             name = (ag_str_t){NULL, 0};
             if (ag_json_get_str(j, "id", &name, err) < 0)
                 return ag_err_wrap(err, "model");
+            if (ag_json_get_str(j, "wire", &wire, err) < 0)
+                return ag_err_wrap(err, "model");
+            if (wire.n > 0 && brain_wire_find(wire) == NULL)
+                return ag_err_set(err, AG_ERR_INVALID,
+                                  "model.wire: \"%.*s\" is none of chat, "
+                                  "responses, messages",
+                                  AG_FMT(wire));
         } else if (json_is_string(j)) {
             name = ag_json_str(j);
         } else {
@@ -121,6 +130,20 @@ check_model(struct brain *brain, ProtobufCBinaryData bytes,
     ag_buf_addc(&b, '}');
     *out = ag_arena_copy(arena, ag_buf_str(&b));
     return 0;
+}
+
+static int
+check_tools(ProtobufCBinaryData bytes, const char *def, struct ag_arena *arena,
+            ag_str_t *out, struct ag_err *err)
+{
+    AG_AUTO(brain_tools_freep) struct brain_tools *tools = NULL;
+
+    if (brain_check_array("tools", bytes, def, arena, out, err) < 0)
+        return -1;
+    if (out->n == 0)
+        return 0;
+    tools = brain_tools_new(*out, err);
+    return tools == NULL ? -1 : 0;
 }
 
 /* The field, else `brainbox.harness` of the metadata, else `def`. */
@@ -165,9 +188,7 @@ check_create(struct brain_req *req,
         || brain_check_text("system", m->system, SYSTEM_MAX, err) < 0
         || check_model(req->brain, m->model_json, req->arena, &in->model, err)
                < 0
-        || brain_check_array("tools", m->tools_json, "[]", req->arena,
-                             &in->tools, err)
-               < 0
+        || check_tools(m->tools_json, "[]", req->arena, &in->tools, err) < 0
         || brain_check_array("mcp_servers", m->mcp_servers_json, "[]",
                              req->arena, &in->mcp_servers, err)
                < 0
@@ -293,9 +314,7 @@ check_update(struct brain_req *req,
             && check_model(req->brain, m->model_json, req->arena, &in->model,
                            err)
                    < 0)
-        || brain_check_array("tools", m->tools_json, "", req->arena, &in->tools,
-                             err)
-               < 0
+        || check_tools(m->tools_json, "", req->arena, &in->tools, err) < 0
         || brain_check_array("mcp_servers", m->mcp_servers_json, "", req->arena,
                              &in->mcp_servers, err)
                < 0

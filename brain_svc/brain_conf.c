@@ -4,6 +4,8 @@
  */
 #include "brain_svc/brain_conf.h"
 
+#include "brain_svc/brain_route.h"
+
 #define O(field) offsetof(struct brain_conf, field)
 #define STR(n, u, d, env, help)                         \
     {                                                   \
@@ -39,7 +41,16 @@ static const struct ag_conf_option options[] = {
     STR(assertion_key, "path", "/run/brainbox/public/assertion.pub", NULL,
         "public key that checks principal assertions"),
     STR(model_base_url, "url", "", "MODEL_BASE_URL",
-        "OpenAI-compatible endpoint with its /v1; empty: no model"),
+        "model endpoint with its /v1; empty: no model"),
+    STR(model_wire, "", "chat", "MODEL_WIRE",
+        "what it speaks: chat (/chat/completions), responses, messages; an "
+        "agent's model.wire goes first"),
+    STR(model_fallbacks, "", "", NULL,
+        "what is asked when the agent's model fails before its first token, "
+        "in order: WIRE,MODEL[,URL] with spaces between"),
+    STR(model_prices, "path", "", NULL,
+        "prices by model, where the gateway tells none: lines MODEL INPUT "
+        "OUTPUT [CACHE_READ [CACHE_WRITE]] in USD for a million tokens"),
     STR(model_default, "", "default", "MODEL_NAME",
         "model of agents that name none"),
     STR(harness_default, "", "", "BRAINBOX_HARNESS",
@@ -66,6 +77,15 @@ static const struct ag_conf_option options[] = {
     INT(model_attempts, "", "3", 1, 10,
         "tries of a model call before its first token (connect errors, 429, "
         "503)"),
+    INT(model_retry_seconds, "s", "30", 1, 600,
+        "longest wait before such a try, whatever Retry-After says"),
+    INT(model_first_token_seconds, "s", "120", 1, 3600,
+        "longest wait for a model's first token"),
+    INT(model_idle_seconds, "s", "60", 1, 3600,
+        "longest silence of a model in the middle of its answer"),
+    INT(model_output_tokens, "", "0", 0, 1000000,
+        "most tokens of an answer, told to the model; 0: its own limit (8192 "
+        "over messages, which needs one)"),
     INT(model_answer_bytes, "bytes", "4194304", 1024, 67108864,
         "longest model answer"),
     INT(execute_timeout_seconds, "s", "120", 1, 3600,
@@ -88,19 +108,13 @@ const struct ag_conf brain_conf_table = {
 int
 brain_conf_check(const struct brain_conf *conf, struct ag_err *err)
 {
-    ag_str_t url = ag_str(conf->model_base_url);
     ag_str_t harness = ag_str(conf->harness_default);
 
-    if (url.n > 0 && !ag_str_starts(url, AG_STR("http://"))
-        && !ag_str_starts(url, AG_STR("https://")))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "model_base_url: must begin with http:// or "
-                          "https://");
     if (harness.n > 0 && !ag_str_is(harness, "native")
         && !ag_str_is(harness, "runbook"))
         return ag_err_set(err, AG_ERR_INVALID,
                           "harness_default: \"%.*s\" is none of native, "
                           "runbook",
                           AG_FMT(harness));
-    return 0;
+    return brain_route_check(conf, err);
 }

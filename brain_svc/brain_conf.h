@@ -12,10 +12,13 @@ struct brain_conf {
     char *vault, *sandbox;
     char *database, *database_owner, *sql_dir, *assertion_key;
     char *model_base_url, *model_default, *harness_default;
+    char *model_wire, *model_fallbacks, *model_prices;
     char *egress_plain, *egress_tls, *ca_file;
     int64_t db_connections, db_timeout_ms, lease_ms, heartbeat_seconds;
     int64_t step_limit, turn_seconds, model_timeout_seconds, model_attempts;
-    int64_t model_answer_bytes, execute_timeout_seconds, grace_ms, notify_fd;
+    int64_t model_first_token_seconds, model_idle_seconds, model_retry_seconds;
+    int64_t model_answer_bytes, model_output_tokens, execute_timeout_seconds;
+    int64_t grace_ms, notify_fd;
     bool migrate;
 };
 

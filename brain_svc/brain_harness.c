@@ -27,6 +27,24 @@ brain_run_model(const struct brain_run *run)
     return run->model;
 }
 
+ag_str_t
+brain_run_wire(const struct brain_run *run)
+{
+    return run->wire;
+}
+
+const struct brain_tools *
+brain_run_tools(const struct brain_run *run)
+{
+    return run->tools;
+}
+
+bool
+brain_run_is_inherited(const struct brain_run *run, size_t index)
+{
+    return index < run->n_loaded;
+}
+
 int
 brain_run_max_steps(const struct brain_run *run)
 {
@@ -61,27 +79,6 @@ void *
 brain_run_driver(const struct brain_run *run)
 {
     return run->driver;
-}
-
-static void
-counted(void *arg, const struct ag_db_result *res, const struct ag_err *err)
-{
-    (void)arg;
-    (void)res;
-    if (err != NULL)
-        ag_log(AG_WARN, "usage.write_failed", AG_E(err));
-}
-
-void
-brain_run_count_tokens(struct brain_run *run, int64_t input, int64_t output)
-{
-    ag_db_query(run->brain->db, run->tenant,
-                "UPDATE brain.session SET "
-                "input_tokens = input_tokens + $2::bigint, "
-                "output_tokens = output_tokens + $3::bigint WHERE id = $1",
-                (struct ag_db_param[]){ag_db_str(ag_str(run->session)),
-                                       ag_db_int(input), ag_db_int(output)},
-                3, counted, NULL);
 }
 
 const struct brain_harness *

@@ -5,74 +5,172 @@
 #include "brain_svc/brain_model.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "agent_rpc.h"
 #include "brain_svc/brain_http.h"
+#include "brain_svc/brain_price.h"
+#include "brain_svc/brain_retry.h"
+#include "lib/clock.h"
 #include "lib/id.h"
 #include "vault.pb-c.h"
 
-#define BACKOFF_MS 500
-#define RETRY_AFTER_MAX_MS 30000
 #define ERROR_BODY_MAX 4096
+#define REQUEST_MAX (32 * 1024 * 1024)
 
 struct brain_model_call {
     struct brain *brain;
+    struct brain_model_ask ask;
     char session[AG_ID_TEXT];
+    struct brain_route route;
+    size_t n_route;
     struct ag_buf body, error_body;
     char *stub;
-    struct brain_chat chat;
+    struct brain_answer answer;
     struct brain_http_request *http;
     struct ag_timer retry;
-    int attempt;
-    int64_t retry_after_ms;
+    struct ag_timer limit; /* until the first token, then between tokens */
+    int attempt;           /* on this route */
+    int64_t retry_after_ms, cost_nano_usd;
     bool is_cancelled, is_opening;
     struct ag_err parse_err;
-    brain_model_text *text;
-    brain_model_done *done;
-    void *arg;
 };
 
 static void model_send(struct brain_model_call *c);
+static void route_begin(struct brain_model_call *c);
 
 static void
 model_free(struct brain_model_call *c)
 {
     ag_timer_stop(c->brain->loop, &c->retry);
+    ag_timer_stop(c->brain->loop, &c->limit);
     brain_http_cancel(c->http);
-    brain_chat_release(&c->chat);
+    brain_answer_release(&c->answer);
     ag_buf_release(&c->body);
     ag_buf_release(&c->error_body);
     free(c->stub);
     free(c);
 }
 
+/* ---- the end ----------------------------------------------------------- */
+
 static void
-model_fail(struct brain_model_call *c, const struct ag_err *err)
+succeed(struct brain_model_call *c)
 {
-    c->done(c->arg, NULL, err);
+    struct brain_reply reply = {
+        .answer = &c->answer,
+        .route = c->route,
+        .cost_nano_usd = c->cost_nano_usd,
+        .cost_source = BRAIN_COST_GATEWAY,
+    };
+
+    if (c->cost_nano_usd < 0) {
+        reply.cost_nano_usd = 0;
+        reply.cost_source =
+            brain_price_of(c->brain->prices, c->route.model, &c->answer.usage,
+                           &reply.cost_nano_usd)
+                ? BRAIN_COST_PRICES
+                : BRAIN_COST_UNKNOWN;
+    }
+    c->ask.done(c->ask.arg, &reply, NULL);
+    model_free(c);
+}
+
+static void
+retry_now(struct ag_timer *timer)
+{
+    model_send((
+        struct brain_model_call *)((char *)timer
+                                   - offsetof(struct brain_model_call, retry)));
+}
+
+static void
+retry_later(struct brain_model_call *c, const struct ag_err *err)
+{
+    uint32_t random = 0;
+    int64_t delay;
+
+    if (getrandom(&random, sizeof(random), 0) < 0)
+        random = 0;
+    delay = brain_retry_delay_ms(c->attempt, c->retry_after_ms, random,
+                                 c->brain->conf.model_retry_seconds * 1000);
+    ag_log(AG_WARN, "model.retried", AG_S("session", c->session),
+           AG_I("attempt", c->attempt), AG_I("delay_ms", delay), AG_E(err));
+    ag_timer_start(c->brain->loop, &c->retry, delay);
+}
+
+/* Another try or another way, before the first token only; else the end. */
+static void
+fail(struct brain_model_call *c, int status, const struct ag_err *err)
+{
+    bool is_passing = brain_retry_is_passing(status)
+                      && (status != 0 || err->kind == AG_ERR_UNAVAILABLE);
+    struct brain_route next;
+
+    ag_timer_stop(c->brain->loop, &c->limit);
+    if (brain_answer_has_begun(&c->answer)) {
+        /* A caller may have seen it: it is not begun again here. */
+    } else if (is_passing && c->attempt < c->brain->conf.model_attempts) {
+        retry_later(c, err);
+        return;
+    } else if (brain_route_get(&c->brain->conf, c->ask.model, c->ask.wire,
+                               c->n_route + 1, &next)) {
+        ag_log(AG_WARN, "model.fell_back", AG_S("session", c->session),
+               AG_S("wire", next.wire->name), AG_V("model", next.model),
+               AG_E(err));
+        c->n_route++;
+        route_begin(c);
+        return;
+    }
+    c->ask.done(c->ask.arg, NULL, err);
     model_free(c);
 }
 
 /* ---- the answer -------------------------------------------------------- */
 
 static void
+over_limit(struct ag_timer *timer)
+{
+    struct brain_model_call *c =
+        (struct brain_model_call *)((char *)timer
+                                    - offsetof(struct brain_model_call, limit));
+    bool has_begun = brain_answer_has_begun(&c->answer);
+    const struct brain_conf *conf = &c->brain->conf;
+    struct ag_err err;
+
+    brain_http_cancel(ag_take(&c->http));
+    ag_err_set(&err, AG_ERR_TIMEOUT,
+               has_begun ? "the model was silent for %lld s "
+                           "(model_idle_seconds)"
+                         : "the model gave no token within %lld s "
+                           "(model_first_token_seconds)",
+               (long long)(has_begun ? conf->model_idle_seconds
+                                     : conf->model_first_token_seconds));
+    fail(c, 0, &err);
+}
+
+static bool
+is_name(ag_str_t name, const char *other)
+{
+    return name.n == strlen(other) && strncasecmp(name.p, other, name.n) == 0;
+}
+
+static void
 on_header(void *arg, ag_str_t name, ag_str_t value)
 {
     struct brain_model_call *c = arg;
-    int64_t seconds;
 
-    if (name.n == 11 && strncasecmp(name.p, "retry-after", 11) == 0
-        && ag_str_i64(value, &seconds) == 0 && seconds >= 0)
-        c->retry_after_ms = seconds > RETRY_AFTER_MAX_MS / 1000
-                                ? RETRY_AFTER_MAX_MS
-                                : seconds * 1000;
+    if (is_name(name, "retry-after"))
+        c->retry_after_ms = brain_retry_after_ms(value, ag_now_us());
+    else if (is_name(name, "x-litellm-response-cost"))
+        (void)brain_price_parse(value, &c->cost_nano_usd);
 }
 
 static int
 on_data(void *arg, int status, ag_str_t bytes)
 {
     struct brain_model_call *c = arg;
-    size_t before = c->chat.text.n;
+    size_t before = c->answer.n_bytes;
     struct ag_err ignored;
 
     if (status != 200) {
@@ -82,11 +180,11 @@ on_data(void *arg, int status, ag_str_t bytes)
                              ag_str_n(bytes.p, bytes.n < room ? bytes.n : room),
                              &ignored);
     }
-    if (brain_chat_feed(&c->chat, bytes, &c->parse_err) < 0)
+    if (brain_wire_feed(c->route.wire, &c->answer, bytes, &c->parse_err) < 0)
         return -1;
-    if (c->chat.text.n > before)
-        c->text(c->arg,
-                ag_str_n(c->chat.text.p + before, c->chat.text.n - before));
+    if (c->answer.n_bytes > before)
+        ag_timer_start(c->brain->loop, &c->limit,
+                       c->brain->conf.model_idle_seconds * 1000);
     return 0;
 }
 
@@ -119,77 +217,40 @@ status_error(const struct brain_model_call *c, int status, struct ag_err *err)
 }
 
 static void
-retry_now(struct ag_timer *timer)
-{
-    model_send((
-        struct brain_model_call *)((char *)timer
-                                   - offsetof(struct brain_model_call, retry)));
-}
-
-/* Only before the first token, and only for what may pass. */
-static bool
-retry_later(struct brain_model_call *c, int status, const struct ag_err *err)
-{
-    bool is_passing = status == 429 || status == 503
-                      || (status == 0 && err->kind == AG_ERR_UNAVAILABLE);
-    int64_t delay = c->retry_after_ms;
-
-    if (!is_passing || c->chat.text.n > 0 || c->chat.n_calls > 0
-        || c->attempt >= c->brain->conf.model_attempts)
-        return false;
-    if (delay == 0)
-        delay = BACKOFF_MS << (c->attempt - 1);
-    ag_log(AG_WARN, "model.retried", AG_S("session", c->session),
-           AG_I("attempt", c->attempt), AG_I("delay_ms", delay), AG_E(err));
-    ag_timer_start(c->brain->loop, &c->retry, delay);
-    return true;
-}
-
-static void
-copy_wrapped(const struct ag_err *from, struct ag_err *to)
-{
-    *to = *from;
-    (void)ag_err_wrap(to, "model call");
-}
-
-static void
 on_done(void *arg, int status, const struct ag_err *http_err)
 {
     struct brain_model_call *c = arg;
     struct ag_err err = AG_ERR_INIT;
 
     c->http = NULL; /* freed by its owner behind this callback */
-    if (c->parse_err.kind != AG_ERR_NONE)
+    ag_timer_stop(c->brain->loop, &c->limit);
+    if (c->parse_err.kind != AG_ERR_NONE) {
         err = c->parse_err;
-    else if (http_err != NULL)
-        copy_wrapped(http_err, &err);
-    else if (status != 200)
+    } else if (http_err != NULL) {
+        err = *http_err;
+        (void)ag_err_wrap(&err, "model call");
+    } else if (status != 200) {
         status_error(c, status, &err);
-    else if (!c->chat.is_done && c->chat.finish.n == 0)
+    } else if (!c->answer.is_done && c->answer.finish == BRAIN_FINISH_NONE) {
         ag_err_set(&err, AG_ERR_UNAVAILABLE,
                    "the model's stream ended in the middle");
-    if (err.kind == AG_ERR_NONE) {
-        c->done(c->arg, &c->chat, NULL);
-        model_free(c);
-    } else if (!retry_later(c, status, &err)) {
-        model_fail(c, &err);
     }
+    if (err.kind == AG_ERR_NONE)
+        succeed(c);
+    else
+        fail(c, status, &err);
 }
 
 /* ---- the request ------------------------------------------------------- */
 
 static void
-model_send(struct brain_model_call *c)
+post(struct brain_model_call *c, const char *const *headers)
 {
-    AG_AUTO(ag_buf_release) struct ag_buf url = AG_BUF_INIT(4096);
-    AG_AUTO(ag_buf_release) struct ag_buf auth = AG_BUF_INIT(4096);
-    AG_AUTO(ag_buf_release) struct ag_buf session = AG_BUF_INIT(256);
+    AG_AUTO(ag_buf_release) struct ag_buf url = AG_BUF_INIT(8192);
     const struct brain_conf *conf = &c->brain->conf;
-    ag_str_t base = ag_str(conf->model_base_url);
+    ag_str_t base = c->route.base_url;
     bool is_tls = ag_str_starts(base, AG_STR("https://"));
-    const char *headers[5];
-    size_t n = 0;
-    struct brain_http_post post = {
+    struct brain_http_post request = {
         .socket_path = is_tls ? conf->egress_tls : conf->egress_plain,
         .ca_file = conf->ca_file,
         .headers = headers,
@@ -199,25 +260,59 @@ model_send(struct brain_model_call *c)
 
     if (base.n > 0 && base.p[base.n - 1] == '/')
         base.n--;
-    ag_buf_addf(&url, "%.*s/chat/completions", AG_FMT(base));
+    ag_buf_addf(&url, "%.*s%s", AG_FMT(base), c->route.wire->path);
+    request.url = ag_buf_cstr(&url);
+    c->http = brain_http_post(c->brain->http, &request, on_header, on_data,
+                              on_done, c);
+}
+
+static void
+model_send(struct brain_model_call *c)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf key = AG_BUF_INIT(4096);
+    AG_AUTO(ag_buf_release) struct ag_buf session = AG_BUF_INIT(256);
+    const char *headers[6];
+    size_t n = 0;
+
     ag_buf_addf(&session, "x-brainbox-session: %s", c->session);
     headers[n++] = "content-type: application/json";
     headers[n++] = "expect:";
     headers[n++] = ag_buf_cstr(&session);
     if (c->stub[0] != '\0') {
-        ag_buf_addf(&auth, "authorization: Bearer %s", c->stub);
-        headers[n++] = ag_buf_cstr(&auth);
+        ag_buf_addf(&key, "%s%s", c->route.wire->key_header, c->stub);
+        headers[n++] = ag_buf_cstr(&key);
     }
+    if (c->route.wire->header != NULL)
+        headers[n++] = c->route.wire->header;
     headers[n] = NULL;
-    post.url = ag_buf_cstr(&url);
-    brain_chat_release(&c->chat);
-    brain_chat_init(&c->chat, (size_t)conf->model_answer_bytes);
+    brain_answer_release(&c->answer);
+    brain_answer_init(&c->answer, (size_t)c->brain->conf.model_answer_bytes,
+                      c->ask.text, c->ask.arg);
     ag_buf_clear(&c->error_body);
     c->parse_err.kind = AG_ERR_NONE;
-    c->retry_after_ms = 0;
+    c->retry_after_ms = c->cost_nano_usd = -1;
     c->attempt++;
-    c->http =
-        brain_http_post(c->brain->http, &post, on_header, on_data, on_done, c);
+    ag_timer_start(c->brain->loop, &c->limit,
+                   c->brain->conf.model_first_token_seconds * 1000);
+    post(c, headers);
+}
+
+static void
+route_begin(struct brain_model_call *c)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    c->attempt = 0;
+    ag_buf_clear(&c->body);
+    if (!brain_route_get(&c->brain->conf, c->ask.model, c->ask.wire, c->n_route,
+                         &c->route))
+        ag_err_set(&err, AG_ERR_INVALID, "no way to the model");
+    else if (c->ask.write(c->ask.arg, &c->route, &c->body, &err) == 0) {
+        model_send(c);
+        return;
+    }
+    c->ask.done(c->ask.arg, NULL, &err);
+    model_free(c);
 }
 
 static void
@@ -231,34 +326,32 @@ opened(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
         return;
     }
     if (err != NULL) {
-        model_fail(c, err);
+        c->ask.done(c->ask.arg, NULL, err);
+        model_free(c);
         return;
     }
     c->stub = ag_str_dup(ag_str(
         ((const Agent__Vault__V1__OpenWorkloadResponse *)reply)->model_stub));
-    model_send(c);
+    route_begin(c);
 }
 
 struct brain_model_call *
-brain_model_start(struct brain *brain, ag_str_t session, ag_str_t body,
-                  brain_model_text *text, brain_model_done *done, void *arg)
+brain_model_start(struct brain *brain, const struct brain_model_ask *ask)
 {
     struct brain_model_call *c = ag_xcalloc(1, sizeof(*c));
     Agent__Vault__V1__OpenWorkloadRequest m =
         AGENT__VAULT__V1__OPEN_WORKLOAD_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, NULL, 0};
 
-    ag_assert(session.n < sizeof(c->session));
+    ag_assert(ask->session.n < sizeof(c->session));
     c->brain = brain;
-    memcpy(c->session, session.p, session.n);
-    ag_buf_init(&c->body, body.n);
-    ag_buf_add(&c->body, body);
+    c->ask = *ask;
+    memcpy(c->session, ask->session.p, ask->session.n);
+    ag_buf_init(&c->body, REQUEST_MAX);
     ag_buf_init(&c->error_body, ERROR_BODY_MAX);
-    brain_chat_init(&c->chat, (size_t)brain->conf.model_answer_bytes);
+    brain_answer_init(&c->answer, 0, NULL, NULL);
     c->retry.fn = retry_now;
-    c->text = text;
-    c->done = done;
-    c->arg = arg;
+    c->limit.fn = over_limit;
     c->is_opening = true;
     m.session_id = c->session;
     m.kind = AGENT__VAULT__V1__WORKLOAD_KIND__WORKLOAD_BRAIN;

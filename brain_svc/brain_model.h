@@ -1,30 +1,53 @@
 /*
- * One model call: OpenAI-compatible chat completions, streaming, through
- * egress, with one layer of retries before the first token.
+ * One model call: streaming, through egress, by the way that brain_route.h
+ * names. One layer of tries, and then of fallbacks, before the first token
+ * only.
  */
 #ifndef BRAIN_MODEL_H
 #define BRAIN_MODEL_H
 
 #include "brain_svc/brain.h"
-#include "brain_svc/brain_chat.h"
+#include "brain_svc/brain_route.h"
 
 struct brain_model_call;
 
-/* More text of the answer. */
-typedef void brain_model_text(void *arg, ag_str_t text);
-/*
- * The end: exactly one of `answer` and `err`. Kinds: LIMIT 429 or an answer
- * too long, UNAVAILABLE the endpoint or its stream broke, TIMEOUT, DENIED
- * egress or the endpoint refused, INVALID the endpoint refused the request,
- * CORRUPT it spoke another wire.
- */
-typedef void brain_model_done(void *arg, const struct brain_chat *answer,
-                              const struct ag_err *err);
+enum brain_cost_source {
+    BRAIN_COST_UNKNOWN,
+    BRAIN_COST_GATEWAY, /* its header said so */
+    BRAIN_COST_PRICES,  /* the price table */
+};
 
-/* `body` is the JSON of the request. Never calls back from inside. */
+struct brain_reply {
+    const struct brain_answer *answer;
+    struct brain_route route; /* that gave it */
+    int64_t cost_nano_usd;
+    enum brain_cost_source cost_source;
+};
+
+/*
+ * The end: exactly one of `reply` and `err`. Kinds: LIMIT 429 or an answer too
+ * long, UNAVAILABLE the endpoint or its stream broke, TIMEOUT, DENIED egress or
+ * the endpoint refused, INVALID the endpoint refused the request, CORRUPT it
+ * spoke another wire.
+ */
+typedef void brain_model_done(void *arg, const struct brain_reply *reply,
+                              const struct ag_err *err);
+/* Write the request for this way. Returns 0 or -1. */
+typedef int brain_model_write(void *arg, const struct brain_route *route,
+                              struct ag_buf *out, struct ag_err *err);
+
+struct brain_model_ask {
+    ag_str_t session;
+    ag_str_t model, wire; /* of the agent; they outlive the call */
+    brain_model_write *write;
+    brain_answer_text *text;
+    brain_model_done *done;
+    void *arg;
+};
+
+/* Never calls back from inside, but for `write`. */
 struct brain_model_call *
-brain_model_start(struct brain *brain, ag_str_t session, ag_str_t body,
-                  brain_model_text *text, brain_model_done *done, void *arg);
+brain_model_start(struct brain *brain, const struct brain_model_ask *ask);
 
 /* Drop it: no callback comes any more. */
 void brain_model_cancel(struct brain_model_call *call);

@@ -64,6 +64,7 @@ brain_run_free(struct brain_run *run)
     HASH_DEL(brain->runs->all, run);
     brain_run_events_release(run);
     brain_log_release(&run->log);
+    brain_tools_free(run->tools);
     ag_arena_free(run->arena);
     free(run);
 }

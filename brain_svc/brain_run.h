@@ -11,6 +11,7 @@
 #include "brain_svc/brain.h"
 #include "brain_svc/brain_harness.h"
 #include "brain_svc/brain_log.h"
+#include "brain_svc/brain_tools.h"
 
 enum brain_run_state {
     BRAIN_RUN_LOADING,   /* reading agent and log */
@@ -46,10 +47,16 @@ ag_str_t brain_run_session(const struct brain_run *run);
 /* The pinned agent. Views live as long as the run. */
 ag_str_t brain_run_system(const struct brain_run *run);
 ag_str_t brain_run_model(const struct brain_run *run);
+/* The wire that the agent's model names; empty is the configured one. */
+ag_str_t brain_run_wire(const struct brain_run *run);
+const struct brain_tools *brain_run_tools(const struct brain_run *run);
 int brain_run_max_steps(const struct brain_run *run);
 const struct brain_log *brain_run_log(const struct brain_run *run);
 /* Index in the log of the first event of this turn. */
 size_t brain_run_turn(const struct brain_run *run);
+
+/* The log's event `index` was there before this brain had the run. */
+bool brain_run_is_inherited(const struct brain_run *run, size_t index);
 
 /* The driver has begun something and will come back. */
 void brain_run_thinking(struct brain_run *run);
@@ -71,9 +78,5 @@ void brain_run_end_turn(struct brain_run *run, json_t **events, size_t n,
 json_t *
 brain_error_event(const char *type, const char *retry_status, const char *fmt,
                   ...) __attribute__((format(printf, 3, 4)));
-
-/* Add to the session's usage. */
-void
-brain_run_count_tokens(struct brain_run *run, int64_t input, int64_t output);
 
 #endif

@@ -25,13 +25,15 @@ struct brain_run {
 
     /* the pinned agent */
     const struct brain_harness *harness;
-    ag_str_t model, system, environment_id;
+    ag_str_t model, wire, system, environment_id;
+    struct brain_tools *tools;
     int max_steps;
     int64_t turn_ms;
 
     struct brain_log log;
     size_t turn;     /* index of the first event of this turn */
-    size_t n_loaded; /* events that were read, not written, by this run */
+    size_t n_loaded; /* the first so many were there before this run */
+    bool is_loaded;
     int64_t turn_started_us;
     bool has_begun;   /* session.status_running is in the log */
     bool has_sandbox; /* a tool ran in this turn: destroy at the end */

@@ -61,7 +61,9 @@ log_loaded(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         brain_run_load(run);
         return;
     }
-    run->n_loaded = run->log.n;
+    if (!run->is_loaded)
+        run->n_loaded = run->log.n;
+    run->is_loaded = true;
     brain_run_find_turn(run);
     brain_run_next(run);
 }
@@ -105,10 +107,19 @@ agent_loaded(void *arg, const struct ag_db_result *res,
     model = ag_json_parse(ag_db_get(res, 0, 1), &bad);
     run->model =
         ag_arena_copy(run->arena, ag_json_str(json_object_get(model, "id")));
+    run->wire =
+        ag_arena_copy(run->arena, ag_json_str(json_object_get(model, "wire")));
     run->system = ag_arena_copy(run->arena, ag_db_get(res, 0, 2));
     run->max_steps = (int)ag_db_get_int(res, 0, 3);
     run->turn_ms = ag_db_get_int(res, 0, 4) * 1000;
     run->environment_id = ag_arena_copy(run->arena, ag_db_get(res, 0, 5));
+    brain_tools_free(run->tools);
+    run->tools = brain_tools_new(ag_db_get(res, 0, 7), &bad);
+    if (run->tools == NULL) {
+        bad.kind = AG_ERR_CORRUPT;
+        load_failed(run, &bad);
+        return;
+    }
     if (run->harness == NULL) {
         ag_err_set(&bad, AG_ERR_CORRUPT, "unknown harness in the database");
         load_failed(run, &bad);
@@ -123,15 +134,16 @@ agent_loaded(void *arg, const struct ag_db_result *res,
 void
 brain_run_load_agent(struct brain_run *run)
 {
-    ag_db_query(run->brain->db, run->tenant,
-                "SELECT v.harness, v.model, v.system, v.max_steps, "
-                "v.max_turn_seconds, s.environment_id, "
-                /* where this turn begins: behind the last idle event */
-                "coalesce((SELECT e.seq FROM brain.event e "
-                "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
-                "ORDER BY e.seq DESC LIMIT 1), 0) FROM brain.session s "
-                "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
-                "AND v.version = s.agent_version WHERE s.id = $1",
-                (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,
-                agent_loaded, run);
+    ag_db_query(
+        run->brain->db, run->tenant,
+        "SELECT v.harness, v.model, v.system, v.max_steps, "
+        "v.max_turn_seconds, s.environment_id, "
+        /* where this turn begins: behind the last idle event */
+        "coalesce((SELECT e.seq FROM brain.event e "
+        "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
+        "ORDER BY e.seq DESC LIMIT 1), 0), v.tools FROM brain.session s "
+        "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
+        "AND v.version = s.agent_version WHERE s.id = $1",
+        (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,
+        agent_loaded, run);
 }

@@ -22,7 +22,13 @@
     "v.mcp_servers, 'skills', v.skills, 'multiagent', null, 'harness', "       \
     "v.harness), s.environment_id, s.title, s.metadata, s.status, "            \
     "array_to_json(s.vault_ids), json_build_object('input_tokens', "           \
-    "s.input_tokens, 'output_tokens', s.output_tokens), "                      \
+    "s.input_tokens, 'output_tokens', s.output_tokens, "                       \
+    "'cache_read_input_tokens', s.cache_read_tokens, 'cache_creation', "       \
+    "json_build_object('ephemeral_5m_input_tokens', s.cache_write_tokens, "    \
+    "'ephemeral_1h_input_tokens', 0), 'list_cost', json_build_object("         \
+    "'amount', (s.cost_nano_usd / 10000000)::text, 'currency', 'USD'), "       \
+    "'brainbox.reasoning_tokens', s.reasoning_tokens, "                        \
+    "'brainbox.cost_nano_usd', s.cost_nano_usd), "                             \
     "json_build_object('active_seconds', (s.active_us / 1000000.0)::float8, "  \
     "'duration_seconds', extract(epoch FROM now() - s.created_at)::float8), "  \
     BRAIN_TIME("s.created_at") ", " BRAIN_TIME("s.updated_at") ", "            \

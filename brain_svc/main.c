@@ -8,6 +8,7 @@
 #include "brain_svc/brain_http.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_incident.h"
+#include "brain_svc/brain_price.h"
 #include "brain_svc/brain_run.h"
 #include "lib/daemon.h"
 #include "lib/migrate.h"
@@ -61,6 +62,9 @@ start(struct brain *brain, struct ag_err *err)
     brain->key = ag_assertion_key_load(conf->assertion_key, err);
     if (brain->key == NULL)
         return -1;
+    brain->prices = brain_prices_load(conf->model_prices, err);
+    if (brain->prices == NULL)
+        return -1;
     brain->loop = ag_loop_new(err);
     if (brain->loop == NULL
         || ag_loop_on_term(brain->loop, on_term, brain, err) < 0)
@@ -103,6 +107,7 @@ stop(struct brain *brain)
     ag_rpc_free(brain->rpc);
     ag_loop_free(brain->loop);
     ag_assertion_key_free(brain->key);
+    brain_prices_free(brain->prices);
 }
 
 /* Runs until told to stop. Returns -1 when it never came up. */

@@ -15,6 +15,7 @@
 #   BRAINBOX_IMAGES  root file systems of sandboxes (BRAINBOX_STATE/images)
 #   BRAINBOX_INSTANCE  part of cgroup names (main)
 #   MODEL_BASE_URL MODEL_NAME MODEL_API_KEY  the model gateway
+#   MODEL_WIRE       what it speaks: chat (default), responses, messages
 #   CONTAINER_ENV_X  becomes X in sandboxes of the tenant "default"
 #   BRAINBOX_SCRUB_HITS_MAX  the so-manyth answer that held a value freezes (3)
 set -euo pipefail
@@ -38,7 +39,7 @@ command_to_run=
 case ${1:-} in
 '') ;;
 --exec) shift; command_to_run=$* ;;
-*) sed -n '2,21s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
 say() { echo "brainbox: $*"; }
@@ -144,6 +145,7 @@ EOF
     service brain_svc yes <<EOF
 $inside $BRAINBOX_SANITIZER_ENV \
     MODEL_BASE_URL=${MODEL_BASE_URL:-} MODEL_NAME=${MODEL_NAME:-} \
+    MODEL_WIRE=${MODEL_WIRE:-chat} \
     BRAINBOX_HARNESS=${BRAINBOX_HARNESS:-} \
     $BIN/brain_svc --notify-fd=3 --user=brainbox-brain --log-level=$LOG_LEVEL \
     --listen-ingress=$RUN/brain-ingress/brain-ingress.sock \
