@@ -64,6 +64,13 @@ static ngx_command_t  ngx_agent_egress_commands[] = {
       offsetof(ngx_agent_egress_conf_t, swap_body),
       NULL },
 
+    { ngx_string("agent_egress_grpc"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, grpc),
+      NULL },
+
     { ngx_string("agent_egress_dial"),
       NGX_HTTP_UPS_CONF|NGX_CONF_ANY,
       ngx_agent_egress_dial,
@@ -140,11 +147,20 @@ ngx_agent_egress_refuse(ngx_http_request_t *r, ngx_uint_t status,
 {
     ngx_str_t                  type;
     struct ag_buf              b = AG_BUF_INIT(4096);
+    ngx_agent_egress_ctx_t    *ctx;
     ngx_http_complex_value_t   cv;
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "egress refused: %s", reason);
     ngx_agent_egress_report_refusal(r, reason);
+
+    ctx = ngx_agent_egress_get_ctx(r);
+
+    if (ctx != NULL && ctx->is_grpc) {
+        ngx_http_finalize_request(r,
+            ngx_agent_egress_grpc_refuse(r, status, reason, message));
+        return NGX_DONE;
+    }
 
     if (challenge && ngx_agent_egress_challenge(r) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -282,6 +298,12 @@ ngx_agent_egress_begin(ngx_http_request_t *r, ngx_agent_egress_conf_t *ecf,
                                        0);
     }
 
+    if (ecf->grpc.len != 0 && ngx_agent_egress_is_grpc(r)) {
+        ctx->is_grpc = 1;
+        ctx->state = NGX_AGENT_EGRESS_ASKING;
+        return NGX_OK;
+    }
+
     ctx->state = NGX_AGENT_EGRESS_READING;
 
     rc = ngx_http_read_client_request_body(r, ngx_agent_egress_body_handler);
@@ -417,6 +439,15 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
                    "agent_egress_swap_body allows", 0);
     }
 
+    if (ctx->is_grpc && v->n_scrub > 0
+        && ngx_agent_egress_grpc_is_packed(&r->headers_in.headers))
+    {
+        return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN,
+                   "encoding_refused",
+                   "messages to a host that a credential is bound to cannot be "
+                   "compressed", 0);
+    }
+
     /* Else a 101 that nobody asked for would become a tunnel. */
 
     if (!ngx_agent_egress_may_upgrade(r, ctx)) {
@@ -451,8 +482,12 @@ ngx_agent_egress_access(ngx_http_request_t *r)
 
     if (ctx == NULL) {
         ctx = ngx_agent_egress_ctx_create(r, ecf->mode);
-        return ctx != NULL ? ngx_agent_egress_begin(r, ecf, ctx)
-                           : NGX_HTTP_INTERNAL_SERVER_ERROR;
+        rc = ctx != NULL ? ngx_agent_egress_begin(r, ecf, ctx)
+                         : NGX_HTTP_INTERNAL_SERVER_ERROR;
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
     }
 
     if (ctx->state == NGX_AGENT_EGRESS_READING) {
@@ -505,6 +540,12 @@ ngx_agent_egress_access(ngx_http_request_t *r)
         }
 
         ctx->state = NGX_AGENT_EGRESS_READY;
+
+        if (ctx->is_grpc
+            && ngx_agent_egress_grpc_enter(r, ctx, &ecf->grpc) != NGX_OK)
+        {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
     }
 
     return NGX_OK;
@@ -690,6 +731,10 @@ ngx_agent_egress_init(ngx_conf_t *cf)
     *h = ngx_agent_egress_access;
 
     if (ngx_agent_egress_set_callbacks(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_agent_egress_grpc_init(cf) != NGX_OK) {
         return NGX_ERROR;
     }
 

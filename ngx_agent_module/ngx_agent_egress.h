@@ -12,6 +12,7 @@
 #include <ngx_http.h>
 
 #include "lib/str.h"
+#include "ngx_agent_module/ngx_agent_frame.h"
 #include "ngx_agent_module/ngx_agent_leaf.h"
 #include "ngx_agent_module/ngx_agent_scrub.h"
 #include "vault.pb-c.h"
@@ -32,6 +33,7 @@ typedef struct {
     ngx_int_t                  refusals;   /* reported, a second and workload */
     ngx_agent_leaf_t          *leaf;
     size_t                     swap_body;  /* longest body that is swapped */
+    ngx_str_t                  grpc;       /* location of gRPC requests */
 } ngx_agent_egress_conf_t;
 
 
@@ -51,6 +53,7 @@ typedef struct {
     ngx_str_t                   name;
     ngx_str_t                   token;
     ngx_table_elt_t            *header;    /* of header and basic */
+    unsigned                    is_binary:1; /* the header's value is base64 */
 } ngx_agent_stub_t;
 
 
@@ -68,6 +71,11 @@ typedef struct {
     ngx_str_t                  session;
     ngx_str_t                  request_id;
     ngx_uint_t                 http_version;  /* that was asked in */
+    unsigned                   is_grpc:1;
+    unsigned                   grpc_refused:1;
+    unsigned                   is_framed:1;   /* the answer, by gRPC */
+    struct ngx_agent_stub_scan  *grpc_scan;   /* of what goes out */
+    struct ngx_agent_walk      grpc_walk;     /* over what comes back */
 
     ngx_array_t                stubs;      /* of ngx_agent_stub_t */
     ngx_str_t                  body;       /* in one piece, if not long */
@@ -181,6 +189,19 @@ ngx_int_t ngx_agent_egress_sign(ngx_http_request_t *r,
 /* After the swap: the verdict's signatures. */
 ngx_int_t ngx_agent_egress_set_signed(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
+
+/* ngx_agent_egress_grpc.c */
+ngx_uint_t ngx_agent_egress_is_grpc(ngx_http_request_t *r);
+ngx_uint_t ngx_agent_egress_is_grpc_type(ngx_str_t *type);
+/* Does a grpc-encoding say that messages are packed? */
+ngx_uint_t ngx_agent_egress_grpc_is_packed(ngx_list_t *headers);
+/* From here on the request is of the location of that name. */
+ngx_int_t ngx_agent_egress_grpc_enter(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx, ngx_str_t *name);
+/* A refusal that gRPC clients can read; what the handler finalizes with. */
+ngx_int_t ngx_agent_egress_grpc_refuse(ngx_http_request_t *r,
+    ngx_uint_t status, const char *reason, const char *message);
+ngx_int_t ngx_agent_egress_grpc_init(ngx_conf_t *cf);
 
 /* ngx_agent_egress_refusal.c: what is refused here, for the audit */
 void ngx_agent_egress_report_refusal(ngx_http_request_t *r,

@@ -275,7 +275,8 @@ ngx_agent_peer_key(ngx_agent_peer_t *peer)
         ngx_agent_view(ctx->workload),
         ag_str(ctx->verdict->session_id),
         ngx_agent_view(ctx->host),
-        ctx->https ? AG_STR("https") : AG_STR("http"),
+        ctx->is_grpc ? AG_STR("grpcs")
+                     : ctx->https ? AG_STR("https") : AG_STR("http"),
         ag_str_n((char *) &ctx->port, sizeof(ctx->port)),
         ag_str(ctx->verdict->ca_file)
     };

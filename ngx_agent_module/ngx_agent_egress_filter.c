@@ -84,7 +84,7 @@ ngx_agent_is_named(ngx_table_elt_t *h, const char *name)
  * Transfer-Encoding that holds the word "chunked" for it.
  */
 static ngx_uint_t
-ngx_agent_is_readable(ngx_http_request_t *r)
+ngx_agent_is_readable(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
     ngx_uint_t        i;
     ngx_list_part_t  *part;
@@ -92,6 +92,12 @@ ngx_agent_is_readable(ngx_http_request_t *r)
 
     if (r->upstream == NULL) {
         return 1;
+    }
+
+    if (ctx->is_grpc
+        && ngx_agent_egress_grpc_is_packed(&r->upstream->headers_in.headers))
+    {
+        return 0;
     }
 
     for (part = &r->upstream->headers_in.headers.part; part;
@@ -146,26 +152,63 @@ ngx_agent_scrub_str(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
 }
 
 
-static ngx_int_t
-ngx_agent_scrub_headers(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+/* gRPC's binary metadata is base64, and a reader gives up on what is not. */
+static void
+ngx_agent_scrub_binary(ngx_table_elt_t *h)
 {
+    size_t  i;
+
+    if (h->key.len <= 4
+        || ngx_strncasecmp(h->key.data + h->key.len - 4, (u_char *) "-bin", 4)
+           != 0)
+    {
+        return;
+    }
+
+    for (i = 0; i < h->value.len; i++) {
+        if (h->value.data[i] == NGX_AGENT_SCRUB_FILLER) {
+            h->value.data[i] = 'A';
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_agent_scrub_list(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    ngx_list_t *list)
+{
+    u_char           *value;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
-    for (part = &r->headers_out.headers.part; part; part = part->next) {
+    for (part = &list->part; part; part = part->next) {
         h = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
+            value = h[i].value.data;
+
             if (ngx_agent_scrub_str(r, ctx, &h[i].value) != NGX_OK
                 || ngx_agent_scrub_str(r, ctx, &h[i].key) != NGX_OK)
             {
                 return NGX_ERROR;
             }
+
+            if (h[i].value.data != value) {
+                ngx_agent_scrub_binary(&h[i]);
+            }
         }
     }
 
-    if (ngx_agent_scrub_str(r, ctx, &r->headers_out.content_type) != NGX_OK
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_agent_scrub_headers(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    if (ngx_agent_scrub_list(r, ctx, &r->headers_out.headers) != NGX_OK
+        || ngx_agent_scrub_str(r, ctx, &r->headers_out.content_type) != NGX_OK
         || ngx_agent_scrub_str(r, ctx, &r->headers_out.charset) != NGX_OK
         || ngx_agent_scrub_str(r, ctx, &r->headers_out.status_line) != NGX_OK)
     {
@@ -214,7 +257,7 @@ ngx_agent_egress_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
-    if (!ngx_agent_is_readable(r) && !ag_without("readable")) {
+    if (!ngx_agent_is_readable(r, ctx) && !ag_without("readable")) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "an answer with credentials has a content coding");
         ctx->scrubbing = 0;
@@ -228,6 +271,9 @@ ngx_agent_egress_header_filter(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
+    ctx->is_framed = ctx->is_grpc
+                     && ngx_agent_egress_is_grpc_type(
+                            &r->headers_out.content_type);
     r->filter_need_in_memory = 1;
     r->allow_ranges = 0;
     ngx_agent_egress_report(r, ctx, "header");
@@ -272,6 +318,45 @@ ngx_agent_out_buf(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 }
 
 
+/*
+ * A piece of input into a buffer that has room for it. Who gets a gRPC message
+ * may wait for its end, and the byte behind it is none of a value: nothing of it
+ * stays behind.
+ */
+static ngx_int_t
+ngx_agent_scrub_piece(ngx_agent_egress_ctx_t *ctx, ngx_buf_t *b,
+    const u_char *p, size_t n, ngx_uint_t last)
+{
+    bool     is_end;
+    ssize_t  took;
+
+    if (!ctx->is_framed) {
+        b->last += ngx_agent_scrub_feed(&ctx->scrub, ag_str_n(p, n), last,
+                                        b->last);
+        return NGX_OK;
+    }
+
+    do {
+        took = ngx_agent_walk_next(&ctx->grpc_walk, p, n, &is_end);
+
+        if (took == -1) {
+            ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                          "a gRPC message of a host with credentials is "
+                          "packed");
+            return NGX_ERROR;
+        }
+
+        p += took;
+        n -= took;
+        b->last += ngx_agent_scrub_feed(&ctx->scrub,
+                                        ag_str_n(p - took, took),
+                                        is_end || (last && n == 0), b->last);
+    } while (n > 0);
+
+    return NGX_OK;
+}
+
+
 /* One input buffer into as many of ours as it needs. */
 static ngx_int_t
 ngx_agent_scrub_buf(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
@@ -294,8 +379,10 @@ ngx_agent_scrub_buf(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
         last = in->last_buf
                && (!ngx_buf_in_memory(in) || in->pos + n == in->last);
 
-        b->last += ngx_agent_scrub_feed(&ctx->scrub, ag_str_n(in->pos, n),
-                                        last, b->pos);
+        if (ngx_agent_scrub_piece(ctx, b, in->pos, n, last) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
         in->pos += n;
 
         /* An empty buffer counts as special only when it has no memory. */
@@ -347,6 +434,14 @@ ngx_agent_scrub_some(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
 
         if (b->last_buf) {
             ctx->finished = 1;
+
+            /* They are written behind the last buffer. */
+
+            if (ngx_agent_scrub_list(r, ctx, &r->headers_out.trailers)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
         }
 
         if (ngx_agent_scrub_buf(r, ctx, b, &ll) != NGX_OK) {

@@ -149,6 +149,11 @@ ngx_agent_egress_sign(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
     ngx_int_t  rc;
 
+    if (ctx->is_grpc) {
+        return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN,
+                   "signing_refused", "a gRPC stream cannot be signed", 0);
+    }
+
     rc = ctx->to_sign == NULL ? ngx_agent_sign_fill(r, ctx) : NGX_ERROR;
 
     if (rc == NGX_DECLINED) {

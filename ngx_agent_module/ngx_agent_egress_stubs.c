@@ -29,6 +29,7 @@ ngx_agent_stub_push(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
 
     stub->kind = kind;
     stub->header = header;
+    stub->is_binary = 0;
     stub->name.len = name.n > 64 ? 64 : name.n;
     stub->token.len = token.n > 256 ? 256 : token.n;
     stub->name.data = ngx_pnalloc(r->pool, stub->name.len + 1);
@@ -98,6 +99,48 @@ ngx_agent_stubs_in(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
 }
 
 
+/*
+ * gRPC's binary metadata is base64, several values with a comma between. A stub
+ * in the only value is one of that header; among several it has no place.
+ */
+static ngx_int_t
+ngx_agent_stubs_in_binary(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    ngx_table_elt_t *h)
+{
+    ag_str_t                    rest, one;
+    ngx_int_t                   rc;
+    ngx_uint_t                  i, is_only;
+    struct ag_err               err = AG_ERR_INIT;
+    struct ag_buf               plain = AG_BUF_INIT(NGX_AGENT_BASIC_MAX);
+    Agent__Vault__V1__SlotKind  kind;
+
+    rc = NGX_OK;
+    rest = ngx_agent_view(h->value);
+    is_only = ag_str_chr(rest, ',') < 0;
+    kind = is_only ? AGENT__VAULT__V1__SLOT_KIND__SLOT_HEADER
+                   : AGENT__VAULT__V1__SLOT_KIND__SLOT_UNSPECIFIED;
+    i = ctx->stubs.nelts;
+
+    while (rc == NGX_OK && ag_str_cut(&rest, ',', &one)) {
+        ag_buf_clear(&plain);
+
+        if (ngx_agent_base64_decode(ag_str_trim(one), &plain, &err) == 0) {
+            rc = ngx_agent_stubs_in(r, ctx, kind,
+                                    ag_str_n(h->lowcase_key, h->key.len),
+                                    ag_buf_str(&plain), is_only ? h : NULL);
+        }
+    }
+
+    for ( /* void */ ; i < ctx->stubs.nelts; i++) {
+        ((ngx_agent_stub_t *) ctx->stubs.elts)[i].is_binary = 1;
+    }
+
+    ag_buf_wipe(&plain);
+
+    return rc;
+}
+
+
 static ngx_int_t
 ngx_agent_stubs_in_header(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
     ngx_table_elt_t *h)
@@ -130,6 +173,13 @@ ngx_agent_stubs_in_header(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
     }
 
     ag_buf_wipe(&plain);
+
+    if (rc == NGX_OK && h->key.len > 4
+        && ngx_strncasecmp(h->key.data + h->key.len - 4, (u_char *) "-bin", 4)
+           == 0)
+    {
+        rc = ngx_agent_stubs_in_binary(r, ctx, h);
+    }
 
     return rc;
 }

@@ -71,14 +71,15 @@ ngx_agent_replace(ag_str_t text, ngx_str_t *token, ag_str_t value,
 
 
 static int
-ngx_agent_swap_basic(ag_str_t credentials, ngx_agent_stub_t *stub,
-    ag_str_t value, struct ag_buf *out, struct ag_err *err)
+ngx_agent_swap_base64(ag_str_t prefix, ag_str_t encoded,
+    ngx_agent_stub_t *stub, ag_str_t value, struct ag_buf *out,
+    struct ag_err *err)
 {
     int            rc;
     struct ag_buf  plain = AG_BUF_INIT(NGX_AGENT_BASIC_MAX);
     struct ag_buf  swapped = AG_BUF_INIT(NGX_AGENT_BASIC_MAX);
 
-    rc = ngx_agent_base64_decode(credentials, &plain, err);
+    rc = ngx_agent_base64_decode(encoded, &plain, err);
 
     if (rc == 0) {
         rc = ngx_agent_replace(ag_buf_str(&plain), &stub->token, value,
@@ -86,7 +87,7 @@ ngx_agent_swap_basic(ag_str_t credentials, ngx_agent_stub_t *stub,
     }
 
     if (rc == 0) {
-        rc = ag_buf_append(out, AG_STR("Basic "), err);
+        rc = ag_buf_append(out, prefix, err);
     }
 
     if (rc == 0) {
@@ -115,7 +116,12 @@ ngx_agent_swap_header(ngx_http_request_t *r, ngx_agent_stub_t *stub,
     if (stub->kind == AGENT__VAULT__V1__SLOT_KIND__SLOT_BASIC
         && ngx_agent_is_basic(text, &credentials))
     {
-        rc = ngx_agent_swap_basic(credentials, stub, value, &out, &err);
+        rc = ngx_agent_swap_base64(AG_STR("Basic "), credentials, stub, value,
+                                   &out, &err);
+
+    } else if (stub->is_binary) {
+        rc = ngx_agent_swap_base64(AG_STR(""), ag_str_trim(text), stub, value,
+                                   &out, &err);
 
     } else {
         rc = ngx_agent_replace(text, &stub->token, value, &out, &err);

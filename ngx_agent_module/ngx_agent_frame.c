@@ -66,6 +66,34 @@ ngx_agent_frames_next(struct ngx_agent_frames *f, ag_str_t *in,
     return 1;
 }
 
+ssize_t
+ngx_agent_walk_next(struct ngx_agent_walk *w, const unsigned char *p, size_t n,
+                    bool *is_end)
+{
+    size_t i = 0, body;
+
+    *is_end = false;
+    for (; i < n && w->n_head < NGX_AGENT_FRAME_HEAD; i++) {
+        if (w->n_head == 0) {
+            if (p[i] != 0)
+                return -1;
+            w->left = 0;
+        } else {
+            w->left = w->left << 8 | p[i];
+        }
+        w->n_head++;
+    }
+    if (w->n_head < NGX_AGENT_FRAME_HEAD)
+        return (ssize_t)i;
+    body = w->left < n - i ? w->left : n - i;
+    w->left -= body;
+    if (w->left == 0) {
+        w->n_head = 0;
+        *is_end = true;
+    }
+    return (ssize_t)(i + body);
+}
+
 void
 ngx_agent_frame_head(unsigned char head[NGX_AGENT_FRAME_HEAD], size_t n)
 {

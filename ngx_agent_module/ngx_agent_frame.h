@@ -5,6 +5,8 @@
 #ifndef NGX_AGENT_FRAME_H
 #define NGX_AGENT_FRAME_H
 
+#include <sys/types.h>
+
 #include "lib/buf.h"
 
 #define NGX_AGENT_FRAME_HEAD 5
@@ -31,6 +33,20 @@ int ngx_agent_frames_next(struct ngx_agent_frames *f, ag_str_t *in,
 
 /* True between messages: the stream may end here. */
 bool ngx_agent_frames_is_idle(const struct ngx_agent_frames *f);
+
+/* Where messages end in a stream whose bytes are not kept. */
+struct ngx_agent_walk {
+    size_t n_head;
+    size_t left; /* of the message, once the head is whole */
+};
+
+/*
+ * Take bytes up to the end of one message, at most. Returns how many of the `n`
+ * that were; *is_end: the message ends with them. -1 when the message is packed:
+ * nobody can read it.
+ */
+ssize_t ngx_agent_walk_next(struct ngx_agent_walk *w, const unsigned char *p,
+                            size_t n, bool *is_end);
 
 /* Write the head of a message of `n` bytes. */
 void ngx_agent_frame_head(unsigned char head[NGX_AGENT_FRAME_HEAD], size_t n);

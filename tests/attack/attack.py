@@ -182,17 +182,18 @@ class Attack:
         self.environment = self.api.environment([
             hosts.A, hosts.A + ":8443", hosts.B, hosts.E, "*.addr.test",
             "*.certs.test", "*.wild-corp.test", "*.e-corp.test",
-            hosts.E + ":22", "deep." + hosts.A])
+            hosts.E + ":22", "deep." + hosts.A, hosts.G])
         self.vault = self.make_vault()
         with open(self.api.run + "/public/ca.pem") as f:
             self.ca = f.read()
         self.mark = 0
 
     def make_vault(self):
-        bound = [hosts.A, "*.addr.test", "*.certs.test", "*.wild-corp.test"]
+        bound = [hosts.A, hosts.G, "*.addr.test", "*.certs.test", "*.wild-corp.test"]
         v, _ = self.api.vault("API_TOKEN", self.token, bound)
-        self.credential("API_SPECIAL", self.special, [hosts.A], v, [
-            {"host": hosts.A, "slots": ["header:X-Api-Key", "basic"]}])
+        self.credential("API_SPECIAL", self.special, [hosts.A, hosts.G], v, [
+            {"host": hosts.A, "slots": ["header:X-Api-Key", "basic"]},
+            {"host": hosts.G, "slots": ["header:X-Key-Bin"]}])
         return v
 
     def credential(self, name, value, bound, vault=None, binding=None):
@@ -210,7 +211,7 @@ class Attack:
     def begin(self):
         self.mark = len(self.seen_all())
         self.sessions, self.values = [], [self.token, self.special]
-        self.text, self.bound = "", {"A"}
+        self.text, self.bound = "", {"A", "G"}
         self.log_marks = {p: os.path.getsize(p) for p in self.logs()}
 
     def own(self, listener):

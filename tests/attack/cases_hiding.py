@@ -2,7 +2,7 @@
 import base64
 import json
 
-from attack import case, skip
+from attack import case
 
 
 def refused(t, answers, reason="stub_wrong_slot"):
@@ -148,8 +148,32 @@ out(talk(tls(A), 'GET /switch HTTP/1.1\\r\\nHost: %s\\r\\nConnection: Upgrade'
     t.one(got[7], 403, "upgrade_refused")
 
 
-skip("24b", "gRPC messages and -bin metadata",
-     "gRPC through egress is not offered: nginx speaks HTTP/1.1 to hosts")
+@case("24b", "gRPC: messages, -bin metadata, trailers")
+def grpc_messages(t):
+    got = t.run("""
+out(rpc(b'hi', bearer()), rpc(b'hi', 'x-key-bin: ' + b64('k:' + K)))
+out(rpc(b'k=' + S.encode(), bearer()),
+    rpc(b'x' * 100000 + S.encode() + b'y', bearer()),
+    rpc(b'hi', bearer(), 'x-other-bin: ' + b64('ab:' + S)),
+    rpc(b'hi', bearer(), 'x-other-bin: ' + b64(b'\\0\\1 ' + S.encode())),
+    rpc(b'hi', 'x-key-bin: ' + b64('k:' + K) + ',' + b64('k:' + K)),
+    rpc(b'hi', 'x-key-bin: ' + b64('k:' + S)),
+    rpc(b'hi', bearer(), host=E), rpc(b'hi'),
+    rpc(b'hi', bearer(), 'grpc-encoding: gzip', flag=1))
+""")
+    seen = [x["raw"] for x in t.seen("G")]
+    assert len(seen) == 2, seen
+    assert "authorization: Bearer " + t.token in seen[0], seen[0]
+    assert "x-key-bin: k:" + t.special in seen[1], seen[1]
+    assert "<hi|Bearer ****" in got[0] and "x-end: Bearer ***" in got[0], got
+    assert "grpc-status: 0" in got[0] and "grpc-status: 0" in got[1], got
+    reasons = ["stub_wrong_slot"] * 6 + ["stub_wrong_host",
+                                         "credential_required",
+                                         "encoding_refused"]
+    for a, reason in zip(got[2:], reasons):
+        assert reason in a and ("grpc-status: 7" in a or "grpc-status: 16"
+                                in a), (reason, a)
+    t.audit("stub_wrong_slot")
 
 
 @case("25", "HTTP/2: Huffman, a header split over CONTINUATION frames")

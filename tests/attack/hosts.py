@@ -24,6 +24,7 @@ import time
 import urllib.parse
 import warnings
 
+import rpc_host
 import work
 
 LOCK = threading.Lock()
@@ -33,6 +34,7 @@ TURN = {}
 
 A, B, E = "api.a-corp.test", "www.b-corp.test", "in.e-corp.test"
 DENIED = "out.x-corp.test"
+G = "rpc.a-corp.test"
 PUBLIC = "93.184.216."
 # Addresses that a name may not lead to, by the name's first label.
 SPECIAL = {
@@ -57,7 +59,7 @@ NAMES = {A: [PUBLIC + "10"], B: [PUBLIC + "11"], E: [PUBLIC + "66"],
          [PUBLIC + "66"], "evilapi.a-corp.test": [PUBLIC + "66"],
          "deep.api.a-corp.test": [PUBLIC + "66"],
          "one.wild-corp.test": [PUBLIC + "14"],
-         work.GIT: [PUBLIC + "20"], work.FILES: [PUBLIC + "20"],
+         G: [PUBLIC + "15"], work.GIT: [PUBLIC + "20"], work.FILES: [PUBLIC + "20"],
          "two.one.wild-corp.test": [PUBLIC + "66"],
          "wild-corp.test": [PUBLIC + "66"],
          **{k: [PUBLIC + str(v)] for k, v in BAD_TLS.items()}, **SPECIAL}
@@ -407,6 +409,7 @@ def main():
         listen(name, PUBLIC + str(last), 443, host)
         listen(name + ":80", PUBLIC + str(last), 80)
     work.serve(FOLDER, PUBLIC + "20", host)
+    rpc_host.serve(FOLDER, PUBLIC + "15", seen)
     for port in 8443, 4443:
         listen(f"A:{port}", PUBLIC + "10", port, host)
     for port in 22, 25, 53:

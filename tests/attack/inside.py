@@ -164,6 +164,30 @@ def h2(host, headers, body=b"", pieces=1, authority=None, data_frames=None):
     return attempt(run)
 
 
+def rpc(message, *headers, host="rpc.a-corp.test", flag=0):
+    """A gRPC call by curl: headers, trailers and the answer's bytes."""
+    with open("/tmp/m", "wb") as f:
+        f.write(bytes((flag,)) + struct.pack(">I", len(message)) + message)
+    words = ["curl", "-sS", "-m", "20", "--http2", "-D", "-", "-o", "/tmp/o",
+             "--data-binary", "@/tmp/m", "-H", "te: trailers", "-H",
+             "content-type: application/grpc"]
+    for h in headers:
+        words += ["-H", h]
+    p = subprocess.run(words + [f"https://{host}/e.E/Echo"],
+                       capture_output=True)
+    answer = b""
+    if os.path.exists("/tmp/o"):
+        with open("/tmp/o", "rb") as f:
+            answer = f.read()
+        os.unlink("/tmp/o")
+    return (p.stdout + p.stderr + b"\n" + answer).decode("latin-1")
+
+
+def b64(data):
+    data = data if isinstance(data, bytes) else data.encode()
+    return base64.b64encode(data).decode().rstrip("=")
+
+
 def out(*values):
     for v in values:
         print(json.dumps(v))

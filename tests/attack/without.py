@@ -41,6 +41,7 @@ DECIDES = {
     "certificates": ("module", "16"),
     "stub_hidden": ("module", "20 21"),
     "scan_body": ("module", "22"),
+    "scan_messages": ("module", "24b"),
     "long_body": ("module", "50b"),
     "query_twice": ("module", "50b"),
     "second_slot": ("module", "47"),

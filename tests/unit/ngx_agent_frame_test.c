@@ -135,12 +135,45 @@ grpc_messages_go_both_ways(void **state)
     assert_string_equal(ag_buf_cstr(&dec), "%zz %4");
 }
 
+static void
+a_walk_stops_at_ends_of_messages(void **state)
+{
+    static const unsigned char two[] = "\0\0\0\0\3abc\0\0\0\0\0"
+                                       "\0\0\0\1\2";
+    (void)state;
+    /* Three messages: of 3, of 0 and of 258 bytes, the last not whole. */
+    for (size_t step = 1; step < sizeof(two); step++) {
+        struct ngx_agent_walk w = {0, 0};
+        size_t ends[4] = {0}, n_ends = 0, at = 0;
+
+        while (at < sizeof(two) - 1) {
+            size_t n = sizeof(two) - 1 - at < step ? sizeof(two) - 1 - at
+                                                   : step;
+            bool is_end;
+            ssize_t took = ngx_agent_walk_next(&w, two + at, n, &is_end);
+            assert_true(took > 0);
+            at += (size_t)took;
+            if (is_end)
+                ends[n_ends++] = at;
+        }
+        assert_int_equal(n_ends, 2);
+        assert_int_equal(ends[0], 8);
+        assert_int_equal(ends[1], 13);
+        assert_int_equal(w.left, 258);
+    }
+    struct ngx_agent_walk w = {0, 0};
+    bool is_end;
+    assert_int_equal(
+        ngx_agent_walk_next(&w, (const unsigned char *)"\1", 1, &is_end), -1);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frames_are_cut_the_same_wherever_the_bytes_split),
         cmocka_unit_test(frames_refuse_compression_and_length),
+        cmocka_unit_test(a_walk_stops_at_ends_of_messages),
         cmocka_unit_test(frame_head_is_big_endian),
         cmocka_unit_test(sse_holds_one_event_whatever_is_in_it),
         cmocka_unit_test(every_kind_has_a_status_and_a_type),
