@@ -63,15 +63,6 @@ $(B)/unit/ngx_agent_%: $(B)/obj/tests/unit/ngx_agent_%.o \
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) \
 	  $(AGENT_LIBS) -lcmocka
 
-# libFuzzer targets of this folder, with the sanitizers. Corpora lie beside.
-$(B)/fuzz/codec_fuzz: tests/fuzz/codec_fuzz.c $(AGENT_PLAIN_SRC) \
-                      $(AGENT_LIB:%=lib/%.c) $(GEN)/.done
-	@mkdir -p $(@D)
-	clang $(CPPFLAGS) -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined \
-	  -fno-sanitize-recover=undefined -w -o $@ $(filter %.c,$^) \
-	  $(filter %.pb-c.c,$(GEN_C)) -ljansson -lprotobuf-c -lcrypto \
-	  $(AGENT_LIBS)
-
 # Tools for tests: a gRPC client that speaks the codec's JSON, and a scan of
 # files with the rule set.
 $(B)/tools/rpc_call $(B)/tools/rules_scan: \

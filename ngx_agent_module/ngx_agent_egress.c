@@ -11,6 +11,7 @@
 
 #include "lib/secret.h"
 #include "lib/without.h"
+#include "ngx_agent_module/ngx_agent_rules.h"
 
 
 static char *ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -18,6 +19,8 @@ static char *ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd,
 static char *ngx_agent_egress_set_peer(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_agent_egress_set_leaf(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_agent_egress_set_rules(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_agent_egress_variables(ngx_conf_t *cf);
 static ngx_int_t ngx_agent_egress_init(ngx_conf_t *cf);
@@ -69,6 +72,13 @@ static ngx_command_t  ngx_agent_egress_commands[] = {
       ngx_conf_set_str_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_agent_egress_conf_t, grpc),
+      NULL },
+
+    { ngx_string("agent_egress_rules"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_agent_egress_set_rules,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
       NULL },
 
     { ngx_string("agent_egress_dial"),
@@ -193,7 +203,7 @@ ngx_agent_egress_refuse(ngx_http_request_t *r, ngx_uint_t status,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_agent_egress_unavailable(ngx_http_request_t *r)
 {
     return ngx_agent_egress_refuse(r, NGX_HTTP_SERVICE_UNAVAILABLE,
@@ -465,6 +475,18 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 }
 
 
+/* At once, or with a signature. */
+static ngx_uint_t
+ngx_agent_egress_is_allowed(ngx_agent_egress_ctx_t *ctx)
+{
+    return ctx->verdict != NULL
+           && (ctx->verdict->verdict
+               == AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ALLOW
+               || ctx->verdict->verdict
+                  == AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__SIGN);
+}
+
+
 static ngx_int_t
 ngx_agent_egress_access(ngx_http_request_t *r)
 {
@@ -509,6 +531,14 @@ ngx_agent_egress_access(ngx_http_request_t *r)
             == AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ASK)
         {
             return ngx_agent_egress_park(r, ctx);
+        }
+
+        if (ngx_agent_egress_is_allowed(ctx)) {
+            rc = ngx_agent_egress_outbound(r, ctx);
+
+            if (rc != NGX_OK) {
+                return rc;
+            }
         }
 
         if (ctx->verdict != NULL && ctx->verdict->verdict
@@ -804,6 +834,80 @@ ngx_agent_egress_set_leaf(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+/* The file's text, in the pool of the configuration. */
+static ngx_int_t
+ngx_agent_egress_read_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *text)
+{
+    ssize_t          n;
+    ngx_file_t       file;
+    ngx_file_info_t  fi;
+
+    ngx_memzero(&file, sizeof(ngx_file_t));
+    file.name = *name;
+    file.log = cf->log;
+    file.fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (file.fd == NGX_INVALID_FILE
+        || ngx_fd_info(file.fd, &fi) == NGX_FILE_ERROR)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "\"%V\" cannot be opened", name);
+        n = -1;
+
+    } else {
+        text->len = ngx_file_size(&fi);
+        text->data = ngx_pnalloc(cf->pool, text->len + 1);
+        n = text->data == NULL
+            ? -1 : ngx_read_file(&file, text->data, text->len, 0);
+    }
+
+    if (file.fd != NGX_INVALID_FILE) {
+        (void) ngx_close_file(file.fd);
+    }
+
+    return n >= 0 && (size_t) n == text->len ? NGX_OK : NGX_ERROR;
+}
+
+
+static void
+ngx_agent_egress_rules_free(void *data)
+{
+    ngx_agent_rules_free(data);
+}
+
+
+static char *
+ngx_agent_egress_set_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                *value, text;
+    struct ag_err             err = AG_ERR_INIT;
+    ngx_pool_cleanup_t       *cln;
+    ngx_agent_egress_conf_t  *ecf = conf;
+
+    value = cf->args->elts;
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+
+    if (cln == NULL || ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK
+        || ngx_agent_egress_read_file(cf, &value[1], &text) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    ecf->rules = ngx_agent_rules_new(ngx_agent_view(text), &err);
+
+    if (ecf->rules == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V: %s", &value[1],
+                           err.msg);
+        return NGX_CONF_ERROR;
+    }
+
+    cln->handler = ngx_agent_egress_rules_free;
+    cln->data = ecf->rules;
+
+    return NGX_CONF_OK;
+}
+
+
 static void *
 ngx_agent_egress_create_conf(ngx_conf_t *cf)
 {
@@ -818,6 +922,7 @@ ngx_agent_egress_create_conf(ngx_conf_t *cf)
     ecf->peer_uid = NGX_CONF_UNSET;
     ecf->refusals = NGX_CONF_UNSET;
     ecf->swap_body = NGX_CONF_UNSET_SIZE;
+    ecf->rules = NGX_CONF_UNSET_PTR;
 
     return ecf;
 }
@@ -837,6 +942,7 @@ ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_value(conf->peer_uid, prev->peer_uid, -1);
     ngx_conf_merge_value(conf->refusals, prev->refusals, 5);
+    ngx_conf_merge_ptr_value(conf->rules, prev->rules, NULL);
     ngx_conf_merge_size_value(conf->swap_body, prev->swap_body, 1024 * 1024);
 
     return NGX_CONF_OK;

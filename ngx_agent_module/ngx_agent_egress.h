@@ -34,6 +34,7 @@ typedef struct {
     ngx_agent_leaf_t          *leaf;
     size_t                     swap_body;  /* longest body that is swapped */
     ngx_str_t                  grpc;       /* location of gRPC requests */
+    struct ngx_agent_rules    *rules;      /* NULL: shapes are not looked for */
 } ngx_agent_egress_conf_t;
 
 
@@ -45,6 +46,20 @@ typedef enum {
     NGX_AGENT_EGRESS_RESOLVING,
     NGX_AGENT_EGRESS_READY
 } ngx_agent_egress_state_e;
+
+
+typedef struct ngx_agent_outbound_s  ngx_agent_outbound_t;
+typedef struct ngx_agent_fetch_s  ngx_agent_fetch_t;
+
+
+/* A tenant's fingerprints; lives as long as somebody refers to it. */
+typedef struct {
+    ngx_queue_t                queue;
+    ngx_uint_t                 refs;
+    uint64_t                   number;
+    struct ngx_agent_prints   *prints;
+    char                       tenant[64];
+} ngx_agent_table_t;
 
 
 /* A stub and where it stands. */
@@ -91,6 +106,11 @@ typedef struct {
 
     Agent__Vault__V1__ToSign  *to_sign;    /* NULL: nothing is signed */
 
+    /* the search of what goes out; NULL: not begun */
+    ngx_agent_outbound_t      *outbound;
+    const char                *shape;      /* of a credential that was seen */
+    ngx_agent_fetch_t         *fetch;
+
     /* a person's word */
     unsigned                   parked:1;
     unsigned                   heard:1;
@@ -128,6 +148,8 @@ extern ngx_module_t  ngx_agent_egress_module;
 /* Answer with a refusal. NGX_DONE, for a phase handler to return. */
 ngx_int_t ngx_agent_egress_refuse(ngx_http_request_t *r, ngx_uint_t status,
     const char *reason, const char *message, ngx_uint_t challenge);
+/* The same when the vault could not be heard. */
+ngx_int_t ngx_agent_egress_unavailable(ngx_http_request_t *r);
 ngx_agent_egress_ctx_t *ngx_agent_egress_get_ctx(ngx_http_request_t *r);
 
 /* ngx_agent_egress_request.c: what is asked, and by whom */
@@ -206,6 +228,22 @@ ngx_int_t ngx_agent_egress_grpc_init(ngx_conf_t *cf);
 /* ngx_agent_egress_refusal.c: what is refused here, for the audit */
 void ngx_agent_egress_report_refusal(ngx_http_request_t *r,
     const char *reason);
+/* ctx->shape was seen, or masked, and the request goes on. */
+void ngx_agent_egress_report_shape(ngx_http_request_t *r,
+    const char *reason);
+
+/* ngx_agent_egress_outbound.c: the search of what goes out */
+/* With a verdict that allows. NGX_OK: it may go on; NGX_AGAIN: wait; else what
+ * the phase handler returns. */
+ngx_int_t ngx_agent_egress_outbound(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+
+/* ngx_agent_egress_table.c: fingerprints of tenants */
+/* The verdict's, which is the caller's to release, or NULL where the tenant has
+ * none. NGX_OK; NGX_AGAIN: it is fetched, wait; NGX_ERROR: it cannot be had. */
+ngx_int_t ngx_agent_egress_table(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx, ngx_agent_table_t **table);
+void ngx_agent_table_release(ngx_agent_table_t *t);
 
 /* ngx_agent_egress_dial.c: from the name to a vetted address */
 /* NGX_AGAIN: wait; NGX_OK: ctx->addrs, or ctx->dial_error is set. */

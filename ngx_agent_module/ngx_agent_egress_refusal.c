@@ -50,7 +50,7 @@ ngx_agent_refusal_slot(ngx_str_t *who)
 
 static void
 ngx_agent_refusal_send(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
-    const char *reason, ngx_uint_t count)
+    const char *reason, ngx_uint_t passed, ngx_uint_t count)
 {
     ngx_http_request_t                      *sr;
     Agent__Vault__V1__ReportRefusalRequest   m;
@@ -65,6 +65,8 @@ ngx_agent_refusal_send(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
     m.method = ngx_agent_egress_text(r, &r->method_name);
     m.request_id = ngx_agent_egress_text(r, &ctx->request_id);
     m.count = (int32_t) count;
+    m.passed = passed;
+    m.shape = (char *) (ctx->shape != NULL ? ctx->shape : "");
 
     if (ctx->verdict != NULL) {
         m.audit_id = ctx->verdict->audit_id;
@@ -88,7 +90,8 @@ static ngx_uint_t
 ngx_agent_refusal_is_own(ngx_agent_egress_ctx_t *ctx, const char *reason)
 {
     if (ngx_strcmp(reason, "vault_unavailable") == 0
-        || ngx_strcmp(reason, "approval_denied") == 0)
+        || ngx_strcmp(reason, "approval_denied") == 0
+        || ngx_strcmp(reason, "known_value_out") == 0)
     {
         return 0;
     }
@@ -98,8 +101,9 @@ ngx_agent_refusal_is_own(ngx_agent_egress_ctx_t *ctx, const char *reason)
 }
 
 
-void
-ngx_agent_egress_report_refusal(ngx_http_request_t *r, const char *reason)
+static void
+ngx_agent_refusal_report(ngx_http_request_t *r, const char *reason,
+    ngx_uint_t passed)
 {
     ngx_str_t                 *who;
     ngx_uint_t                 count;
@@ -138,5 +142,22 @@ ngx_agent_egress_report_refusal(ngx_http_request_t *r, const char *reason)
     count = 1 + s->left_out;
     s->reported++;
     s->left_out = 0;
-    ngx_agent_refusal_send(r, ctx, reason, count);
+    ngx_agent_refusal_send(r, ctx, reason, passed, count);
+}
+
+
+void
+ngx_agent_egress_report_refusal(ngx_http_request_t *r, const char *reason)
+{
+    ngx_agent_refusal_report(r, reason, 0);
+}
+
+
+void
+ngx_agent_egress_report_shape(ngx_http_request_t *r, const char *reason)
+{
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                  "%s: shape \"%s\" in a request", reason,
+                  ngx_agent_egress_get_ctx(r)->shape);
+    ngx_agent_refusal_report(r, reason, 1);
 }

@@ -412,6 +412,18 @@ ngx_agent_rules_scan_feed(struct ngx_agent_rules_scan *s, ag_str_t piece,
 
 
 void
+ngx_agent_rules_scan_end(struct ngx_agent_rules_scan *s)
+{
+    if (s->stream != NULL && s->at > 0) {
+        (void) hs_reset_stream(s->stream, 0, s->rules->scratch, NULL, NULL);
+    }
+
+    s->at = 0;
+    s->n_tail = 0;
+}
+
+
+void
 ngx_agent_rules_scan_release(struct ngx_agent_rules_scan *s)
 {
     if (s->stream != NULL) {

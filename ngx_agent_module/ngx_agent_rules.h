@@ -63,6 +63,9 @@ int ngx_agent_rules_scan_init(struct ngx_agent_rules_scan *s,
                               struct ag_err *err);
 int ngx_agent_rules_scan_feed(struct ngx_agent_rules_scan *s, ag_str_t piece,
                               struct ag_err *err);
+/* The end of a text: the next piece begins another, with offsets from 0. Hits
+ * stay until they are taken (n_hits = 0). */
+void ngx_agent_rules_scan_end(struct ngx_agent_rules_scan *s);
 void ngx_agent_rules_scan_release(struct ngx_agent_rules_scan *s);
 
 #endif

@@ -141,6 +141,7 @@ layout_nginx() {
         sed -e "s|@RUN@|$RUN|g; s|@STATE@|$STATE|g; s|@LISTEN@|$LISTEN|g" \
             -e "s|@GRPC_LISTEN@|$GRPC_LISTEN|g" \
             -e "s|@MODULE@|$BIN/ngx_agent_module.so|g" \
+            -e "s|@RULES@|$SHARE/vault_svc/rules.conf|g" \
             -e "s|@DASHBOARD@|$SHARE/nginx/dashboard|g" \
             -e "s|@PREFIX@|$OPENAPI|g" \
             -e "s|@RESOLVER@|${BRAINBOX_RESOLVER:-${resolver:-127.0.0.1}}|g" \

@@ -132,7 +132,7 @@ static bool
 is_word(const char *s)
 {
     size_t n = strlen(s);
-    return n <= 64 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
+    return n <= 64 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
 }
 
 static void
@@ -186,9 +186,11 @@ add_refusal(struct vault_op *op, ag_str_t session_id)
     ag_buf_addf(&detail, ",\"count\":%d", (int)req->count);
     if (*req->audit_id != '\0')
         ag_buf_addf(&detail, ",\"decision\":\"%s\"", req->audit_id);
+    if (*req->shape != '\0')
+        ag_buf_addf(&detail, ",\"shape\":\"%s\"", req->shape);
     ag_buf_addc(&detail, '}');
     struct vault_audit_entry e = {
-        "egress.refused",
+        req->passed ? "egress.flagged" : "egress.refused",
         session_id.n > 0 ? session_id : ag_str(req->workload_address),
         ag_str(object), session_id, ag_buf_str(&detail)};
     vault_audit_add(op->v, op->tenant, &e, on_refusal_reported, op);
@@ -214,10 +216,10 @@ report_refusal(struct ag_rpc_call *call, const ProtobufCMessage *request,
     struct vault_op *op = vault_op_plain(call, req, arg);
 
     if (*req->reason == '\0' || !is_word(req->reason) || !is_word(req->audit_id)
-        || !is_word(req->scheme) || req->count < 1
+        || !is_word(req->scheme) || !is_word(req->shape) || req->count < 1
         || (*req->session_id == '\0') == (*req->workload_address == '\0')) {
         vault_op_refuse(op, AG_ERR_INVALID,
-                        "reason, audit_id, scheme, count, session_id, "
+                        "reason, shape, audit_id, scheme, count, session_id, "
                         "workload_address: not as they must be");
         return;
     }

@@ -1,7 +1,7 @@
 """Cases 47 to 60: legal paths, lifetime, the store."""
 import os
 
-from attack import case, skip
+from attack import case
 import hosts
 
 
@@ -264,7 +264,3 @@ out(sh(f'http_proxy=http://{E}:80 curl -sS -m 10 -H "{bearer()}" '
                                 b"API_TOKEN", b"SSL_CERT_FILE"}, names
     assert checked >= 2, "no gateway process was looked at"
     assert not [x for x in t.seen("E") if x["raw"]]
-
-
-skip("59", "a known secret going out", "outgoing bodies are not searched for "
-     "known values yet")

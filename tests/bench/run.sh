@@ -2,7 +2,8 @@
 # Measures, prints one line `figure NAME VALUE UNIT` a figure, and writes the
 # tables of docs/benchmarks. Needs root, and a machine that does nothing else.
 #
-#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform, egress, vault (all)
+#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform, egress, vault,
+#                                  rules (all)
 #   OUT=FOLDER run.sh …            tables go there, not to docs/benchmarks
 #
 # Each part runs on an instance of its own under /tmp that ends with it.
@@ -20,9 +21,10 @@ trap 'rm -f "$figures"' EXIT
 make --no-print-directory -s -j2 "$build/tools/sandbox_bench" \
     "$build/tools/sandbox_call" "$build/tools/fake_vault" \
     "$build/tools/vault_call" "$build/tools/egress_load" \
-    "$build/tools/launcher_bench" "$build/tools/spawn_bench"
+    "$build/tools/launcher_bench" "$build/tools/spawn_bench" \
+    "$build/tools/rules_scan"
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- sandbox platform egress vault
+[ $# -gt 0 ] || set -- sandbox platform egress vault rules
 for p; do
     : >"$figures"
     case $p in
@@ -30,6 +32,7 @@ for p; do
     platform) python3 tests/bench/platform_bench.py ;;
     egress) python3 tests/bench/egress_bench.py ;;
     vault) python3 tests/bench/vault_bench.py ;;
+    rules) python3 tests/bench/rules_bench.py ;;
     *) echo "run.sh: no part \"$p\"" >&2; exit 2 ;;
     esac | tee "$figures"
     python3 tests/bench/table.py "$p" <"$figures" >"$out/$p.md.new"

@@ -275,6 +275,7 @@ class Egress:
             conf = f.read()
         for k, x in {"@MODULE@": MODULE, "@RUN@": self.run,
                      "@STATE@": self.state,
+                     "@RULES@": ROOT + "/vault_svc/rules.conf",
                      "@RESOLVER@": "127.0.0.1:%d" % dns.port}.items():
             conf = conf.replace(k, x)
         conf = conf.replace("user brainbox-egress;", "user root;")
