@@ -4,6 +4,7 @@
 #include "agent_rpc.h"
 #include "brain.pb-c.h"
 #include "brain_svc/brain_check.h"
+#include "brain_svc/brain_event_check.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_log.h"
 #include "brain_svc/brain_run.h"
@@ -63,60 +64,6 @@ posted(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     ag_rpc_reply(req->call, &reply.base);
 }
 
-/* Each block: {"type":"text","text":…}; other kinds are refused by name. */
-static int
-check_content(const json_t *content, struct ag_err *err)
-{
-    size_t i;
-    json_t *block;
-
-    if (!json_is_array(content) || json_array_size(content) == 0)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "content: must be an array of one block or more");
-    json_array_foreach (content, i, block) {
-        ag_str_t type = ag_json_str(json_object_get(block, "type"));
-
-        if (!ag_str_is(type, "text"))
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "content[%zu].type: \"%.*s\" is not \"text\"", i,
-                              AG_FMT(type));
-        if (!json_is_string(json_object_get(block, "text")))
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "content[%zu].text: must be a string", i);
-    }
-    return 0;
-}
-
-static int
-check_event(const json_t *in, json_t **out, struct ag_err *err)
-{
-    ag_str_t type = ag_json_str(json_object_get(in, "type"));
-    const char *key;
-    json_t *value, *e;
-
-    if (!json_is_object(in))
-        return ag_err_set(err, AG_ERR_INVALID, "must be an object");
-    if (ag_str_is(type, "user.message")) {
-        if (check_content(json_object_get(in, "content"), err) < 0)
-            return -1;
-    } else if (!ag_str_is(type, "user.interrupt")) {
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "type: \"%.*s\" is none of user.message, "
-                          "user.interrupt",
-                          AG_FMT(type));
-    }
-    json_object_foreach ((json_t *)(uintptr_t)in, key, value)
-        if (strcmp(key, "type") != 0 && strcmp(key, "content") != 0
-            && strcmp(key, "session_thread_id") != 0)
-            return ag_err_set(err, AG_ERR_INVALID, "unknown field \"%.64s\"",
-                              key);
-    e = brain_event_new(json_string_value(json_object_get(in, "type")));
-    if (ag_str_is(type, "user.message"))
-        json_object_set(e, "content", json_object_get(in, "content"));
-    *out = e;
-    return 0;
-}
-
 static int
 check_events(const Agent__Brain__V1__SendEventsRequest *m, struct post *post,
              struct ag_err *err)
@@ -128,7 +75,7 @@ check_events(const Agent__Brain__V1__SendEventsRequest *m, struct post *post,
         AG_AUTO(ag_json_decref) json_t *in = NULL;
 
         in = ag_json_parse(brain_bytes(m->events_json[i]), err);
-        if (in == NULL || check_event(in, &post->events[i], err) < 0)
+        if (in == NULL || brain_event_check(in, &post->events[i], err) < 0)
             return ag_err_wrap(err, "events[%zu]", i);
         post->n++;
     }

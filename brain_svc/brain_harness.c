@@ -60,7 +60,7 @@ brain_run_log(const struct brain_run *run)
 size_t
 brain_run_turn(const struct brain_run *run)
 {
-    return run->turn;
+    return run->turn.start;
 }
 
 void

@@ -154,7 +154,7 @@ is_answered(const struct brain_run *run)
         if (is_type(e, "span.model_request_start"))
             return has_answer;
         if (is_type(e, "user.message") || is_type(e, "agent.tool_result")
-            || is_type(e, "agent.tool_use"))
+            || is_type(e, "user.custom_tool_result"))
             return false;
     }
     return false;

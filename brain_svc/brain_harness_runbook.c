@@ -79,10 +79,9 @@ say(struct brain_run *run, ag_str_t text)
 static void
 call(struct brain_run *run, const char *name, json_t *input)
 {
-    json_t *e = brain_event_new("agent.tool_use");
+    json_t *e = brain_tools_call(brain_run_tools(run), ag_str(name), input);
 
-    json_object_set_new(e, "name", json_string(name));
-    json_object_set_new(e, "input", input);
+    json_decref(input);
     brain_run_append(run, &e, 1);
 }
 

@@ -52,11 +52,8 @@ call_event(const struct brain_block *b, const struct brain_tools *tools)
     json_t *input = text.n == 0 ? json_object() : ag_json_parse(text, &err), *e;
 
     if (json_is_object(input)) {
-        e = brain_event_new(brain_tools_is_custom(tools, name)
-                                ? "agent.custom_tool_use"
-                                : "agent.tool_use");
-        json_object_set_new(e, "name", ag_json_from_str(name));
-        json_object_set_new(e, "input", input);
+        e = brain_tools_call(tools, name, input);
+        json_decref(input);
         return e;
     }
     ag_buf_addf(&why, "the arguments are not a JSON object%s%s",

@@ -17,6 +17,8 @@ static const struct {
     {"agent.thinking", BRAIN_ITEM_THINKING, NULL},
     {"agent.tool_use", BRAIN_ITEM_CALL, NULL},
     {"agent.tool_result", BRAIN_ITEM_RESULT, "tool_use_id"},
+    {"agent.custom_tool_use", BRAIN_ITEM_CALL, NULL},
+    {"user.custom_tool_result", BRAIN_ITEM_RESULT, "custom_tool_use_id"},
 };
 
 void

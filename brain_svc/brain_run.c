@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "brain_svc/brain_hub.h"
+#include "brain_svc/brain_native.h"
 #include "brain_svc/brain_store.h"
 #include "lib/clock.h"
 
@@ -115,72 +116,6 @@ brain_run_dropped(struct brain_run *run)
     return true;
 }
 
-/* ---- the log ----------------------------------------------------------- */
-
-static bool
-is_type(const struct brain_event *e, const char *type)
-{
-    return strcmp(e->type, type) == 0;
-}
-
-/* Find where this turn begins: behind the last idle event. */
-void
-brain_run_find_turn(struct brain_run *run)
-{
-    bool has_message = false;
-
-    run->turn = 0;
-    run->has_begun = run->has_sandbox = run->is_interrupted = false;
-    run->is_frozen = false;
-    for (size_t i = 0; i < run->log.n; i++)
-        if (is_type(&run->log.at[i], "session.status_idle"))
-            run->turn = i + 1;
-    for (size_t i = run->turn; i < run->log.n; i++) {
-        const struct brain_event *e = &run->log.at[i];
-
-        run->has_begun |= is_type(e, "session.status_running");
-        run->has_sandbox |= is_type(e, "agent.tool_use");
-        has_message |= is_type(e, "user.message");
-        /* An interrupt holds until the user says more. */
-        if (is_type(e, "user.message"))
-            run->is_interrupted = false;
-        else if (is_type(e, "user.interrupt") && has_message)
-            run->is_interrupted = true;
-    }
-}
-
-bool
-brain_run_has_message(const struct brain_run *run)
-{
-    for (size_t i = run->turn; i < run->log.n; i++)
-        if (is_type(&run->log.at[i], "user.message"))
-            return true;
-    return false;
-}
-
-static bool
-has_result(const struct brain_run *run, const char *tool_use_id)
-{
-    for (size_t i = run->turn; i < run->log.n; i++) {
-        const struct brain_event *e = &run->log.at[i];
-        ag_str_t of = ag_json_str(json_object_get(e->body, "tool_use_id"));
-
-        if (is_type(e, "agent.tool_result") && ag_str_is(of, tool_use_id))
-            return true;
-    }
-    return false;
-}
-
-static const struct brain_event *
-open_tool_call(const struct brain_run *run)
-{
-    for (size_t i = run->turn; i < run->log.n; i++)
-        if (is_type(&run->log.at[i], "agent.tool_use")
-            && !has_result(run, run->log.at[i].id))
-            return &run->log.at[i];
-    return NULL;
-}
-
 /* ---- time ------------------------------------------------------------- */
 
 static void
@@ -266,8 +201,6 @@ written(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     if (brain_run_dropped(run))
         return;
     if (run->write != BRAIN_WRITE_END) {
-        if (run->write == BRAIN_WRITE_BEGIN)
-            run->has_begun = true;
         brain_run_next(run);
         return;
     }
@@ -342,30 +275,35 @@ close_turn(struct brain_run *run)
         free(events);
         return;
     }
-    run->has_sandbox = false;
     write_events(run, BRAIN_WRITE_END, events, n);
     free(events);
 }
 
-void
-brain_run_end_turn(struct brain_run *run, json_t **events, size_t n,
-                   const char *stop_reason)
+/* `events` and `stop_reason` are taken over. */
+static void
+end_turn(struct brain_run *run, json_t **events, size_t n, json_t *stop_reason)
 {
     json_t *idle = brain_event_new("session.status_idle");
 
     brain_run_enter(run, BRAIN_RUN_ENDING);
-    json_object_set_new(idle, "stop_reason",
-                        json_pack("{s:s}", "type", stop_reason));
+    json_object_set_new(idle, "stop_reason", stop_reason);
     json_object_set_new(idle, "stop_details", json_null());
     run->events = ag_xcalloc(n + 1, sizeof(*run->events));
     for (size_t i = 0; i < n; i++)
         run->events[i] = events[i];
     run->events[n] = idle;
     run->n_events = n + 1;
-    if (run->has_sandbox)
+    if (run->turn.has_sandbox)
         brain_tool_end_turn(run, close_turn);
     else
         close_turn(run);
+}
+
+void
+brain_run_end_turn(struct brain_run *run, json_t **events, size_t n,
+                   const char *stop_reason)
+{
+    end_turn(run, events, n, json_pack("{s:s}", "type", stop_reason));
 }
 
 json_t *
@@ -388,42 +326,41 @@ brain_error_event(const char *type, const char *retry_status, const char *fmt,
 
 /* ---- deciding ---------------------------------------------------------- */
 
-/* Answer every open tool call, so that the log is whole. */
-static size_t
-close_tool_calls(struct brain_run *run, json_t **out, size_t max)
+/* A result that no tool gave. */
+static json_t *
+result_event(const struct brain_event *call, ag_str_t text)
 {
-    size_t n = 0;
+    json_t *e = brain_event_new("agent.tool_result");
 
-    for (size_t i = run->turn; i < run->log.n && n < max; i++) {
-        const struct brain_event *e = &run->log.at[i];
-        json_t *result;
-
-        if (!is_type(e, "agent.tool_use") || has_result(run, e->id))
-            continue;
-        result = brain_event_new("agent.tool_result");
-        json_object_set_new(result, "tool_use_id", json_string(e->id));
-        json_object_set_new(
-            result, "content",
-            brain_text_content(AG_STR("not run: the turn was ended")));
-        json_object_set_new(result, "is_error", json_true());
-        out[n++] = result;
-    }
-    return n;
+    json_object_set_new(e, "tool_use_id", json_string(call->id));
+    json_object_set_new(e, "content", brain_text_content(text));
+    json_object_set_new(e, "is_error", json_true());
+    return e;
 }
 
 #define CLOSING_MAX 64
 
-/* Interrupted, or over time: first every call gets its result. */
+/*
+ * Interrupted, over time or frozen. First every call gets its result, so that
+ * the log is whole; then what listeners saw of an answer is ended.
+ */
 static void
 stop_turn(struct brain_run *run)
 {
+    const struct brain_event *calls[CLOSING_MAX];
+    size_t n = brain_turn_open_calls(&run->log, &run->turn, calls, CLOSING_MAX);
+    const char *span = brain_turn_open_span(&run->log, &run->turn);
     json_t *events[CLOSING_MAX];
-    size_t n = close_tool_calls(run, events, CLOSING_MAX);
 
+    for (size_t i = 0; i < n; i++)
+        events[i] =
+            result_event(calls[i], AG_STR("not run: the turn was ended"));
     if (n > 0) {
         brain_run_append(run, events, n);
         return;
     }
+    if (span != NULL)
+        events[n++] = brain_native_span_end(span, NULL);
     if (run->is_over_time)
         events[n++] = brain_error_event(
             "unknown_error", "terminal",
@@ -438,44 +375,88 @@ stop_turn(struct brain_run *run)
     brain_run_end_turn(run, events, n, "end_turn");
 }
 
+/* The turn waits for a client: for results, or for a yes or no. */
+static void
+wait_for_client(struct brain_run *run)
+{
+    const struct brain_event *calls[CLOSING_MAX];
+    size_t n = brain_turn_open_calls(&run->log, &run->turn, calls, CLOSING_MAX);
+    json_t *ids = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(ids, json_string(calls[i]->id));
+    end_turn(
+        run, NULL, 0,
+        json_pack("{s:s, s:o}", "type", "requires_action", "event_ids", ids));
+}
+
+static void
+deny_call(struct brain_run *run, const struct brain_decision *d)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(SIZE_MAX / 4);
+    ag_str_t why =
+        ag_json_str(json_object_get(d->answer->body, "deny_message"));
+    json_t *e;
+
+    ag_buf_add(&text, AG_STR("not run: the user denied it"));
+    if (why.n > 0) {
+        ag_buf_add(&text, AG_STR(": "));
+        ag_buf_add(&text, why);
+    }
+    e = result_event(d->call, ag_buf_str(&text));
+    brain_run_append(run, &e, 1);
+}
+
+static void
+begin_turn(struct brain_run *run)
+{
+    json_t *running = brain_event_new("session.status_running");
+
+    ag_log(AG_INFO, "turn.began", AG_S("session", run->session),
+           AG_S("harness", run->harness->name));
+    brain_run_enter(run, BRAIN_RUN_RECORDING);
+    write_events(run, BRAIN_WRITE_BEGIN, &running, 1);
+}
+
 /* Nothing is under way. */
 static void
 decide(struct brain_run *run)
 {
-    const struct brain_event *call;
+    struct brain_decision d;
 
     if (run->wants_reload) {
         run->wants_reload = false;
         brain_run_load(run);
         return;
     }
-    if (!run->has_begun && !brain_run_has_message(run)) {
-        /* Only an interrupt of nothing: no turn, no events. */
+    brain_turn_find(&run->log, &run->turn);
+    d = brain_turn_decide(&run->log, &run->turn,
+                          run->is_over_time || run->is_frozen);
+    switch (d.step) {
+    case BRAIN_STEP_NOTHING:
         brain_run_enter(run, BRAIN_RUN_ENDING);
         write_events(run, BRAIN_WRITE_END, NULL, 0);
         return;
-    }
-    if (!run->has_begun) {
-        json_t *running = brain_event_new("session.status_running");
-
-        ag_log(AG_INFO, "turn.began", AG_S("session", run->session),
-               AG_S("harness", run->harness->name));
-        brain_run_enter(run, BRAIN_RUN_RECORDING);
-        write_events(run, BRAIN_WRITE_BEGIN, &running, 1);
+    case BRAIN_STEP_BEGIN:
+        begin_turn(run);
         return;
-    }
-    if (run->is_interrupted || run->is_over_time) {
+    case BRAIN_STEP_STOP:
         stop_turn(run);
         return;
-    }
-    call = open_tool_call(run);
-    if (call != NULL) {
-        run->has_sandbox = true;
+    case BRAIN_STEP_DENY:
+        deny_call(run, &d);
+        return;
+    case BRAIN_STEP_CALL:
         brain_run_enter(run, BRAIN_RUN_TOOL);
-        brain_tool_start(run, call);
+        brain_tool_start(run, d.call);
+        return;
+    case BRAIN_STEP_WAIT:
+        wait_for_client(run);
+        return;
+    case BRAIN_STEP_ADVANCE:
+        run->harness->advance(run);
         return;
     }
-    run->harness->advance(run);
 }
 
 void

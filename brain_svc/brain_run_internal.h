@@ -11,6 +11,7 @@
 
 #include "brain_svc/brain_run.h"
 #include "brain_svc/brain_store.h"
+#include "brain_svc/brain_turn.h"
 
 struct brain_tool;
 
@@ -31,14 +32,12 @@ struct brain_run {
     int64_t turn_ms;
 
     struct brain_log log;
-    size_t turn;     /* index of the first event of this turn */
-    size_t n_loaded; /* the first so many were there before this run */
+    struct brain_turn turn; /* as the log has it at each decision */
+    size_t n_loaded;        /* the first so many were there before this run */
     bool is_loaded;
     int64_t turn_started_us;
-    bool has_begun;   /* session.status_running is in the log */
-    bool has_sandbox; /* a tool ran in this turn: destroy at the end */
-    bool is_interrupted, is_over_time;
-    bool is_frozen;        /* by an incident; interrupted with it */
+    bool is_over_time;
+    bool is_frozen;        /* by an incident: the turn ends */
     const char *frozen_by; /* its kind */
     bool is_dropped;       /* free as soon as nothing is under way */
     bool was_renewed;      /* a renewal that covers it is under way */
@@ -83,10 +82,6 @@ void brain_run_events_release(struct brain_run *run);
 void brain_run_free(struct brain_run *run);
 /* True when the run was dropped, and is freed now. */
 bool brain_run_dropped(struct brain_run *run);
-/* Find where this turn begins, and what it has seen. */
-void brain_run_find_turn(struct brain_run *run);
-/* A user's message is in this turn. */
-bool brain_run_has_message(const struct brain_run *run);
 /* The turn's time limit, counted from turn_started_us (0: now). */
 void brain_run_set_turn_timer(struct brain_run *run);
 

@@ -64,7 +64,6 @@ log_loaded(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     if (!run->is_loaded)
         run->n_loaded = run->log.n;
     run->is_loaded = true;
-    brain_run_find_turn(run);
     brain_run_next(run);
 }
 
@@ -138,9 +137,10 @@ brain_run_load_agent(struct brain_run *run)
         run->brain->db, run->tenant,
         "SELECT v.harness, v.model, v.system, v.max_steps, "
         "v.max_turn_seconds, s.environment_id, "
-        /* where this turn begins: behind the last idle event */
+        /* where this turn begins, as brain_turn.h has it */
         "coalesce((SELECT e.seq FROM brain.event e "
         "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
+        "AND e.body #>> '{stop_reason,type}' <> 'requires_action' "
         "ORDER BY e.seq DESC LIMIT 1), 0), v.tools FROM brain.session s "
         "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
         "AND v.version = s.agent_version WHERE s.id = $1",

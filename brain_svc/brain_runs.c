@@ -30,10 +30,10 @@ brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
     brain_run_load_agent(run);
 }
 
+/* Stop what is under way; what the turn then does is decided as always. */
 static void
 interrupt(struct brain_run *run)
 {
-    run->is_interrupted = true;
     if (run->state == BRAIN_RUN_TOOL) {
         brain_tool_cancel(run);
     } else if (run->state == BRAIN_RUN_THINKING) {
@@ -47,6 +47,7 @@ brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
                json_t *const *events, size_t n)
 {
     struct brain_run *run = brain_run_find(brain, session);
+    struct brain_turn turn;
     bool is_interrupt = false;
 
     if (run == NULL) {
@@ -63,7 +64,8 @@ brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
         else
             run->wants_reload = true;
     }
-    if (is_interrupt && brain_run_has_message(run))
+    brain_turn_find(&run->log, &turn);
+    if (is_interrupt && (turn.is_interrupted || run->wants_reload))
         interrupt(run);
 }
 
@@ -71,8 +73,12 @@ bool
 brain_run_freeze(struct brain *brain, ag_str_t session, const char *kind)
 {
     struct brain_run *run = brain_run_find(brain, session);
+    struct brain_turn turn;
 
-    if (run == NULL || run->is_frozen || !brain_run_has_message(run))
+    if (run == NULL || run->is_frozen)
+        return false;
+    brain_turn_find(&run->log, &turn);
+    if (!turn.has_message)
         return false;
     run->is_frozen = true;
     run->frozen_by = ag_arena_cstr(run->arena, ag_str(kind));

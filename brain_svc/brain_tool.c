@@ -271,7 +271,7 @@ execute_item(void *arg, const ProtobufCMessage *item)
 static bool
 was_provisioned(const struct brain_run *run)
 {
-    for (size_t i = run->turn; i < run->log.n; i++) {
+    for (size_t i = run->turn.start; i < run->log.n; i++) {
         const struct brain_event *e = &run->log.at[i];
 
         if (strcmp(e->type, "agent.tool_use") == 0

@@ -6,13 +6,18 @@
 
 #include <stdlib.h>
 
+#include "brain_svc/brain_log.h"
+
 #define CUSTOM_MAX 64
 #define NAME_MAX_BYTES 128
 
 struct brain_tools {
     json_t *list;   /* sorted by name */
     json_t *custom; /* object: name -> true */
+    bool asks[2];   /* OWN_…: a client must allow each call */
 };
+
+enum { OWN_EXECUTE, OWN_PROVISION, OWN_NONE };
 
 static const char own_tools[] =
     "[{\"name\":\"sandbox_execute\",\"description\":\"Run a shell command in "
@@ -104,6 +109,62 @@ add_custom(struct brain_tools *tools, const json_t *tool, struct ag_err *err)
     return 0;
 }
 
+static int
+own_tool(ag_str_t name)
+{
+    return ag_str_is(name, "sandbox_execute") || ag_str_is(name, "bash")
+               ? OWN_EXECUTE
+           : ag_str_is(name, "sandbox_provision") ? OWN_PROVISION
+                                                  : OWN_NONE;
+}
+
+static int
+take_policy(const json_t *config, bool *asks, struct ag_err *err)
+{
+    const json_t *policy = json_object_get(config, "permission_policy");
+    ag_str_t type = ag_json_str(json_object_get(policy, "type"));
+
+    if (policy == NULL || json_is_null(policy))
+        return 0;
+    *asks = ag_str_is(type, "always_ask");
+    if (!*asks && !ag_str_is(type, "always_allow"))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "permission_policy.type: \"%.*s\" is none of "
+                          "always_allow, always_ask",
+                          AG_FMT(type));
+    return 0;
+}
+
+static int
+add_toolset(struct brain_tools *tools, const json_t *set, struct ag_err *err)
+{
+    const json_t *def = json_object_get(set, "default_config");
+    json_t *config;
+    size_t i;
+
+    if (take_policy(def, &tools->asks[OWN_EXECUTE], err) < 0)
+        return ag_err_wrap(err, "default_config");
+    json_array_foreach (json_object_get(set, "configs"), i, config) {
+        int own = own_tool(name_of(config));
+
+        if (own != OWN_NONE && take_policy(config, &tools->asks[own], err) < 0)
+            return ag_err_wrap(err, "configs[%zu]", i);
+    }
+    return 0;
+}
+
+static int
+add_tool(struct brain_tools *tools, const json_t *tool, struct ag_err *err)
+{
+    ag_str_t type = ag_json_str(json_object_get(tool, "type"));
+
+    if (ag_str_is(type, "custom"))
+        return add_custom(tools, tool, err);
+    if (ag_str_starts(type, AG_STR("agent_toolset_")))
+        return add_toolset(tools, tool, err);
+    return 0;
+}
+
 struct brain_tools *
 brain_tools_new(ag_str_t agent_tools, struct ag_err *err)
 {
@@ -121,8 +182,7 @@ brain_tools_new(ag_str_t agent_tools, struct ag_err *err)
         return NULL;
     }
     json_array_foreach (in, i, tool)
-        if (ag_str_is(ag_json_str(json_object_get(tool, "type")), "custom")
-            && add_custom(tools, tool, err) < 0) {
+        if (add_tool(tools, tool, err) < 0) {
             (void)ag_err_wrap(err, "tools[%zu]", i);
             return NULL;
         }
@@ -151,8 +211,17 @@ brain_tools_list(const struct brain_tools *tools)
     return tools->list;
 }
 
-bool
-brain_tools_is_custom(const struct brain_tools *tools, ag_str_t name)
+json_t *
+brain_tools_call(const struct brain_tools *tools, ag_str_t name, json_t *input)
 {
-    return json_object_getn(tools->custom, name.p, name.n) != NULL;
+    bool is_custom = json_object_getn(tools->custom, name.p, name.n) != NULL;
+    int own = own_tool(name);
+    json_t *e =
+        brain_event_new(is_custom ? "agent.custom_tool_use" : "agent.tool_use");
+
+    json_object_set_new(e, "name", ag_json_from_str(name));
+    json_object_set(e, "input", input);
+    if (own != OWN_NONE && tools->asks[own])
+        json_object_set_new(e, "evaluated_permission", json_string("ask"));
+    return e;
 }

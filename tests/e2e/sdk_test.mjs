@@ -61,6 +61,46 @@ test("events are listed, and filtered by type", async () => {
   assert.deepEqual(types, ["user.message"]);
 });
 
+test("a custom tool is run by the client, a command is allowed by it", async () => {
+  const helper = await client.beta.agents.create({
+    name: "with tools", model: "test-model",
+    metadata: { "brainbox.harness": "native" },
+    tools: [
+      { type: "custom", name: "ticket", description: "Opens a ticket.",
+        input_schema: { type: "object", properties: {} } },
+      { type: "agent_toolset_20260401",
+        default_config: { permission_policy: { type: "always_ask" } } },
+    ],
+  });
+  const s = await client.beta.sessions.create({
+    agent: helper.id, environment_id: environment.id });
+  const { events } = client.beta.sessions;
+  const stream = await events.stream(s.id);
+  const script = [{ tools: [{ name: "ticket", arguments: {} },
+    { name: "sandbox_execute", arguments: { command: "echo allowed" } }] },
+    { text: "Done." }];
+  await events.send(s.id, { events: [{ type: "user.message", content: [
+    { type: "text", text: "SCRIPT:" + JSON.stringify(script) }] }] });
+  const calls = {};
+  const said = [];
+  for await (const e of stream) {
+    if (e.type.endsWith("tool_use")) calls[e.id] = e;
+    if (e.type === "agent.message") said.push(e.content[0].text);
+    if (e.type !== "session.status_idle") continue;
+    if (e.stop_reason.type === "end_turn") break;
+    assert.equal(e.stop_reason.type, "requires_action");
+    const answers = e.stop_reason.event_ids.map((id) =>
+      calls[id].type === "agent.custom_tool_use"
+        ? { type: "user.custom_tool_result", custom_tool_use_id: id,
+            content: [{ type: "text", text: "T-1" }] }
+        : { type: "user.tool_confirmation", tool_use_id: id,
+            result: "allow" });
+    assert.equal(answers.length, 2);
+    await events.send(s.id, { events: answers });
+  }
+  assert.deepEqual(said, ["Done."]);
+});
+
 test("errors are the client's own classes", async () => {
   await assert.rejects(client.beta.agents.retrieve("agent_none"), (e) => {
     assert.ok(e instanceof Anthropic.NotFoundError);
