@@ -238,6 +238,11 @@ void ngx_agent_egress_report_shape(ngx_http_request_t *r,
 ngx_int_t ngx_agent_egress_outbound(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
 
+/* The next bytes of a body that is not read before it is sent. NULL, or why
+ * the stream ends here; what is masked is masked in place. */
+const char *ngx_agent_egress_outbound_piece(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx, ag_str_t piece);
+
 /* ngx_agent_egress_table.c: fingerprints of tenants */
 /* The verdict's, which is the caller's to release, or NULL where the tenant has
  * none. NGX_OK; NGX_AGAIN: it is fetched, wait; NGX_ERROR: it cannot be had. */

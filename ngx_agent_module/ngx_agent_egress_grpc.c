@@ -2,7 +2,8 @@
  * gRPC to hosts. Such a request is decided by its headers before its body is
  * there, since a stream has no end that could be waited for; it goes on in the
  * location that agent_egress_grpc names, where grpc_pass speaks HTTP/2 with the
- * host. Messages that go out are searched for stubs as they pass.
+ * host. Messages that go out are searched for stubs, values and credentials as
+ * they pass.
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
 
@@ -187,6 +188,8 @@ ngx_agent_egress_grpc_refuse(ngx_http_request_t *r, ngx_uint_t status,
 static ngx_int_t
 ngx_agent_grpc_request_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
+    ag_str_t                 piece;
+    const char              *reason;
     ngx_chain_t             *cl;
     ngx_agent_egress_ctx_t  *ctx;
 
@@ -198,25 +201,29 @@ ngx_agent_grpc_request_filter(ngx_http_request_t *r, ngx_chain_t *in)
         return ngx_http_next_request_body_filter(r, in);
     }
 
-    for (cl = in; cl != NULL; cl = cl->next) {
+    reason = NULL;
+
+    for (cl = in; cl != NULL && reason == NULL; cl = cl->next) {
         if (!ngx_buf_in_memory(cl->buf)) {
             continue;
         }
 
-        ngx_agent_stub_scan_feed(ctx->grpc_scan,
-                                 ag_str_n(cl->buf->pos,
-                                          cl->buf->last - cl->buf->pos));
+        piece = ag_str_n(cl->buf->pos, cl->buf->last - cl->buf->pos);
+        ngx_agent_stub_scan_feed(ctx->grpc_scan, piece);
+        reason = ctx->grpc_scan->is_found
+                 ? "stub_wrong_slot"
+                 : ngx_agent_egress_outbound_piece(r, ctx, piece);
     }
 
-    if (!ctx->grpc_scan->is_found) {
+    if (reason == NULL && !ctx->grpc_refused) {
         return ngx_http_next_request_body_filter(r, in);
     }
 
     if (!ctx->grpc_refused) {
         ctx->grpc_refused = 1;
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                      "egress refused: a stub in a gRPC message");
-        ngx_agent_egress_report_refusal(r, "stub_wrong_slot");
+                      "egress refused: %s, in a gRPC message", reason);
+        ngx_agent_egress_report_refusal(r, reason);
     }
 
     return NGX_HTTP_FORBIDDEN;

@@ -20,6 +20,8 @@ typedef struct {
     const char        *where;          /* of the text: "path", "query", … */
     ngx_table_elt_t   *header;         /* it is the value of, or NULL */
     unsigned           is_body:1;
+    ag_str_t           piece;          /* of a stream, which passes now */
+    uint64_t           piece_at;       /* its offset */
 } ngx_agent_text_t;
 
 
@@ -35,6 +37,7 @@ struct ngx_agent_outbound_s {
     unsigned                       is_asking:1;
     unsigned                       answered:1;
     unsigned                       done:1;
+    unsigned                       told:1;     /* of a shape that passes */
 
     off_t                          body_at;    /* what was scanned of it */
     u_char                        *chunk;      /* of a file */
@@ -145,7 +148,13 @@ ngx_agent_mask(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
         return NGX_OK;
     }
 
-    if (!text->is_body) {
+    if (text->piece.p != NULL && hit->from >= text->piece_at) {
+        ngx_memset((u_char *) text->piece.p + (hit->from - text->piece_at),
+                   '*', hit->to - hit->from);
+        return NGX_OK;
+    }
+
+    if (!text->is_body || text->piece.p != NULL) {
         return NGX_DECLINED;
     }
 
@@ -309,7 +318,7 @@ static ngx_int_t
 ngx_agent_outbound_text(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
     const char *where, ngx_table_elt_t *header, ag_str_t s)
 {
-    ngx_agent_text_t  text = { where, header, 0 };
+    ngx_agent_text_t  text = { .where = where, .header = header };
 
     if (ngx_agent_outbound_feed(r, ctx, s) != NGX_OK) {
         return NGX_ERROR;
@@ -418,7 +427,7 @@ ngx_agent_outbound_body(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     off_t             from;
     ag_str_t          piece;
     ngx_int_t         rc;
-    ngx_agent_text_t  text = { "body", NULL, 1 };
+    ngx_agent_text_t  text = { .where = "body", .is_body = 1 };
 
     from = ctx->outbound->body_at;
 
@@ -494,8 +503,10 @@ ngx_agent_confirm_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
 }
 
 
+/* With `flags` NGX_HTTP_SUBREQUEST_WAITED or _BACKGROUND: nobody waits. */
 static ngx_int_t
-ngx_agent_confirm_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+ngx_agent_confirm_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+    ngx_uint_t flags)
 {
     u_char                             print[8];
     ngx_uint_t                         i;
@@ -534,8 +545,7 @@ ngx_agent_confirm_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     m.request_id = ngx_agent_egress_text(r, &ctx->request_id);
 
     if (ngx_http_subrequest(r, &ngx_agent_confirm_uri, NULL, &sr, ps,
-                            NGX_HTTP_SUBREQUEST_IN_MEMORY
-                            |NGX_HTTP_SUBREQUEST_WAITED)
+                            NGX_HTTP_SUBREQUEST_IN_MEMORY|flags)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -581,8 +591,8 @@ ngx_agent_outbound_confirm(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     }
 
     if (o->confirmed < o->prints.n_hits) {
-        return ngx_agent_confirm_start(r, ctx) == NGX_OK
-               ? NGX_AGAIN : NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return ngx_agent_confirm_start(r, ctx, NGX_HTTP_SUBREQUEST_WAITED)
+               == NGX_OK ? NGX_AGAIN : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     /* Windows that nobody confirms do not come by the dozen. */
@@ -614,6 +624,25 @@ ngx_agent_outbound_refuse(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 
     return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN,
                                    "credential_in_request", (char *) text, 0);
+}
+
+
+/* Once, of what is let on. */
+static void
+ngx_agent_outbound_tell(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_agent_outbound_t  *o;
+
+    o = ctx->outbound;
+
+    if (ctx->shape == NULL || o->told) {
+        return;
+    }
+
+    o->told = 1;
+    ngx_agent_egress_report_shape(r,
+        o->act == AGENT__VAULT__V1__OUTBOUND__OUTBOUND_MASK
+        ? "credential_masked" : "credential_seen");
 }
 
 
@@ -670,11 +699,79 @@ ngx_agent_egress_outbound(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
         return ngx_agent_outbound_refuse(r, ctx);
     }
 
-    if (ctx->shape != NULL) {
-        ngx_agent_egress_report_shape(r,
-            o->act == AGENT__VAULT__V1__OUTBOUND__OUTBOUND_MASK
-            ? "credential_masked" : "credential_seen");
-    }
+    ngx_agent_outbound_tell(r, ctx);
 
     return NGX_OK;
+}
+
+
+/* ---- streams ------------------------------------------------------------ */
+
+/* Nobody can wait for the vault's word here: a window with all that its span
+ * asks for ends the stream, and the vault is told. */
+static ngx_uint_t
+ngx_agent_outbound_met(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+{
+    ngx_uint_t             i;
+    ngx_agent_outbound_t  *o;
+
+    o = ctx->outbound;
+
+    for (i = o->confirmed; i < o->prints.n_hits; i++) {
+        if (o->prints.hits[i].n < o->prints.hits[i].need
+            || ag_without("outbound_known"))
+        {
+            continue;
+        }
+
+        o->where[i] = "body";
+        o->confirmed = i;
+
+        if (ngx_agent_confirm_start(r, ctx, NGX_HTTP_SUBREQUEST_BACKGROUND)
+            != NGX_OK)
+        {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "a value that went out could not be reported");
+        }
+
+        return 1;
+    }
+
+    return 0;
+}
+
+
+const char *
+ngx_agent_egress_outbound_piece(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx, ag_str_t piece)
+{
+    ngx_agent_outbound_t  *o;
+    ngx_agent_text_t       text = { .where = "body", .is_body = 1 };
+
+    o = ctx->outbound;
+
+    if (o == NULL || !o->begun) {
+        return "request_malformed";
+    }
+
+    text.piece = piece;
+    text.piece_at = o->rules.at;
+
+    if (ngx_agent_outbound_feed(r, ctx, piece) != NGX_OK
+        || ngx_agent_outbound_shapes(r, ctx, &text) != NGX_OK)
+    {
+        return "request_malformed";
+    }
+
+    if (ngx_agent_outbound_met(r, ctx)) {
+        return "known_value_out";
+    }
+
+    if (o->act == AGENT__VAULT__V1__OUTBOUND__OUTBOUND_BLOCK) {
+        return "credential_in_request";
+    }
+
+    ngx_agent_outbound_tell(r, ctx);
+
+    return NULL;
 }

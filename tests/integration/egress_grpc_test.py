@@ -23,6 +23,7 @@ from egress_support import Dns, Egress, Vault, make_ca, \
 from vault_support import main  # noqa: E402
 
 SECRET = "grpc-value+0123456789-abcdefghijkl"
+SHAPE = b"ghp_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0dF3gH6"
 A, B = "api.example.com", "other.example.com"
 
 
@@ -342,6 +343,29 @@ def values_are_in_no_log():
     assert "[alert]" not in text and "[emerg]" not in text
 
 
+def values_and_credentials_in_messages_go_no_further():
+    before = mark("messages")
+    box = Box()
+    refused(P, "", lambda: box.call("Unary", b"k=" + SHAPE))
+    refused(P, "", lambda: box.call("Unary", b"x " * 35000 + SHAPE))
+    refused(P, "", lambda: box.call("Unary", b"k=" + SECRET.encode()))
+    assert mark("messages") == before
+    wait_for("incident", lambda: V.sql(
+        "SELECT kind FROM vault.incident WHERE session_id = '%s'"
+        % box.session) == "known_value_out")
+
+    box = Box()
+
+    def slowly():
+        yield b"first"
+        time.sleep(0.3)
+        yield SECRET[:9].encode()
+        yield SECRET[9:].encode()
+    refused(grpc.StatusCode.INTERNAL, "RST_STREAM",
+            lambda: list(box.call("Both", slowly())))
+    assert SECRET[9:].encode() not in HOST.messages[before:]
+
+
 TESTS = [
     unary_calls_are_swapped_and_scrubbed_with_their_trailers,
     errors_of_the_host_arrive_scrubbed,
@@ -349,6 +373,7 @@ TESTS = [
     both_ways_at_once_works,
     long_messages_pass_both_ways,
     a_stub_in_a_message_goes_no_further,
+    values_and_credentials_in_messages_go_no_further,
     binary_metadata_is_swapped_where_it_is_declared,
     what_is_not_allowed_says_so_to_grpc,
     packed_answers_fail_closed,
