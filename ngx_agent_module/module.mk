@@ -56,7 +56,8 @@ module: $(MODULE) ## the nginx module alone
 # Files that know no nginx are tested as plain C, without the services.
 AGENT_PLAIN := ngx_agent_route ngx_agent_codec ngx_agent_codec_json \
                ngx_agent_frame ngx_agent_scrub ngx_agent_swap \
-               ngx_agent_name ngx_agent_rules ngx_agent_prints
+               ngx_agent_name ngx_agent_rules ngx_agent_prints \
+               ngx_agent_mint
 AGENT_PLAIN_SRC := $(wildcard $(AGENT_PLAIN:%=ngx_agent_module/%.c))
 $(B)/unit/ngx_agent_%: $(B)/obj/tests/unit/ngx_agent_%.o \
                        $(call objs,$(AGENT_PLAIN_SRC)) $(AGENT_OBJ)

@@ -81,6 +81,13 @@ static ngx_command_t  ngx_agent_egress_commands[] = {
       0,
       NULL },
 
+    { ngx_string("agent_egress_mint_body"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, mint_body),
+      NULL },
+
     { ngx_string("agent_egress_dial"),
       NGX_HTTP_UPS_CONF|NGX_CONF_ANY,
       ngx_agent_egress_dial,
@@ -768,7 +775,11 @@ ngx_agent_egress_init(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
-    return ngx_agent_egress_filter_init(cf);
+    if (ngx_agent_egress_filter_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_agent_egress_mint_init(cf);
 }
 
 
@@ -923,6 +934,7 @@ ngx_agent_egress_create_conf(ngx_conf_t *cf)
     ecf->refusals = NGX_CONF_UNSET;
     ecf->swap_body = NGX_CONF_UNSET_SIZE;
     ecf->rules = NGX_CONF_UNSET_PTR;
+    ecf->mint_body = NGX_CONF_UNSET_SIZE;
 
     return ecf;
 }
@@ -944,6 +956,7 @@ ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->refusals, prev->refusals, 5);
     ngx_conf_merge_ptr_value(conf->rules, prev->rules, NULL);
     ngx_conf_merge_size_value(conf->swap_body, prev->swap_body, 1024 * 1024);
+    ngx_conf_merge_size_value(conf->mint_body, prev->mint_body, 1024 * 1024);
 
     return NGX_CONF_OK;
 }

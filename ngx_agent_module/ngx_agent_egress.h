@@ -33,6 +33,7 @@ typedef struct {
     ngx_int_t                  refusals;   /* reported, a second and workload */
     ngx_agent_leaf_t          *leaf;
     size_t                     swap_body;  /* longest body that is swapped */
+    size_t                     mint_body;  /* longest answer that mints */
     ngx_str_t                  grpc;       /* location of gRPC requests */
     struct ngx_agent_rules    *rules;      /* NULL: shapes are not looked for */
 } ngx_agent_egress_conf_t;
@@ -70,6 +71,9 @@ typedef struct {
     ngx_table_elt_t            *header;    /* of header and basic */
     unsigned                    is_binary:1; /* the header's value is base64 */
 } ngx_agent_stub_t;
+
+
+typedef struct ngx_agent_egress_mint_s  ngx_agent_egress_mint_t;
 
 
 typedef struct {
@@ -138,6 +142,7 @@ typedef struct {
     ngx_chain_t               *free;
     ngx_chain_t               *busy;
     size_t                     out_size;
+    ngx_agent_egress_mint_t   *mint;       /* an answer that is kept back */
 } ngx_agent_egress_ctx_t;
 
 
@@ -258,9 +263,15 @@ char *ngx_agent_egress_dial(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /* ngx_agent_egress_filter.c: the way back */
 ngx_int_t ngx_agent_egress_filter_init(ngx_conf_t *cf);
+/* Take patterns out of the headers of the answer. */
+ngx_int_t ngx_agent_egress_scrub_headers(ngx_http_request_t *r,
+    struct ngx_agent_scrub *s);
 /* Patterns of the verdict. */
 ngx_int_t ngx_agent_egress_scrub_init(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
+
+/* ngx_agent_egress_mint.c: credentials in answers; after _filter_init */
+ngx_int_t ngx_agent_egress_mint_init(ngx_conf_t *cf);
 
 /* A view. */
 static ngx_inline ag_str_t

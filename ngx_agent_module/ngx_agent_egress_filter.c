@@ -128,7 +128,7 @@ ngx_agent_is_readable(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 
 /* A copy with filler, when the text holds a value: the original is shared. */
 static ngx_int_t
-ngx_agent_scrub_str(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+ngx_agent_scrub_str(ngx_http_request_t *r, struct ngx_agent_scrub *scrub,
     ngx_str_t *s)
 {
     u_char  *p;
@@ -144,7 +144,7 @@ ngx_agent_scrub_str(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
 
     *ngx_cpymem(p, s->data, s->len) = '\0';
 
-    if (ngx_agent_scrub_text(&ctx->scrub, p, s->len) > 0) {
+    if (ngx_agent_scrub_text(scrub, p, s->len) > 0) {
         s->data = p;
     }
 
@@ -174,7 +174,7 @@ ngx_agent_scrub_binary(ngx_table_elt_t *h)
 
 
 static ngx_int_t
-ngx_agent_scrub_list(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
+ngx_agent_scrub_list(ngx_http_request_t *r, struct ngx_agent_scrub *s,
     ngx_list_t *list)
 {
     u_char           *value;
@@ -188,8 +188,8 @@ ngx_agent_scrub_list(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
         for (i = 0; i < part->nelts; i++) {
             value = h[i].value.data;
 
-            if (ngx_agent_scrub_str(r, ctx, &h[i].value) != NGX_OK
-                || ngx_agent_scrub_str(r, ctx, &h[i].key) != NGX_OK)
+            if (ngx_agent_scrub_str(r, s, &h[i].value) != NGX_OK
+                || ngx_agent_scrub_str(r, s, &h[i].key) != NGX_OK)
             {
                 return NGX_ERROR;
             }
@@ -204,13 +204,14 @@ ngx_agent_scrub_list(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
 }
 
 
-static ngx_int_t
-ngx_agent_scrub_headers(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
+ngx_int_t
+ngx_agent_egress_scrub_headers(ngx_http_request_t *r,
+    struct ngx_agent_scrub *s)
 {
-    if (ngx_agent_scrub_list(r, ctx, &r->headers_out.headers) != NGX_OK
-        || ngx_agent_scrub_str(r, ctx, &r->headers_out.content_type) != NGX_OK
-        || ngx_agent_scrub_str(r, ctx, &r->headers_out.charset) != NGX_OK
-        || ngx_agent_scrub_str(r, ctx, &r->headers_out.status_line) != NGX_OK)
+    if (ngx_agent_scrub_list(r, s, &r->headers_out.headers) != NGX_OK
+        || ngx_agent_scrub_str(r, s, &r->headers_out.content_type) != NGX_OK
+        || ngx_agent_scrub_str(r, s, &r->headers_out.charset) != NGX_OK
+        || ngx_agent_scrub_str(r, s, &r->headers_out.status_line) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -266,7 +267,7 @@ ngx_agent_egress_header_filter(ngx_http_request_t *r)
     }
 
     if (!ag_without("scrub_headers")
-        && ngx_agent_scrub_headers(r, ctx) != NGX_OK)
+        && ngx_agent_egress_scrub_headers(r, &ctx->scrub) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -437,7 +438,7 @@ ngx_agent_scrub_some(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
 
             /* They are written behind the last buffer. */
 
-            if (ngx_agent_scrub_list(r, ctx, &r->headers_out.trailers)
+            if (ngx_agent_scrub_list(r, &ctx->scrub, &r->headers_out.trailers)
                 != NGX_OK)
             {
                 return NGX_ERROR;

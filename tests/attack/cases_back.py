@@ -3,7 +3,7 @@ import json
 import os
 import subprocess
 
-from attack import case, holds, skip
+from attack import case, holds
 import hosts
 
 
@@ -140,9 +140,31 @@ def lengths(t):
     t.values = [v for v in t.values if len(v) >= 16]
 
 
-skip("44", "an endpoint that mints a credential in its answer",
-     "minted credentials are not made into stubs yet: bindings cannot name "
-     "them")
+@case("44", "an endpoint that mints a credential in its answer")
+def minted(t):
+    value = os.urandom(20).hex()
+    t.values += [value, hosts.MINTED]
+    t.own("B")
+    vault, _ = t.credential("OAUTH", value, [hosts.A], None, [{
+        "host": hosts.A, "path_prefixes": ["/oauth"],
+        "mint": [{"pointer": "/access_token", "host": hosts.B}]}])
+    s = t.session([vault])
+    got = t.run("""
+O = os.environ['OAUTH']
+a = ask(A, '/oauth/token', bearer(O))
+N = json.loads(a.partition('\\r\\n\\r\\n')[2])['access_token']
+out(a, ask(A, '/oauth/form', bearer(O)), ask(B, '/x', bearer(N)),
+    ask(E, '/x', bearer(N)), ask(A, '/oauth/x', bearer(N)), ask(B, '/x'))
+""", s)
+    t.one(got[0], 200)
+    assert "bbxs" in got[0] and '"copy": "***' in got[0], got[0]
+    t.one(got[1], 502, "mint_failed")
+    t.one(got[2], 200)
+    assert hosts.MINTED in t.seen("B")[-1]["raw"]
+    t.one(got[3], 403, "stub_wrong_host")
+    t.one(got[4], 403, "stub_wrong_host")
+    t.one(got[5], 401, "credential_required")
+    t.audit("credential.minted", s)
 
 
 @case("45", "the value written to A and read back later")

@@ -32,6 +32,8 @@ FOLDER = "."
 STORED = {}
 TURN = {}
 
+# What A gives to whoever shows a credential at /oauth/….
+MINTED = "minted/\"token\"-0123456789-abcdefgh"
 A, B, E = "api.a-corp.test", "www.b-corp.test", "in.e-corp.test"
 DENIED = "out.x-corp.test"
 G = "rpc.a-corp.test"
@@ -250,6 +252,11 @@ def answer(c, r):
         return plain("x", status="200 " + auth)
     if r.path == "/name":
         return plain("x", "X-" + r.value + ": 1")
+    if r.path == "/oauth/token":
+        return plain(json.dumps({"token_type": "bearer", "copy": MINTED,
+                                 "access_token": MINTED}))
+    if r.path == "/oauth/form":
+        return plain("access_token=" + MINTED + "&scope=x")
     if r.path == "/store":
         STORED["x"] = auth
         return plain("stored")

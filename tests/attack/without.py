@@ -56,6 +56,7 @@ DECIDES = {
     "scrub_base64": ("module", "39"),
     "scrub_hex": ("module", "39"),
     "log_guard": ("module", "42"),
+    "mint": ("module", "44"),
     "dumpable": ("module", "42"),
     "outbound_known": ("module", "59"),
     "outbound_shape": ("module", "59b"),
