@@ -9,7 +9,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-enum { NONCE = 12, TAG = 16 };
+enum { NONCE = VAULT_NONCE_LEN, TAG = 16 };
 
 static void
 ctx_freep(EVP_CIPHER_CTX **ctx)
@@ -70,8 +70,18 @@ int
 vault_aead_seal(const unsigned char key[VAULT_KEY_BYTES], ag_str_t aad,
                 ag_str_t plain, struct ag_buf *out, struct ag_err *err)
 {
+    unsigned char nonce[VAULT_NONCE_LEN];
+
+    ag_random(nonce, sizeof(nonce));
+    return vault_aead_seal_nonce(key, nonce, aad, plain, out, err);
+}
+
+int
+vault_aead_seal_nonce(const unsigned char key[VAULT_KEY_BYTES],
+                      const unsigned char nonce[VAULT_NONCE_LEN], ag_str_t aad,
+                      ag_str_t plain, struct ag_buf *out, struct ag_err *err)
+{
     AG_AUTO(ctx_freep) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    unsigned char nonce[NONCE];
     int n = 0, rest = 0;
 
     if (plain.n > VAULT_PLAIN_MAX)
@@ -80,7 +90,6 @@ vault_aead_seal(const unsigned char key[VAULT_KEY_BYTES], ag_str_t aad,
     char *dst = ag_buf_reserve(out, plain.n + VAULT_SEAL_OVERHEAD, err);
     if (dst == NULL)
         return -1;
-    ag_random(nonce, sizeof(nonce));
     memcpy(dst, nonce, NONCE);
     unsigned char *body = (unsigned char *)dst + NONCE;
     if (ctx == NULL
