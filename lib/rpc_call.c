@@ -55,10 +55,8 @@ maybe_free(struct ag_rpc_call *call)
 
 /* On the queue's thread. */
 static void
-prepare_request(struct ag_rpc_tag *tag)
+decode(struct ag_rpc_call *call)
 {
-    struct ag_rpc_call *call = AG_CONTAINER(tag, struct ag_rpc_call, recv_tag);
-
     call->request = NULL;
     call->nul_field = NULL;
     call->bytes = (ag_str_t){NULL, 0};
@@ -72,13 +70,24 @@ prepare_request(struct ag_rpc_tag *tag)
 }
 
 static void
-received(struct ag_rpc_tag *tag, bool is_ok)
+prepare_message(struct ag_rpc_tag *tag)
 {
-    struct ag_rpc_call *call = AG_CONTAINER(tag, struct ag_rpc_call, recv_tag);
+    decode(AG_CONTAINER(tag, struct ag_rpc_call, recv_tag));
+}
+
+static void
+prepare_registered(struct ag_rpc_tag *tag)
+{
+    decode(AG_CONTAINER(tag, struct ag_rpc_call, new_tag));
+}
+
+/* A request, decoded, or the end of the client's stream. */
+static void
+take_message(struct ag_rpc_call *call, bool is_ok)
+{
     bool has_message = is_ok && call->message != NULL;
     struct ag_err err;
 
-    call->n_pending--;
     grpc_byte_buffer_destroy(call->message);
     call->message = NULL;
     if (call->is_handler_done) {
@@ -96,6 +105,15 @@ received(struct ag_rpc_tag *tag, bool is_ok)
                                : "no request message");
         ag_rpc_fail(call, &err);
     }
+}
+
+static void
+received(struct ag_rpc_tag *tag, bool is_ok)
+{
+    struct ag_rpc_call *call = AG_CONTAINER(tag, struct ag_rpc_call, recv_tag);
+
+    call->n_pending--;
+    take_message(call, is_ok);
 }
 
 void
@@ -116,7 +134,6 @@ closed(struct ag_rpc_tag *tag, bool is_ok)
 
     (void)is_ok;
     call->n_pending--;
-    call->is_closed = true;
     call->is_cancelled = call->is_client_gone != 0;
     call->on_cancel = NULL;
     if (call->is_cancelled && !call->is_handler_done && fn != NULL) {
@@ -128,17 +145,28 @@ closed(struct ag_rpc_tag *tag, bool is_ok)
     maybe_free(call);
 }
 
+/* Have on_cancel called when the caller goes away. */
+static void
+watch_caller(struct ag_rpc_call *call)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
+
+    if (call->is_watched)
+        return;
+    call->is_watched = true;
+    op.data.recv_close_on_server.cancelled = &call->is_client_gone;
+    call->n_pending++;
+    ag_rpc_start(call->call, &op, 1, &call->close_tag);
+}
+
+/* A call of a method that is not registered. */
 static void
 dispatch(struct ag_rpc_call *call)
 {
     ag_str_t path = ag_rpc_slice_str(&call->details.method);
     const struct ag_rpc_entry *entry = ag_rpc_server_find(call->srv, path);
-    grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER};
     struct ag_err err;
 
-    op.data.recv_close_on_server.cancelled = &call->is_client_gone;
-    call->n_pending++;
-    ag_rpc_start(call->call, &op, 1, &call->close_tag);
     if (entry == NULL) {
         ag_err_set(&err, AG_ERR_UNIMPLEMENTED, "no method %.*s here",
                    AG_FMT(path));
@@ -149,6 +177,7 @@ dispatch(struct ag_rpc_call *call)
     call->handler = entry->fn;
     call->handler_arg = entry->arg;
     call->is_bidi = entry->method->client_streams;
+    watch_caller(call);
     ag_rpc_call_recv(call);
 }
 
@@ -167,15 +196,35 @@ matched(struct ag_rpc_tag *tag, bool is_ok)
         return;
     }
     if (!srv->is_stopping)
-        ag_rpc_call_await(srv);
-    dispatch(call);
+        ag_rpc_call_await(srv, call->entry);
+    if (call->entry == NULL) {
+        dispatch(call);
+        return;
+    }
+    if (call->method->server_streams)
+        watch_caller(call);
+    take_message(call, true);
+}
+
+static grpc_call_error
+request_call(struct ag_rpc_call *call)
+{
+    struct ag_rpc_server *srv = call->srv;
+    grpc_completion_queue *cq = srv->rpc->cq;
+
+    if (call->entry == NULL)
+        return grpc_server_request_call(srv->server, &call->call,
+                                        &call->details, &call->metadata, cq, cq,
+                                        &call->new_tag);
+    return grpc_server_request_registered_call(
+        srv->server, call->entry->registered, &call->call, &call->deadline,
+        &call->metadata, &call->message, cq, cq, &call->new_tag);
 }
 
 void
-ag_rpc_call_await(struct ag_rpc_server *srv)
+ag_rpc_call_await(struct ag_rpc_server *srv, const struct ag_rpc_entry *entry)
 {
     struct ag_rpc_call *call = ag_xcalloc(1, sizeof(*call));
-    grpc_call_error rc;
 
     call->srv = srv;
     call->arena = ag_arena_new();
@@ -189,17 +238,21 @@ ag_rpc_call_await(struct ag_rpc_server *srv)
     call->status_details.value = grpc_empty_slice();
     grpc_call_details_init(&call->details);
     grpc_metadata_array_init(&call->metadata);
+    if (entry != NULL) {
+        call->entry = entry;
+        call->method = entry->method;
+        call->handler = entry->fn;
+        call->handler_arg = entry->arg;
+        call->new_tag.prepare = prepare_registered;
+    }
     call->new_tag.done = matched;
-    call->recv_tag.prepare = prepare_request;
+    call->recv_tag.prepare = prepare_message;
     call->recv_tag.done = received;
     call->close_tag.done = closed;
     call->n_pending++;
     srv->n_waiting++;
     AG_RPC_TAG_GIVE(&call->new_tag);
-    rc = grpc_server_request_call(srv->server, &call->call, &call->details,
-                                  &call->metadata, srv->rpc->cq, srv->rpc->cq,
-                                  &call->new_tag);
-    ag_assert(rc == GRPC_CALL_OK);
+    ag_assert(request_call(call) == GRPC_CALL_OK);
 }
 
 /* ---- sending ----------------------------------------------------------- */
@@ -239,12 +292,24 @@ add_status_op(struct ag_rpc_call *call, grpc_op *op)
     call->is_status_sent = true;
 }
 
+/* gRPC wants it once a call; with the status it costs no event of its own. */
+static size_t
+add_close_op(struct ag_rpc_call *call, grpc_op *op)
+{
+    if (call->is_watched)
+        return 0;
+    call->is_watched = true;
+    op->op = GRPC_OP_RECV_CLOSE_ON_SERVER;
+    op->data.recv_close_on_server.cancelled = &call->is_client_gone;
+    return 1;
+}
+
 /* Start one batch with what is due: metadata, one message, the status. */
 static void
 send_more(struct ag_rpc_call *call)
 {
     struct ag_rpc_out *o = call->out;
-    grpc_op ops[3];
+    grpc_op ops[4];
     size_t n = 0;
 
     if (call->is_sending || call->is_status_sent)
@@ -262,8 +327,10 @@ send_more(struct ag_rpc_call *call)
         if (call->out == NULL)
             call->out_end = &call->out;
     }
-    if (call->is_handler_done && call->out == NULL)
+    if (call->is_handler_done && call->out == NULL) {
         add_status_op(call, &ops[n++]);
+        n += add_close_op(call, &ops[n]);
+    }
     if (n == 0)
         return;
     call->is_sending = true;
@@ -359,6 +426,8 @@ ag_rpc_call_on_cancel(struct ag_rpc_call *call,
 {
     call->on_cancel = fn;
     call->on_cancel_arg = arg;
+    if (fn != NULL && call->call != NULL)
+        watch_caller(call);
 }
 
 bool

@@ -18,6 +18,8 @@ struct ag_rpc_out {
 struct ag_rpc_call {
     struct ag_rpc_server *srv;
     struct ag_rpc_call *next, **prev; /* list of the server's calls */
+    const struct ag_rpc_entry *entry; /* awaited for this method, or NULL */
+    gpr_timespec deadline;            /* of such a call */
     struct ag_arena *arena;
     grpc_call *call;
     grpc_call_details details;
@@ -34,8 +36,10 @@ struct ag_rpc_call {
 
     struct ag_rpc_tag new_tag, recv_tag, close_tag, send_tag;
     int n_pending;      /* events under way */
-    int is_client_gone; /* written by gRPC when close_tag is done */
-    bool is_cancelled, is_closed;
+    int is_client_gone; /* written by gRPC when close_tag, or the batch with
+                           the status, is done */
+    bool is_watched;    /* close_tag was started: a caller that goes is told */
+    bool is_cancelled;
     bool is_handler_done; /* reply, fail or end was called */
     bool is_accepted;     /* initial metadata was sent or is being sent */
     bool is_sending;      /* send_tag is under way */
@@ -58,6 +62,7 @@ struct ag_rpc_entry {
     const struct ag_rpc_method *method;
     ag_rpc_handler *fn;
     void *arg;
+    void *registered; /* gRPC's handle; NULL for a client's stream */
 };
 
 #define AG_RPC_WATCHERS_MAX 64
@@ -81,8 +86,12 @@ struct ag_rpc_server {
     void *stopped_arg;
 };
 
-/* A call that waits to be matched with an incoming one. */
-void ag_rpc_call_await(struct ag_rpc_server *srv);
+/*
+ * A call that waits to be matched with an incoming one: of a registered method,
+ * which comes with its request in one event, or (NULL) of any other.
+ */
+void
+ag_rpc_call_await(struct ag_rpc_server *srv, const struct ag_rpc_entry *entry);
 /* Ask for the next message of a bidirectional call. */
 void ag_rpc_call_recv(struct ag_rpc_call *call);
 /* Called by rpc_call.c when a call is gone. */

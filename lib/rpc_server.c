@@ -15,7 +15,7 @@
 #include "lib/log.h"
 
 #define UNIX_PATH_MAX_BYTES 107
-#define CALLS_AWAITED 8
+#define CALLS_AWAITED 2 /* of each method; further ones wait within gRPC */
 
 struct ag_rpc_server *
 ag_rpc_server_new(struct ag_rpc *rpc, const char *name)
@@ -42,7 +42,12 @@ ag_rpc_server_add(struct ag_rpc_server *srv, const struct ag_rpc_method *method,
 {
     srv->entries =
         ag_xrealloc(srv->entries, (srv->n_entries + 1) * sizeof(*srv->entries));
-    srv->entries[srv->n_entries++] = (struct ag_rpc_entry){method, fn, arg};
+    struct ag_rpc_entry *e = &srv->entries[srv->n_entries++];
+    *e = (struct ag_rpc_entry){method, fn, arg, NULL};
+    if (!method->client_streams)
+        e->registered = grpc_server_register_method(
+            srv->server, method->path, NULL,
+            GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
 }
 
 const struct ag_rpc_entry *
@@ -142,8 +147,12 @@ ag_rpc_server_start(struct ag_rpc_server *srv, struct ag_err *err)
     (void)err;
     grpc_server_start(srv->server);
     srv->is_serving = true;
-    for (int i = 0; i < CALLS_AWAITED; i++)
-        ag_rpc_call_await(srv);
+    for (int i = 0; i < CALLS_AWAITED; i++) {
+        ag_rpc_call_await(srv, NULL);
+        for (size_t k = 0; k < srv->n_entries; k++)
+            if (srv->entries[k].registered != NULL)
+                ag_rpc_call_await(srv, &srv->entries[k]);
+    }
     return 0;
 }
 

@@ -76,6 +76,7 @@ const char *ag_rpc_call_request_id(struct ag_rpc_call *call);
 void ag_rpc_call_on_cancel(struct ag_rpc_call *call,
                            void (*fn)(struct ag_rpc_call *call, void *arg),
                            void *arg);
+/* The caller is known to be gone: of a stream, or once on_cancel was set. */
 bool ag_rpc_call_is_cancelled(const struct ag_rpc_call *call);
 
 /* Send the message, of a stream the last one, and OK, together. `msg` may be
