@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "brain_svc/brain_context.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_native.h"
 #include "brain_svc/brain_run.h"
@@ -16,6 +17,7 @@ struct native {
     struct brain_run *run;
     struct brain_model_call *call;
     size_t n_log; /* what the model is asked about: the log's first so many */
+    int64_t cut_seq; /* a summary is asked for of what is before; else 0 */
     json_t *messages[BRAIN_BLOCKS_MAX]; /* announced to listeners, or NULL */
     char start_id[AG_ID_TEXT];
 };
@@ -28,12 +30,28 @@ is_type(const struct brain_event *e, const char *type)
 
 /* ---- the request ------------------------------------------------------- */
 
+static const char summary_request[] =
+    "Write a summary of this conversation so far, for yourself: you will go on "
+    "with it and without what it sums up. Keep what the user wants and has "
+    "decided, what was done and found, names of files, commands, errors, and "
+    "what is still to do. Call no tool. Answer with the summary alone.";
+
+/* The question for a summary, as an event that is not of the log. */
+static void
+ask_for_summary(struct brain_event *event)
+{
+    *event = (struct brain_event){.id = "", .body = json_object()};
+    json_object_set_new(event->body, "content",
+                        brain_text_content(ag_str(summary_request)));
+}
+
 static int
 write_request(void *arg, const struct brain_route *route, struct ag_buf *out,
               struct ag_err *err)
 {
     const struct native *n = arg;
     struct brain_log asked = *brain_run_log(n->run);
+    struct brain_event question = {.body = NULL};
     struct brain_prompt prompt = {
         .model = route->model,
         .system = brain_run_system(n->run),
@@ -43,9 +61,17 @@ write_request(void *arg, const struct brain_route *route, struct ag_buf *out,
     int rc;
 
     asked.n = n->n_log;
+    while (n->cut_seq > 0 && asked.n > 0
+           && asked.at[asked.n - 1].seq >= n->cut_seq)
+        asked.n--;
     brain_prompt_fill(&prompt, &asked);
+    if (n->cut_seq > 0) {
+        ask_for_summary(&question);
+        brain_prompt_say(&prompt, &question);
+    }
     rc = brain_wire_write(route->wire, &prompt, out, err);
     brain_prompt_release(&prompt);
+    json_decref(question.body);
     return rc;
 }
 
@@ -115,6 +141,56 @@ failed(struct native *n, const struct ag_err *err)
     brain_run_end_turn(run, events, 2, "retries_exhausted");
 }
 
+/* The summary stands for what is before `cut_seq` from now on. */
+static size_t
+summary_events(const struct native *n, const struct brain_reply *reply,
+               json_t **out)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(SIZE_MAX / 4);
+    json_t *e = brain_event_new(BRAIN_COMPACTED);
+
+    ag_buf_add(&text, AG_STR("Summary of the conversation before this:\n"));
+    for (size_t i = 0; i < reply->answer->n_blocks; i++)
+        if (reply->answer->blocks[i].kind == BRAIN_BLOCK_TEXT)
+            ag_buf_add(&text, ag_buf_str(&reply->answer->blocks[i].text));
+    json_object_set_new(e, "content", brain_text_content(ag_buf_str(&text)));
+    json_object_set_new(e, "brainbox.kept_seq", json_integer(n->cut_seq));
+    out[0] = brain_native_span_end(n->start_id, reply);
+    out[1] = e;
+    return 2;
+}
+
+static bool
+has_text(const struct brain_answer *answer)
+{
+    for (size_t i = 0; i < answer->n_blocks; i++)
+        if (answer->blocks[i].kind == BRAIN_BLOCK_TEXT
+            && answer->blocks[i].text.n > 0)
+            return answer->finish == BRAIN_FINISH_STOP;
+    return false;
+}
+
+static void
+summed_up(struct native *n, const struct brain_reply *reply)
+{
+    struct brain_run *run = n->run;
+    json_t *events[2];
+    size_t k = 2;
+
+    if (has_text(reply->answer)) {
+        k = summary_events(n, reply, events);
+        native_free(n);
+        brain_run_append(run, events, k);
+        return;
+    }
+    events[0] = brain_native_span_end(n->start_id, reply);
+    events[1] = brain_error_event("compaction_limit_reached_error", "terminal",
+                                  "the conversation is too long for the "
+                                  "model, and it gave no summary of it");
+    native_free(n);
+    brain_run_end_turn(run, events, k, "retries_exhausted");
+}
+
 static void
 answered(void *arg, const struct brain_reply *reply, const struct ag_err *err)
 {
@@ -126,6 +202,10 @@ answered(void *arg, const struct brain_reply *reply, const struct ag_err *err)
     n->call = NULL;
     if (err != NULL) {
         failed(n, err);
+        return;
+    }
+    if (n->cut_seq > 0) {
+        summed_up(n, reply);
         return;
     }
     k = brain_native_events(n->start_id, reply, brain_run_tools(run),
@@ -160,6 +240,13 @@ is_answered(const struct brain_run *run)
     return false;
 }
 
+/* A span that asks for a summary says of what; 0 for any other. */
+static int64_t
+cut_of(const struct brain_event *start)
+{
+    return json_integer_value(json_object_get(start->body, "brainbox.cut_seq"));
+}
+
 /* Calls that were begun; the last one may have no answer yet. */
 static int
 count_steps(const struct brain_run *run, size_t *open_start)
@@ -173,7 +260,7 @@ count_steps(const struct brain_run *run, size_t *open_start)
 
         if (is_type(e, "span.model_request_start")) {
             *open_start = i;
-            n++;
+            n += cut_of(e) == 0;
         } else if (is_type(e, "span.model_request_end")) {
             *open_start = SIZE_MAX;
         }
@@ -190,7 +277,7 @@ call_model(struct brain_run *run, size_t start)
         .model = brain_run_model(run),
         .wire = brain_run_wire(run),
         .write = write_request,
-        .text = got_text,
+        .text = cut_of(&brain_run_log(run)->at[start]) > 0 ? NULL : got_text,
         .done = answered,
         .arg = n,
     };
@@ -198,10 +285,24 @@ call_model(struct brain_run *run, size_t start)
 
     n->run = run;
     n->n_log = start;
+    n->cut_seq = cut_of(&brain_run_log(run)->at[start]);
     memcpy(n->start_id, id, strlen(id));
     brain_run_set_driver(run, n);
     brain_run_thinking(run);
     n->call = brain_model_start(brain_run_brain(run), &ask);
+}
+
+/* 0 while the conversation fits, or when nothing would be gained. */
+static int64_t
+find_cut(const struct brain_run *run)
+{
+    const struct brain_conf *conf = &brain_run_brain(run)->conf;
+    const struct brain_log *log = brain_run_log(run);
+    int64_t limit = conf->context_tokens / 100 * conf->compact_percent;
+
+    if (brain_context_tokens(log) <= limit)
+        return 0;
+    return brain_context_cut(log, conf->compact_keep_tokens);
 }
 
 /* The next call, behind `events`, which are taken over. */
@@ -211,8 +312,13 @@ begin_call(struct brain_run *run, json_t **events, size_t n, int n_steps)
     int max = brain_run_max_steps(run);
 
     if (n_steps < max) {
-        events[n++] = brain_event_new("span.model_request_start");
-        brain_run_append(run, events, n);
+        int64_t cut = find_cut(run);
+
+        events[n] = brain_event_new("span.model_request_start");
+        if (cut > 0)
+            json_object_set_new(events[n], "brainbox.cut_seq",
+                                json_integer(cut));
+        brain_run_append(run, events, n + 1);
         return;
     }
     events[n++] = brain_error_event("unknown_error", "terminal",
@@ -244,7 +350,9 @@ advance(struct brain_run *run)
          * here, and it is asked anew. */
         events[0] =
             brain_native_span_end(brain_run_log(run)->at[open_start].id, NULL);
-        begin_call(run, events, 1, n_steps - 1);
+        begin_call(run, events, 1,
+                   n_steps
+                       - (cut_of(&brain_run_log(run)->at[open_start]) == 0));
     } else {
         call_model(run, open_start);
     }

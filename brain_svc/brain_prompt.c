@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#include "brain_svc/brain_context.h"
+
 #define TEXT_MAX (32 * 1024 * 1024)
 
 static const struct {
@@ -54,36 +56,55 @@ item_of(const struct brain_event *e, struct brain_item *item)
     return false;
 }
 
+/* What a user said in log->at[from..to). */
+static void
+push_messages(struct brain_prompt *p, const struct brain_log *log, size_t from,
+              size_t to)
+{
+    struct brain_item item;
+
+    for (size_t i = from; i < to; i++)
+        if (item_of(&log->at[i], &item) && item.kind == BRAIN_ITEM_USER)
+            push(p, &item);
+}
+
 /*
- * A user's message that came while a tool ran stands between a call and its
- * result in the log; the wires want results right behind the calls.
+ * A user's message may stand in the log while a tool runs or the model answers,
+ * but results stand right behind their calls: it is read where the next model
+ * call begins, and so it stands there from then on.
  */
 void
 brain_prompt_fill(struct brain_prompt *p, const struct brain_log *log)
 {
-    size_t n_open = 0, n_held = 0, held_from = 0;
+    struct brain_context context;
     struct brain_item item;
+    size_t unread;
 
-    for (size_t i = 0; i < log->n; i++) {
-        if (!item_of(&log->at[i], &item))
-            continue;
-        if (item.kind == BRAIN_ITEM_CALL)
-            n_open++;
-        else if (item.kind == BRAIN_ITEM_RESULT && n_open > 0)
-            n_open--;
-        if (n_open > 0 && item.kind == BRAIN_ITEM_USER) {
-            if (n_held++ == 0)
-                held_from = i;
-            continue;
-        }
+    brain_context_find(log, &context);
+    unread = context.from;
+    if (context.summary != NULL) {
+        item = (struct brain_item){BRAIN_ITEM_USER, context.summary,
+                                   context.summary->id};
         push(p, &item);
-        for (size_t k = held_from; n_open == 0 && n_held > 0 && k <= i; k++) {
-            if (item_of(&log->at[k], &item) && item.kind == BRAIN_ITEM_USER) {
-                push(p, &item);
-                n_held--;
-            }
+    }
+    for (size_t i = context.from; i < log->n; i++) {
+        if (strcmp(log->at[i].type, "span.model_request_start") == 0) {
+            push_messages(p, log, unread, i);
+            unread = i;
+        } else if (item_of(&log->at[i], &item)
+                   && item.kind != BRAIN_ITEM_USER) {
+            push(p, &item);
         }
     }
+    push_messages(p, log, unread, log->n);
+}
+
+void
+brain_prompt_say(struct brain_prompt *p, const struct brain_event *event)
+{
+    struct brain_item item = {BRAIN_ITEM_USER, event, event->id};
+
+    push(p, &item);
 }
 
 json_t *

@@ -35,6 +35,9 @@ void brain_prompt_release(struct brain_prompt *p);
 /* The conversation that `log` holds. */
 void brain_prompt_fill(struct brain_prompt *p, const struct brain_log *log);
 
+/* One more message of the user, not of the log; `event` outlives the prompt. */
+void brain_prompt_say(struct brain_prompt *p, const struct brain_event *event);
+
 /* All text of an item, a JSON string; never NULL. */
 json_t *brain_item_text(const struct brain_item *item);
 /* A call's arguments as JSON text in a JSON string; never NULL. */

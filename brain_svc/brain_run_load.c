@@ -63,6 +63,8 @@ log_loaded(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     }
     if (!run->is_loaded)
         run->n_loaded = run->log.n;
+    ag_log(AG_DEBUG, "run.loaded", AG_S("session", run->session),
+           AG_I("events", (int64_t)run->log.n));
     run->is_loaded = true;
     brain_run_next(run);
 }
@@ -124,8 +126,11 @@ agent_loaded(void *arg, const struct ag_db_result *res,
         load_failed(run, &bad);
         return;
     }
-    if (!run->harness->needs_history)
-        run->log.base = ag_db_get_int(res, 0, 6);
+    /* What was summed up is not read, nor are turns that no one looks at; but
+     * this turn is, as a whole. */
+    run->log.base = ag_db_get_int(res, 0, 6);
+    if (run->harness->needs_history && run->log.base > ag_db_get_int(res, 0, 8))
+        run->log.base = ag_db_get_int(res, 0, 8);
     brain_run_set_turn_timer(run);
     brain_run_load(run);
 }
@@ -133,17 +138,21 @@ agent_loaded(void *arg, const struct ag_db_result *res,
 void
 brain_run_load_agent(struct brain_run *run)
 {
-    ag_db_query(
-        run->brain->db, run->tenant,
-        "SELECT v.harness, v.model, v.system, v.max_steps, "
-        "v.max_turn_seconds, s.environment_id, "
-        /* where this turn begins, as brain_turn.h has it */
-        "coalesce((SELECT e.seq FROM brain.event e "
-        "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
-        "AND e.body #>> '{stop_reason,type}' <> 'requires_action' "
-        "ORDER BY e.seq DESC LIMIT 1), 0), v.tools FROM brain.session s "
-        "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
-        "AND v.version = s.agent_version WHERE s.id = $1",
-        (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,
-        agent_loaded, run);
+    ag_db_query(run->brain->db, run->tenant,
+                "SELECT v.harness, v.model, v.system, v.max_steps, "
+                "v.max_turn_seconds, s.environment_id, "
+                /* where this turn begins, as brain_turn.h has it */
+                "coalesce((SELECT e.seq FROM brain.event e "
+                "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
+                "AND e.body #>> '{stop_reason,type}' <> 'requires_action' "
+                "ORDER BY e.seq DESC LIMIT 1), 0), v.tools, "
+                /* what the last compaction kept begins behind this */
+                "coalesce((SELECT (e.body ->> 'brainbox.kept_seq')::bigint - 1 "
+                "FROM brain.event e WHERE e.session_id = s.id "
+                "AND e.type = 'agent.thread_context_compacted' "
+                "ORDER BY e.seq DESC LIMIT 1), 0) FROM brain.session s "
+                "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
+                "AND v.version = s.agent_version WHERE s.id = $1",
+                (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,
+                agent_loaded, run);
 }

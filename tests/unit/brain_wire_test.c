@@ -1,6 +1,7 @@
 /* brain_svc/brain_wire*.c, brain_retry.c, brain_price.c, brain_prompt.c. */
 #include "tests/unit/unit.h"
 
+#include "brain_svc/brain_context.h"
 #include "brain_svc/brain_price.h"
 #include "brain_svc/brain_retry.h"
 #include "brain_svc/brain_route.h"
@@ -253,7 +254,9 @@ put(struct brain_log *log, const char *type, const char *key, const char *value)
 {
     json_t *e = brain_event_new(type);
 
-    if (key != NULL)
+    if (key != NULL && strcmp(key, "content") == 0)
+        json_object_set_new(e, key, brain_text_content(ag_str(value)));
+    else if (key != NULL)
         json_object_set_new(e, key, json_string(value));
     brain_log_put(log, brain_log_last(log) + 1, e);
     json_decref(e);
@@ -272,18 +275,59 @@ results_stand_right_behind_their_calls(void **state)
     (void)state;
     put(&log, "user.message", NULL, NULL);
     put(&log, "session.status_running", NULL, NULL);
+    put(&log, "span.model_request_start", NULL, NULL);
     put(&log, "agent.tool_use", NULL, NULL);
     put(&log, "agent.tool_use", NULL, NULL);
-    put(&log, "user.message", NULL, NULL);
-    put(&log, "agent.tool_result", "tool_use_id", log.at[2].id);
     put(&log, "user.message", NULL, NULL);
     put(&log, "agent.tool_result", "tool_use_id", log.at[3].id);
+    put(&log, "user.message", NULL, NULL);
+    put(&log, "agent.tool_result", "tool_use_id", log.at[4].id);
+    put(&log, "span.model_request_start", NULL, NULL);
     put(&log, "agent.message", NULL, NULL);
     brain_prompt_fill(&p, &log);
     assert_int_equal(p.n, 8);
     for (size_t i = 0; i < p.n; i++)
         assert_int_equal(p.items[i].kind, want[i]);
-    assert_string_equal(p.items[3].call_id, log.at[2].id);
+    assert_string_equal(p.items[3].call_id, log.at[3].id);
+    brain_prompt_release(&p);
+    brain_log_release(&log);
+}
+
+/* Steps of a user's message, a model call and its answer; then a compaction. */
+static void
+summary_stands_for_what_it_sums_up(void **state)
+{
+    char text[401] = {0};
+    struct brain_prompt p = {.n = 0};
+    struct brain_log log = {.base = 0};
+    int64_t cut;
+    json_t *e;
+
+    (void)state;
+    memset(text, 'x', 400);
+    for (int i = 0; i < 10; i++) {
+        put(&log, "user.message", "content", text);
+        put(&log, "span.model_request_start", NULL, NULL);
+        put(&log, "span.model_request_end", NULL, NULL);
+        put(&log, "agent.message", "content", text);
+    }
+    assert_in_range(brain_context_tokens(&log), 2000, 2200);
+    cut = brain_context_cut(&log, 450);
+    assert_int_equal(cut, 34); /* the last two answers and a message */
+    assert_int_equal(brain_context_cut(&log, 0), 38);
+    assert_int_equal(brain_context_cut(&log, 100000), 2);
+    put(&log, "span.model_request_start", NULL, NULL);
+    e = brain_event_new(BRAIN_COMPACTED);
+    json_object_set_new(e, "brainbox.kept_seq", json_integer(34));
+    brain_log_put(&log, 42, e);
+    json_decref(e);
+    assert_in_range(brain_context_tokens(&log), 300, 340);
+    brain_prompt_fill(&p, &log);
+    assert_int_equal(p.n, 4);
+    assert_string_equal(p.items[0].event->type, BRAIN_COMPACTED);
+    assert_int_equal(p.items[1].kind, BRAIN_ITEM_AGENT);
+    assert_int_equal(p.items[2].kind, BRAIN_ITEM_USER);
+    assert_int_equal(brain_context_cut(&log, 0), 38);
     brain_prompt_release(&p);
     brain_log_release(&log);
 }
@@ -323,6 +367,7 @@ main(void)
         cmocka_unit_test(
             routes_are_the_agents_model_then_the_fallbacks_in_order),
         cmocka_unit_test(results_stand_right_behind_their_calls),
+        cmocka_unit_test(summary_stands_for_what_it_sums_up),
         cmocka_unit_test(log_keeps_the_order_of_seq_and_takes_each_once),
     };
 
