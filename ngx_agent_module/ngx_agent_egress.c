@@ -11,6 +11,7 @@
 
 #include "lib/secret.h"
 #include "lib/without.h"
+#include "ngx_agent_module/ngx_agent_module.h"
 #include "ngx_agent_module/ngx_agent_rules.h"
 
 
@@ -404,6 +405,7 @@ ngx_agent_egress_may_upgrade(ngx_http_request_t *r,
 static ngx_int_t
 ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
+    ngx_int_t                             rc;
     ngx_uint_t                            status;
     const char                           *reason, *message;
     Agent__Vault__V1__AuthorizeResponse  *v;
@@ -463,6 +465,17 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
                    "encoding_refused",
                    "messages to a host that a credential is bound to cannot be "
                    "compressed", 0);
+    }
+
+    rc = ngx_agent_egress_watch(r, ctx);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_agent_egress_refuse(r, NGX_HTTP_FORBIDDEN, "session_ended",
+                   "the session or its credential ended meanwhile", 0);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     /* Else a 101 that nobody asked for would become a tunnel. */
@@ -967,6 +980,7 @@ static ngx_int_t
 ngx_agent_egress_init_process(ngx_cycle_t *cycle)
 {
     ngx_uint_t                   i;
+    ngx_agent_main_conf_t       *amcf;
     ngx_agent_egress_conf_t     *ecf;
     ngx_http_conf_ctx_t         *hctx;
     ngx_http_core_srv_conf_t   **cscfp;
@@ -984,10 +998,18 @@ ngx_agent_egress_init_process(ngx_cycle_t *cycle)
     for (i = 0; i < cmcf->servers.nelts; i++) {
         ecf = cscfp[i]->ctx->loc_conf[ngx_agent_egress_module.ctx_index];
 
-        if (ecf->leaf != NULL && !ag_without("dumpable")) {
-            (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-            return NGX_OK;
+        if (ecf->leaf == NULL) {
+            continue;
         }
+
+        if (!ag_without("dumpable")) {
+            (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        }
+
+        amcf = hctx->main_conf[ngx_agent_module.ctx_index];
+        ngx_agent_egress_watch_init(cycle, &amcf->generation);
+
+        return NGX_OK;
     }
 
     return NGX_OK;

@@ -103,6 +103,12 @@ typedef struct {
     unsigned                   body_is_long:1;
     unsigned                   body_is_swapped:1;
 
+    /* while it is open */
+    ngx_queue_t                watch;
+    uint64_t                   watch_from;
+    unsigned                   is_watched:1;
+    unsigned                   is_cut:1;
+
     /* the verdict */
     unsigned                   asked:1;
     unsigned                   answered:1;
@@ -229,6 +235,15 @@ ngx_int_t ngx_agent_egress_grpc_enter(ngx_http_request_t *r,
 ngx_int_t ngx_agent_egress_grpc_refuse(ngx_http_request_t *r,
     ngx_uint_t status, const char *reason, const char *message);
 ngx_int_t ngx_agent_egress_grpc_init(ngx_conf_t *cf);
+
+/* ngx_agent_egress_watch.c: requests that end with their session */
+/* Before the vault is asked. */
+void ngx_agent_egress_watch_mark(ngx_agent_egress_ctx_t *ctx);
+/* Allowed: cut from here on. NGX_DECLINED: it ended meanwhile. */
+ngx_int_t ngx_agent_egress_watch(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+/* In each worker. */
+void ngx_agent_egress_watch_init(ngx_cycle_t *cycle, ngx_str_t *path);
 
 /* ngx_agent_egress_refusal.c: what is refused here, for the audit */
 void ngx_agent_egress_report_refusal(ngx_http_request_t *r,

@@ -271,6 +271,7 @@ ngx_agent_ask_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     }
 
     ctx->asked = 1;
+    ngx_agent_egress_watch_mark(ctx);
 
     return ngx_agent_ask_message(r, sr, ctx);
 }

@@ -466,6 +466,17 @@ ngx_agent_egress_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
     ctx = ngx_http_get_module_ctx(r, ngx_agent_egress_module);
 
+    /* Until it ends, nothing of it goes on. */
+
+    if (r == r->main && ctx != NULL && ctx->is_cut) {
+        for ( /* void */ ; in != NULL; in = in->next) {
+            in->buf->pos = in->buf->last;
+            in->buf->file_pos = in->buf->file_last;
+        }
+
+        return NGX_OK;
+    }
+
     if (r != r->main || ctx == NULL || !ctx->scrubbing
         || ctx->state != NGX_AGENT_EGRESS_READY || ag_without("scrub_body"))
     {

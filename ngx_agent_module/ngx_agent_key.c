@@ -268,10 +268,8 @@ ngx_agent_key_store(ngx_shm_zone_t *zone, u_char digest[32],
  * once a second. One descriptor a worker; there is one generation file.
  */
 ngx_int_t
-ngx_agent_generation(ngx_str_t *path, uint64_t *value)
+ngx_agent_generation_read(ngx_str_t *path, void *out, size_t n)
 {
-    u_char            bytes[8];
-    ngx_uint_t        i;
     ngx_file_info_t   now, have;
 
     static ngx_fd_t   fd = NGX_INVALID_FILE;
@@ -294,7 +292,18 @@ ngx_agent_generation(ngx_str_t *path, uint64_t *value)
         fd = open((const char *) path->data, O_RDONLY|O_CLOEXEC);
     }
 
-    if (fd == NGX_INVALID_FILE || pread(fd, bytes, 8, 0) != 8) {
+    return fd != NGX_INVALID_FILE && pread(fd, out, n, 0) == (ssize_t) n
+           ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_agent_generation(ngx_str_t *path, uint64_t *value)
+{
+    u_char       bytes[8];
+    ngx_uint_t   i;
+
+    if (ngx_agent_generation_read(path, bytes, 8) != NGX_OK) {
         return NGX_DECLINED;
     }
 

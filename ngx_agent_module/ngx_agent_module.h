@@ -163,5 +163,7 @@ void ngx_agent_key_store(ngx_shm_zone_t *zone, u_char digest[32],
     uint64_t generation, ngx_agent_principal_t *principal);
 /* Current value of the vault's counter; NGX_DECLINED: do not cache. */
 ngx_int_t ngx_agent_generation(ngx_str_t *path, uint64_t *value);
+/* The first `n` bytes of the file (lib/generation.h). */
+ngx_int_t ngx_agent_generation_read(ngx_str_t *path, void *out, size_t n);
 
 #endif

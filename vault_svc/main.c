@@ -184,7 +184,7 @@ release(struct service *s)
     vault_deployment_release(&s->v.deployment);
     ag_shapes_release(&s->v.shapes);
     if (s->v.generation != NULL)
-        munmap((void *)s->v.generation, 8);
+        munmap(s->v.generation, sizeof(*s->v.generation));
     ag_loop_free(s->v.loop);
     ag_wipe(s->v.index_key, sizeof(s->v.index_key));
 }

@@ -5,6 +5,7 @@
 #ifndef VAULT_H
 #define VAULT_H
 
+#include "lib/generation.h"
 #include "lib/assertion.h"
 #include "lib/db.h"
 #include "lib/rpc_server.h"
@@ -46,8 +47,8 @@ struct vault {
     ag_str_t ca_der;
     struct vault_tenant **tenants;
     size_t n_tenants;
-    volatile uint64_t *generation; /* mapped; NULL: not configured */
-    uint64_t changes;              /* of what sessions may use */
+    struct ag_generation *generation; /* mapped; NULL: not configured */
+    uint64_t changes;                 /* of what sessions may use */
     struct vault_snapshots *snapshots;
     struct vault_waiters *waiters;   /* requests that wait for a person */
     struct vault_watchers *watchers; /* of incidents */
@@ -110,5 +111,8 @@ void vault_add_text(struct ag_buf *b, const char *key, ag_str_t v);
 /* Something was revoked or changed, and is committed: nginx and this process
  * forget what they keep. */
 void vault_generation_move(struct vault *v);
+/* The same, and say what is gone: streams that use it are cut. `id` of a
+ * session, credential or vault. */
+void vault_generation_revoke(struct vault *v, ag_str_t id);
 
 #endif

@@ -60,6 +60,8 @@ fill_values(struct vault_authorizing *a,
         agent__vault__v1__scrub_pattern__init(p);
         p->value = value_of(a, i);
         p->credential_id = vault_op_text(a->op, a->session.held[i].id);
+        p->vault_id =
+            vault_op_text(a->op, a->session.credentials[i].row.vault_id);
         out->scrub[out->n_scrub++] = p;
     }
 }

@@ -282,7 +282,7 @@ on_credential_deleted(void *arg, const struct ag_db_result *res,
     out->id = vault_op_text(op, ag_db_get(res, 0, 0));
     out->type = "vault_credential_deleted";
     vault_search_change(op->tenant);
-    vault_generation_move(op->v);
+    vault_generation_revoke(op->v, ag_str(out->id));
     vault_audit_reply(op, "credential.deleted", ag_str(out->id), AG_STR(""),
                       AG_STR(""), &out->base);
 }
@@ -318,7 +318,7 @@ on_credential_archived(void *arg, const struct ag_db_result *res,
         return;
     }
     vault_search_change(op->tenant);
-    vault_generation_move(op->v);
+    vault_generation_revoke(op->v, row->id);
     vault_audit_reply(op, "credential.archived", row->id, AG_STR(""),
                       AG_STR(""), &credential_message(op, row)->base);
 }

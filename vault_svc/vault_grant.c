@@ -236,7 +236,7 @@ on_grant_ended(void *arg, const struct ag_db_result *res,
         vault_op_fail(op, err);
         return;
     }
-    vault_generation_move(op->v);
+    vault_generation_revoke(op->v, row->session_id);
     vault_audit_reply(op, "grant.ended", row->session_id, row->session_id,
                       AG_STR(""), &out.base);
 }

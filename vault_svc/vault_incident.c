@@ -108,7 +108,7 @@ on_frozen(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         finish(o, err); /* none: another incident was faster */
         return;
     }
-    vault_generation_move(o->v);
+    vault_generation_revoke(o->v, r->session_id);
     ag_log(AG_WARN, "incident.opened", AG_V("incident", r->id),
            AG_V("session", r->session_id), AG_V("kind", r->kind));
     vault_incident_publish(o->v, o->tenant->name, r);

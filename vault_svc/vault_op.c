@@ -143,5 +143,18 @@ vault_generation_move(struct vault *v)
 {
     v->changes++;
     if (v->generation != NULL)
-        __atomic_add_fetch(v->generation, 1, __ATOMIC_RELEASE);
+        __atomic_add_fetch(&v->generation->counter, 1, __ATOMIC_RELEASE);
+}
+
+void
+vault_generation_revoke(struct vault *v, ag_str_t id)
+{
+    struct ag_generation *g = v->generation;
+
+    if (g != NULL) {
+        __atomic_store_n(&g->revoked[g->n_revoked % AG_GENERATION_REVOKED],
+                         ag_generation_digest(id), __ATOMIC_RELAXED);
+        __atomic_add_fetch(&g->n_revoked, 1, __ATOMIC_RELEASE);
+    }
+    vault_generation_move(v);
 }

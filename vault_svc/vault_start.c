@@ -104,9 +104,10 @@ vault_generation_open(struct vault *v, const char *path, struct ag_err *err)
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0)
         return ag_err_sys(err, "open %s", path);
-    if (fchmod(fd, 0644) < 0 || ftruncate(fd, 8) < 0)
+    if (fchmod(fd, 0644) < 0 || ftruncate(fd, sizeof(struct ag_generation)) < 0)
         return ag_err_sys(err, "prepare %s", path);
-    void *p = mmap(NULL, 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *p = mmap(NULL, sizeof(struct ag_generation), PROT_READ | PROT_WRITE,
+                   MAP_SHARED, fd, 0);
     if (p == MAP_FAILED)
         return ag_err_sys(err, "map %s", path);
     v->generation = p;

@@ -225,7 +225,7 @@ on_vault_changed(void *arg, const struct ag_db_result *res,
     if (vault == NULL)
         return;
     vault_search_change(op->tenant);
-    vault_generation_move(op->v);
+    vault_generation_revoke(op->v, ag_str(vault->id));
     if (op->state == NULL) {
         vault_audit_reply(op, "vault.archived", ag_str(vault->id), AG_STR(""),
                           AG_STR(""), &vault->base);

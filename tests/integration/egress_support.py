@@ -147,7 +147,7 @@ class Upstream(http.server.ThreadingHTTPServer):
 
 
 class RawHost:
-    """A TLS host that answers by hand. `answer(self, c, head)` sends what it
+    """A host that answers by hand, by TLS where it has a folder. `answer(self, c, head)` sends what it
     likes on `c` and returns whether the connection goes on. `seen` holds
     (number of the connection, head) of each request, `bodies` what came behind
     it (by its content-length), `ended` the connections
@@ -156,8 +156,9 @@ class RawHost:
     def __init__(self, folder, answer):
         self.answer, self.seen, self.ended = answer, [], []
         self.bodies = []
-        self.ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.ctx.load_cert_chain(folder + "/up.pem", folder + "/up.key")
+        self.ctx = folder and ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if folder:
+            self.ctx.load_cert_chain(folder + "/up.pem", folder + "/up.key")
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
         threading.Thread(target=self.loop, daemon=True).start()
@@ -173,7 +174,8 @@ class RawHost:
     def serve(self, c, n):
         c.settimeout(30)
         try:
-            c = self.ctx.wrap_socket(c, server_side=True)
+            if self.ctx:
+                c = self.ctx.wrap_socket(c, server_side=True)
             while True:
                 data = b""
                 while b"\r\n\r\n" not in data:
@@ -264,8 +266,10 @@ class Egress:
         self.v, self.run = vault, vault.path("run")
         self.state = vault.path("state")
         for d in "vault-egress", "egress-ca", "egress-bridge", \
-                "egress-brain", "egress":
+                "egress-brain", "egress", "public":
             os.makedirs(os.path.join(self.run, d))
+        os.symlink(vault.path("generation"),
+                   self.run + "/public/generation")
         os.makedirs(self.state + "/log")
         os.symlink(vault.path("egress.sock"),
                    self.run + "/vault-egress/vault-egress.sock")

@@ -108,7 +108,7 @@ def bad_credentials_name_the_field_and_not_the_value():
 
 
 def token_reaches_only_its_host_and_slot():
-    _, _, cred, _, session = session_with_credential(V)
+    _, vlt, cred, _, session = session_with_credential(V)
     w = V.open(session)
     stub, at = w["values"]["API_TOKEN"], w["address"]
     assert "bbxs" in stub and SECRET not in json.dumps(w)
@@ -116,7 +116,8 @@ def token_reaches_only_its_host_and_slot():
     ok = V.authorize(at, stubs=[(HEADER, "authorization", stub)])
     assert ok["verdict"] == 1, ok
     assert ok["swaps"][0]["value"] == SECRET
-    assert ok["scrub"][0] == {"value": SECRET, "credential_id": cred["id"]}
+    assert ok["scrub"][0] == {"value": SECRET, "credential_id": cred["id"],
+                              "vault_id": vlt}
     ok = V.authorize(at, stubs=[(BASIC, "password", stub)])
     assert ok["verdict"] == 1
 
