@@ -18,6 +18,7 @@ struct brain_runs;
 struct brain_http;
 struct brain_incidents;
 struct brain_prices;
+struct brain_io;
 
 struct brain {
     struct brain_conf conf;
@@ -32,6 +33,7 @@ struct brain {
     struct brain_http *http; /* model calls */
     struct brain_incidents *incidents;
     struct brain_prices *prices;
+    const struct brain_io *io; /* of runs: live, or a replay */
 };
 
 /* Deadline of calls to the other services. */

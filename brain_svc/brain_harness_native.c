@@ -8,6 +8,7 @@
 
 #include "brain_svc/brain_context.h"
 #include "brain_svc/brain_hub.h"
+#include "brain_svc/brain_io.h"
 #include "brain_svc/brain_native.h"
 #include "brain_svc/brain_run.h"
 #include "lib/clock.h"
@@ -289,7 +290,7 @@ call_model(struct brain_run *run, size_t start)
     memcpy(n->start_id, id, strlen(id));
     brain_run_set_driver(run, n);
     brain_run_thinking(run);
-    n->call = brain_model_start(brain_run_brain(run), &ask);
+    n->call = brain_run_brain(run)->io->model_start(brain_run_brain(run), &ask);
 }
 
 /* 0 while the conversation fits, or when nothing would be gained. */
@@ -365,7 +366,7 @@ cancel(struct brain_run *run)
 
     if (n == NULL)
         return;
-    brain_model_cancel(n->call);
+    brain_run_brain(run)->io->model_cancel(n->call);
     native_free(n);
 }
 

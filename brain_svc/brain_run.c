@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "brain_svc/brain_hub.h"
+#include "brain_svc/brain_io.h"
 #include "brain_svc/brain_native.h"
 #include "brain_svc/brain_store.h"
 #include "lib/clock.h"
@@ -96,7 +97,7 @@ brain_run_lose(struct brain_run *run, const char *why)
         brain_run_enter(run, BRAIN_RUN_GONE);
         brain_run_free(run);
     } else if (run->state == BRAIN_RUN_TOOL) {
-        brain_tool_free(run);
+        run->brain->io->tool_free(run);
         brain_run_enter(run, BRAIN_RUN_GONE);
         brain_run_free(run);
     } else if (run->retry.slot != 0) {
@@ -127,7 +128,7 @@ turn_over_time(struct ag_timer *timer)
 
     run->is_over_time = true;
     if (run->state == BRAIN_RUN_TOOL) {
-        brain_tool_cancel(run);
+        run->brain->io->tool_cancel(run);
     } else if (run->state == BRAIN_RUN_THINKING) {
         run->harness->cancel(run);
         brain_run_next(run);
@@ -167,14 +168,13 @@ turn_ended(struct brain_run *run, int64_t first)
     brain_run_enter(run, BRAIN_RUN_GONE);
     brain_run_free(run);
     if (has_more && !runs->is_stopping)
-        brain_lease_claim(runs, ag_str(session));
+        runs->brain->io->claim(runs, ag_str(session));
 }
 
 static void
-written(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+written(void *arg, int64_t first, const struct ag_err *err)
 {
     struct brain_run *run = arg;
-    int64_t first;
 
     if (err != NULL && err->kind == AG_ERR_UNAVAILABLE && !run->is_dropped) {
         ag_log(AG_WARN, "run.write_retried", AG_S("session", run->session),
@@ -190,7 +190,6 @@ written(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         (void)brain_run_dropped(run);
         return;
     }
-    first = ag_db_get_int(res, 0, 0);
     for (size_t i = 0; first > 0 && i < run->n_events; i++)
         brain_log_put(&run->log, first + (int64_t)i, run->events[i]);
     if (first > 0)
@@ -229,7 +228,7 @@ write_now(struct brain_run *run)
         .n = run->n_events,
     };
 
-    brain_store_append(run->brain, &append, written, run);
+    run->brain->io->store(run->brain, &append, written, run);
 }
 
 static void
@@ -294,7 +293,7 @@ end_turn(struct brain_run *run, json_t **events, size_t n, json_t *stop_reason)
     run->events[n] = idle;
     run->n_events = n + 1;
     if (run->turn.has_sandbox)
-        brain_tool_end_turn(run, close_turn);
+        run->brain->io->tool_end_turn(run, close_turn);
     else
         close_turn(run);
 }
@@ -448,7 +447,7 @@ decide(struct brain_run *run)
         return;
     case BRAIN_STEP_CALL:
         brain_run_enter(run, BRAIN_RUN_TOOL);
-        brain_tool_start(run, d.call);
+        run->brain->io->tool_start(run, d.call);
         return;
     case BRAIN_STEP_WAIT:
         wait_for_client(run);

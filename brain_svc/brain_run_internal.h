@@ -89,6 +89,9 @@ void brain_run_set_turn_timer(struct brain_run *run);
 void brain_run_load_agent(struct brain_run *run);
 /* Read the log only. */
 void brain_run_load(struct brain_run *run);
+void brain_run_load_live(struct brain_run *run);
+/* The log is there: go on. */
+void brain_run_loaded(struct brain_run *run);
 
 /* Claim the runs that wait, or one session's ("" is any). */
 void brain_lease_claim(struct brain_runs *runs, ag_str_t session);

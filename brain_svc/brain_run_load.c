@@ -4,7 +4,7 @@
  */
 #include "brain_svc/brain_run_internal.h"
 
-#include "brain_svc/brain_store.h"
+#include "brain_svc/brain_io.h"
 
 #define READ_ROWS 1000
 #define RETRY_MS 500
@@ -61,6 +61,12 @@ log_loaded(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         brain_run_load(run);
         return;
     }
+    brain_run_loaded(run);
+}
+
+void
+brain_run_loaded(struct brain_run *run)
+{
     if (!run->is_loaded)
         run->n_loaded = run->log.n;
     ag_log(AG_DEBUG, "run.loaded", AG_S("session", run->session),
@@ -69,14 +75,20 @@ log_loaded(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     brain_run_next(run);
 }
 
+void
+brain_run_load_live(struct brain_run *run)
+{
+    brain_store_read(run->brain, run->tenant, ag_str(run->session),
+                     brain_log_last(&run->log), READ_ROWS, log_loaded, run);
+}
+
 /* Read what the log in memory does not have. */
 void
 brain_run_load(struct brain_run *run)
 {
     if (run->state != BRAIN_RUN_LOADING)
         brain_run_enter(run, BRAIN_RUN_LOADING);
-    brain_store_read(run->brain, run->tenant, ag_str(run->session),
-                     brain_log_last(&run->log), READ_ROWS, log_loaded, run);
+    run->brain->io->load(run);
 }
 
 static void

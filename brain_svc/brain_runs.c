@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+#include "brain_svc/brain_io.h"
+
 void
 brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
                 int64_t fence, int64_t turn_started_us)
@@ -35,7 +37,7 @@ static void
 interrupt(struct brain_run *run)
 {
     if (run->state == BRAIN_RUN_TOOL) {
-        brain_tool_cancel(run);
+        run->brain->io->tool_cancel(run);
     } else if (run->state == BRAIN_RUN_THINKING) {
         run->harness->cancel(run);
         brain_run_next(run);
@@ -52,7 +54,7 @@ brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
 
     if (run == NULL) {
         if (!brain->runs->is_stopping)
-            brain_lease_claim(brain->runs, session);
+            brain->io->claim(brain->runs, session);
         return;
     }
     for (size_t i = 0; i < n; i++) {

@@ -8,6 +8,7 @@
 #include "brain_svc/brain_http.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_incident.h"
+#include "brain_svc/brain_io.h"
 #include "brain_svc/brain_price.h"
 #include "brain_svc/brain_run.h"
 #include "lib/daemon.h"
@@ -79,6 +80,7 @@ start(struct brain *brain, struct ag_err *err)
         return -1;
     brain->vault = ag_rpc_channel_new(brain->rpc, conf->vault);
     brain->sandbox = ag_rpc_channel_new(brain->rpc, conf->sandbox);
+    brain->io = &brain_io_live;
     brain->hub = brain_hub_new(brain);
     brain->runs = brain_runs_new(brain);
     brain->server = ag_rpc_server_new(brain->rpc, "brain-ingress");
