@@ -297,6 +297,13 @@ ngx_agent_egress_swap(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     for (i = 0; i < ctx->verdict->n_swaps; i++) {
         swap = ctx->verdict->swaps[i];
 
+        if (swap->keep < 0 || (size_t) swap->keep >= stubs[i].token.len) {
+            return NGX_ERROR;
+        }
+
+        stubs[i].token.data += swap->keep;
+        stubs[i].token.len -= swap->keep;
+
         if (swap->index != (int32_t) i || swap->value.len == 0
             || ngx_agent_swap_one(r, ctx, &stubs[i],
                                   ag_str_n(swap->value.data, swap->value.len))

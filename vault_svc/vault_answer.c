@@ -46,6 +46,7 @@ fill_values(struct vault_authorizing *a,
         Agent__Vault__V1__Swap *s = ag_arena_alloc(arena, sizeof(*s));
         agent__vault__v1__swap__init(s);
         s->index = (int32_t)i;
+        s->keep = (int32_t)a->ask.stubs[i].keep;
         s->value = value_of(a, a->decision.swaps[i]);
         if (a->session.held[a->decision.swaps[i]].signs)
             s->value = vault_op_data(a->op, AG_STR("signed"));

@@ -164,6 +164,28 @@ rule_stage(const struct vault_rule *rule, const struct vault_ask *ask,
     return STAGE_FITS;
 }
 
+void
+vault_found_unglue(struct vault_found *f, enum vault_kind kind,
+                   const struct vault_held *held, size_t n)
+{
+    if (f->slot != VAULT_SLOT_PATH)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const struct vault_held *h = &held[i];
+        size_t keep = f->stub.n - h->stub.n;
+
+        /* What stays must not be a stub itself, or part of one. */
+        if (h->stub.n == 0 || f->stub.n <= h->stub.n
+            || !vault_held_is_for(h, kind)
+            || memmem(f->stub.p, keep, "bbxs", 4) != NULL
+            || !ag_str_eq_ct(h->stub, ag_str_n(f->stub.p + keep, h->stub.n)))
+            continue;
+        f->stub = ag_str_n(f->stub.p + keep, h->stub.n);
+        f->keep = keep;
+        return;
+    }
+}
+
 /* The credential behind a stub, or -1. */
 static ptrdiff_t
 held_of(const struct vault_found *f, const struct vault_ask *ask,

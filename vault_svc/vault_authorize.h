@@ -30,6 +30,7 @@ struct vault_found {
     ag_str_t name;
     ag_str_t stub;               /* with its prefix */
     enum vault_stub_owner owner; /* when the session does not hold it */
+    size_t keep;                 /* bytes that stood before it and stay */
 };
 
 struct vault_ask {
@@ -87,5 +88,13 @@ void vault_decision_deny(struct vault_decision *out, const char *reason,
 
 /* Is the credential meant for workloads of this kind? */
 bool vault_held_is_for(const struct vault_held *held, enum vault_kind kind);
+
+/*
+ * In a path a stub may be glued to what stands before it ("/bot<stub>/send"):
+ * where the token ends with a stub that the workload holds, `f` becomes that
+ * stub, and f->keep the bytes before it.
+ */
+void vault_found_unglue(struct vault_found *f, enum vault_kind kind,
+                        const struct vault_held *held, size_t n);
 
 #endif

@@ -51,6 +51,9 @@ check_foreign(struct vault_authorizing *a)
         "SELECT tenant, session_id, kind FROM vault.stub_owner($1)";
     unsigned char hash[32];
 
+    for (size_t i = a->checking; i < a->ask.n_stubs; i++)
+        vault_found_unglue(&a->ask.stubs[i], a->ask.kind, a->session.held,
+                           a->session.n);
     while (a->checking < a->ask.n_stubs
            && is_own_stub(a, &a->ask.stubs[a->checking]))
         a->checking++;
@@ -184,9 +187,10 @@ read_ask(struct vault_authorizing *a,
         ag_arena_alloc(a->op->arena, (req->n_stubs + 1) * sizeof(*ask->stubs));
     for (size_t i = 0; i < req->n_stubs; i++) {
         const Agent__Vault__V1__FoundStub *f = req->stubs[i];
-        ask->stubs[i] =
-            (struct vault_found){(enum vault_slot)f->kind, ag_str(f->name),
-                                 ag_str(f->stub), VAULT_STUB_NOBODYS};
+        ask->stubs[i] = (struct vault_found){.slot = (enum vault_slot)f->kind,
+                                             .name = ag_str(f->name),
+                                             .stub = ag_str(f->stub),
+                                             .owner = VAULT_STUB_NOBODYS};
     }
     if ((*req->workload_address == '\0') == (*req->session_id == '\0'))
         return ag_err_set(err, AG_ERR_INVALID,

@@ -1,5 +1,6 @@
 """Cases 47 to 60: legal paths, lifetime, the store."""
 import os
+import urllib.parse
 
 from attack import case
 import hosts
@@ -128,21 +129,29 @@ J, F = 'Content-Type: application/json', \
 out(ask(A, '/split/3?key=' + D), ask(A, '/echo?key=' + D),
     ask(A, '/echo', J, method='POST', body='{"k":"%s"}' % D),
     ask(A, '/echo', F, method='POST', body='k=%s&b=' % D),
-    ask(A, '/x/' + D))
+    ask(A, '/x/' + D), ask(A, '/bot' + D + '/sendMessage'))
 out(ask(A, '/echo?key=' + D + '&key=own'), ask(A, '/echo?k%65y=' + D),
     ask(A, '/echo?other=' + D), ask(E, '/echo?key=' + D),
     ask(A, '/echo', 'Content-Type: text/xml', method='POST', body=D),
     ask(A, '/echo', bearer(D)),
-    ask(A, '/echo', J, method='POST', body=' ' * (2 << 20) + D))
-""", t.session([v]))
-    for a in got[:5]:
+    ask(A, '/echo', J, method='POST', body=' ' * (2 << 20) + D),
+    ask(A, '/bot' + S + '/sendMessage'), ask(E, '/bot' + D + '/sendMessage'),
+    ask(A, '/bot' + D + 'x/sendMessage'), ask(A, '/bot' + S + D))
+""", t.session([v, t.vault]))
+    for a in got[:6]:
         t.one(a, 200)
-    for a, reason in zip(got[5:11], (
+    for a, reason in zip(got[6:12], (
             "slot_repeated", "stub_wrong_slot", "stub_wrong_slot",
             "stub_wrong_host", "stub_wrong_slot", "stub_wrong_slot")):
         t.one(a, 403, reason)
-    t.one(got[11], 413, "body_over_limit")
-    assert len([x for x in t.seen("A") if x["raw"]]) == 5, t.seen("A")
+    t.one(got[12], 413, "body_over_limit")
+    for a, reason in zip(got[13:], ("stub_wrong_slot", "stub_wrong_host",
+                                    "stub_unknown", "stub_unknown")):
+        t.one(a, 403, reason)
+    raw = [x["raw"] for x in t.seen("A") if x["raw"]]
+    assert len(raw) == 6, raw
+    assert raw[5].startswith("GET /bot" + urllib.parse.quote(value, "-._~")
+                             + "/sendMessage "), raw[5]
     assert not t.seen("E")
 
 

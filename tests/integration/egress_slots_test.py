@@ -76,6 +76,25 @@ def a_path_gets_the_value_as_one_segment():
     want = urllib.parse.quote(ODD, "-._~")
     assert line == "GET /bot/%s/send?x=1 HTTP/1.1" % want, line
     refused("stub_wrong_slot", at, "/bot/x?key=" + v["PATH"])
+    # Glued to what stands before it, as Telegram has it.
+    for before in "b", "bot", "x-1_":
+        at, v = box()           # each comes back, and the third would freeze
+        line, _, _ = ask(at, "/bot/%s%s/send?x=1" % (before, v["PATH"]))
+        assert line == "GET /bot/%s%s/send?x=1 HTTP/1.1" % (before, want), line
+    at, v = box()
+    line, _, _ = ask(at, "/bot/%s/bot%s" % (v["PATH"], v["PATH"]))
+    assert line == "GET /bot/%s/bot%s HTTP/1.1" % (want, want), line
+    at, v = box()
+    line, _, _ = ask(at, "/bot/bot%s/%s" % (v["PATH"], v["PATH"]))
+    assert line == "GET /bot/bot%s/%s HTTP/1.1" % (want, want), line
+    for odd in ("%sx", "bot%sx", "bbxs%s"):
+        at, v = box()           # guessing freezes a session
+        refused("stub_unknown", at, "/bot/%s/send" % (odd % v["PATH"]))
+    at, v = box()
+    refused("stub_unknown", at, "/bot/%s/send" % (v["QUERY"] + v["PATH"]))
+    refused("stub_wrong_slot", at, "/bot/bot%s/send" % v["QUERY"])
+    refused("stub_unknown", at, "/bot/x?y=bot" + v["PATH"])
+    refused("stub_wrong_host", at, "/bot/bot%s/send" % v["PATH"], host=B)
     refused("path_not_allowed", at, "/other/" + v["PATH"])
 
 

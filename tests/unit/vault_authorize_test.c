@@ -199,7 +199,7 @@ check_row(const struct row *r, const struct vault_deployment *d,
         VAULT_KIND_NONE,    VAULT_KIND_SANDBOX, VAULT_KIND_SANDBOX};
     struct vault_held held[HELD];
     struct vault_found found = {r->slot, ag_str(r->name), ag_str(r->stub),
-                                r->owner};
+                                r->owner, 0};
     struct vault_ask ask = {kinds[r->who],
                             strcmp(r->scheme, "https") == 0,
                             ag_str(r->host),
@@ -270,12 +270,12 @@ one_bad_stub_among_good_ones_denies_all(void **unused)
         0);
     struct vault_state state = {
         true, false, false, &policy, &d, held, make_held(held, &d, arena)};
-    struct vault_found found[] = {
-        {VAULT_SLOT_BASIC, AG_STR("user"), AG_STR(S_API), VAULT_STUB_NOBODYS},
-        {VAULT_SLOT_HEADER, AG_STR("authorization"), AG_STR(S_API),
-         VAULT_STUB_NOBODYS},
-        {VAULT_SLOT_HEADER, AG_STR("authorization"), AG_STR(S_WILD),
-         VAULT_STUB_NOBODYS}};
+    struct vault_found found[] = {{VAULT_SLOT_BASIC, AG_STR("user"),
+                                   AG_STR(S_API), VAULT_STUB_NOBODYS, 0},
+                                  {VAULT_SLOT_HEADER, AG_STR("authorization"),
+                                   AG_STR(S_API), VAULT_STUB_NOBODYS, 0},
+                                  {VAULT_SLOT_HEADER, AG_STR("authorization"),
+                                   AG_STR(S_WILD), VAULT_STUB_NOBODYS, 0}};
     struct vault_ask ask = {VAULT_KIND_SANDBOX,
                             true,
                             AG_STR("api.example.com"),
@@ -293,11 +293,46 @@ one_bad_stub_among_good_ones_denies_all(void **unused)
     ag_arena_free(arena);
 }
 
+static void
+a_stub_is_found_at_the_end_of_a_path_segment(void **state)
+{
+    static const struct {
+        enum vault_slot slot;
+        const char *found, *stub;
+        size_t keep;
+    } rows_of[] = {
+        {VAULT_SLOT_PATH, "bot" S_API, S_API, 3},
+        {VAULT_SLOT_PATH, S_API, S_API, 0},
+        {VAULT_SLOT_PATH, "bot" S_API "x", "bot" S_API "x", 0},
+        {VAULT_SLOT_PATH, S_NARROW S_API, S_NARROW S_API, 0},
+        {VAULT_SLOT_PATH, "bbxs" S_API, "bbxs" S_API, 0},
+        {VAULT_SLOT_PATH, "bot" S_NONE, "bot" S_NONE, 0},
+        /* Another kind of workload's. */
+        {VAULT_SLOT_PATH, "bot" S_MODEL, "bot" S_MODEL, 0},
+        {VAULT_SLOT_QUERY, "bot" S_API, "bot" S_API, 0},
+        {VAULT_SLOT_HEADER, "bot" S_API, "bot" S_API, 0},
+    };
+    const struct vault_held held[] = {
+        {.stub = AG_STR(S_API)},
+        {.stub = AG_STR(S_NARROW)},
+        {.is_for_brain = true, .stub = AG_STR(S_MODEL)},
+        {.stub = AG_STR("")}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows_of) / sizeof(rows_of[0]); i++) {
+        struct vault_found f = {.slot = rows_of[i].slot,
+                                .stub = ag_str(rows_of[i].found)};
+        vault_found_unglue(&f, VAULT_KIND_SANDBOX, held, 4);
+        assert_int_equal(f.keep, rows_of[i].keep);
+        assert_true(ag_str_is(f.stub, rows_of[i].stub));
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_of_the_table_is_decided),
+        cmocka_unit_test(a_stub_is_found_at_the_end_of_a_path_segment),
         cmocka_unit_test(one_bad_stub_among_good_ones_denies_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
