@@ -2,11 +2,14 @@
  * Leases: which runs are this brain's. Claiming, renewing, giving back. A
  * brain that dies stops renewing; another claims after `lease_ms`. What this
  * brain held before it was restarted it takes back at once.
+ *
+ * Brains hear of each other by notification: of a run that is free, and of a
+ * user's event for a run that another holds. A slow poll finds the runs of the
+ * dead, and what a notification did not tell.
  */
 #include "brain_svc/brain_run_internal.h"
 
 #define CLAIM_AT_ONCE 64
-#define REAP_MS 1000
 
 static void
 claimed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
@@ -48,7 +51,41 @@ reap(struct ag_timer *timer)
 
     if (ag_db_is_up(runs->brain->db))
         brain_lease_claim(runs, AG_STR(""));
-    ag_timer_start(runs->brain->loop, timer, REAP_MS);
+    ag_timer_start(runs->brain->loop, timer, runs->brain->conf.claim_poll_ms);
+}
+
+/* "free SESSION", "told SESSION SEQ" or "stop SESSION SEQ". */
+static void
+notified(void *arg, ag_str_t payload)
+{
+    struct brain_runs *runs = arg;
+    struct brain_run *run, *next;
+    ag_str_t kind, session;
+    int64_t seq = 0;
+
+    if (runs->is_stopping)
+        return;
+    if (payload.p == NULL) {
+        /* Something may have been missed. */
+        HASH_ITER (hh, runs->all, run, next)
+            run->wants_reload = true;
+        brain_lease_claim(runs, AG_STR(""));
+        return;
+    }
+    if (!ag_str_cut(&payload, ' ', &kind)
+        || !ag_str_cut(&payload, ' ', &session))
+        return;
+    if (ag_str_is(kind, "free")) {
+        brain_lease_claim(runs, session);
+        return;
+    }
+    run = brain_run_find(runs->brain, session);
+    if (run == NULL || ag_str_i64(payload, &seq) < 0
+        || brain_log_last(&run->log) >= seq)
+        return;
+    run->wants_reload = true;
+    if (ag_str_is(kind, "stop"))
+        brain_run_interrupt(run);
 }
 
 /* The rows are the sessions that are still ours; all others are lost. */
@@ -113,6 +150,7 @@ brain_lease_begin(struct brain_runs *runs)
     ag_timer_start(runs->brain->loop, &runs->renew,
                    runs->brain->conf.lease_ms / 3);
     ag_timer_start(runs->brain->loop, &runs->reap, 0);
+    ag_db_listen(runs->brain->db, "LISTEN brain_runs", notified, runs);
 }
 
 static void

@@ -417,6 +417,19 @@ begin_turn(struct brain_run *run)
     write_events(run, BRAIN_WRITE_BEGIN, &running, 1);
 }
 
+/* The log shows that the turn changed hands, and that it goes on. */
+static void
+heal(struct brain_run *run)
+{
+    json_t *events[2];
+
+    run->wants_healing = false;
+    ag_log(AG_INFO, "run.healed", AG_S("session", run->session));
+    events[0] = brain_event_new("session.status_rescheduled");
+    events[1] = brain_event_new("session.status_running");
+    brain_run_append(run, events, 2);
+}
+
 /* Nothing is under way. */
 static void
 decide(struct brain_run *run)
@@ -426,6 +439,10 @@ decide(struct brain_run *run)
     if (run->wants_reload) {
         run->wants_reload = false;
         brain_run_load(run);
+        return;
+    }
+    if (run->wants_healing) {
+        heal(run);
         return;
     }
     brain_turn_find(&run->log, &run->turn);

@@ -41,6 +41,7 @@ struct brain_run {
     const char *frozen_by; /* its kind */
     bool is_dropped;       /* free as soon as nothing is under way */
     bool was_renewed;      /* a renewal that covers it is under way */
+    bool wants_healing;    /* its turn was begun by a brain that is gone */
     bool wants_reload;     /* the log in the database has more than ours */
 
     /* the write that is under way, kept until it is known to have happened */
@@ -71,6 +72,8 @@ void brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
                      int64_t fence, int64_t turn_started_us);
 /* Another brain has it, or the session has ended. */
 void brain_run_lose(struct brain_run *run, const char *why);
+/* Stop what is under way; what the turn then does is decided as always. */
+void brain_run_interrupt(struct brain_run *run);
 /* Something that was under way is over: choose the next step. */
 void brain_run_next(struct brain_run *run);
 /* The one function that changes state. */

@@ -67,8 +67,11 @@ log_loaded(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 void
 brain_run_loaded(struct brain_run *run)
 {
-    if (!run->is_loaded)
+    if (!run->is_loaded) {
         run->n_loaded = run->log.n;
+        brain_turn_find(&run->log, &run->turn);
+        run->wants_healing = run->turn.has_begun;
+    }
     ag_log(AG_DEBUG, "run.loaded", AG_S("session", run->session),
            AG_I("events", (int64_t)run->log.n));
     run->is_loaded = true;

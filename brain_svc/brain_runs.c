@@ -32,9 +32,8 @@ brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
     brain_run_load_agent(run);
 }
 
-/* Stop what is under way; what the turn then does is decided as always. */
-static void
-interrupt(struct brain_run *run)
+void
+brain_run_interrupt(struct brain_run *run)
 {
     if (run->state == BRAIN_RUN_TOOL) {
         run->brain->io->tool_cancel(run);
@@ -68,7 +67,7 @@ brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
     }
     brain_turn_find(&run->log, &turn);
     if (is_interrupt && (turn.is_interrupted || run->wants_reload))
-        interrupt(run);
+        brain_run_interrupt(run);
 }
 
 bool
@@ -84,7 +83,7 @@ brain_run_freeze(struct brain *brain, ag_str_t session, const char *kind)
         return false;
     run->is_frozen = true;
     run->frozen_by = ag_arena_cstr(run->arena, ag_str(kind));
-    interrupt(run);
+    brain_run_interrupt(run);
     return true;
 }
 

@@ -516,6 +516,8 @@ brain_tool_cancel(struct brain_run *run)
 {
     struct brain_tool *t = run->tool;
 
+    if (t->is_cancelled)
+        return;
     t->is_cancelled = true;
     if (t->call != NULL && t->is_execute) {
         send_cancel(t);

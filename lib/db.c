@@ -67,10 +67,14 @@ struct ag_db {
     struct conn conns[CONNS_MAX];
     struct queue waiting, failed;
     struct ag_timer tick, fail_soon;
+    const char *listen_sql; /* the first connection hears; NULL: none does */
+    ag_db_notify *notify;
+    void *notify_arg;
     bool is_closing;
 };
 
 static void conn_start(struct conn *c);
+static void listen_begin(struct ag_db *db);
 static void pump(struct ag_db *db);
 
 /* ---- queues ------------------------------------------------------------ */
@@ -224,6 +228,8 @@ conn_up(struct conn *c)
     }
     c->is_up = true;
     watch(c, EPOLLIN);
+    if (c == c->db->conns)
+        listen_begin(c->db);
     pump(c->db);
 }
 
@@ -279,6 +285,18 @@ take_result(struct conn *c, struct query *x, PGresult *res)
 }
 
 static void
+hear(struct conn *c)
+{
+    PGnotify *said;
+
+    while (c->pg != NULL && (said = PQnotifies(c->pg)) != NULL) {
+        if (c->db->notify != NULL)
+            c->db->notify(c->db->notify_arg, ag_str(said->extra));
+        PQfreemem(said);
+    }
+}
+
+static void
 conn_read(struct conn *c)
 {
     char text[160];
@@ -303,6 +321,8 @@ conn_read(struct conn *c)
     }
     if (PQstatus(c->pg) == CONNECTION_BAD)
         conn_lost(c, pg_message(c, text));
+    else
+        hear(c);
 }
 
 static void
@@ -433,6 +453,36 @@ conn_send(struct conn *c, struct query *x)
     if (send_tenant(c, x) < 0 || send_statement(c, x) < 0
         || PQpipelineSync(c->pg) != 1)
         conn_lost(c, pg_message(c, text));
+}
+
+static void
+listening(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+{
+    struct ag_db *db = arg;
+
+    (void)res; /* when it failed, the connection is lost and made again */
+    if (err == NULL && db->notify != NULL)
+        db->notify(db->notify_arg, (ag_str_t){NULL, 0});
+}
+
+static void
+listen_begin(struct ag_db *db)
+{
+    struct conn *c = &db->conns[0];
+    struct query *x;
+
+    if (db->listen_sql == NULL || !c->is_up)
+        return;
+    x = ag_xcalloc(1, sizeof(*x));
+    x->tenant = ag_str_dup(AG_STR(""));
+    x->sql = db->listen_sql;
+    x->done = listening;
+    x->arg = db;
+    x->since_ms = ag_mono_ms();
+    x->preparing = -1;
+    conn_send(c, x);
+    if (c->is_up)
+        flush(c);
 }
 
 /* The connection that is up and has least to do, or NULL. */
@@ -587,6 +637,15 @@ ag_db_query(struct ag_db *db, ag_str_t tenant, const char *sql,
     }
     queue_push(&db->waiting, x);
     pump(db);
+}
+
+void
+ag_db_listen(struct ag_db *db, const char *sql, ag_db_notify *fn, void *arg)
+{
+    db->listen_sql = sql;
+    db->notify = fn;
+    db->notify_arg = arg;
+    listen_begin(db);
 }
 
 bool

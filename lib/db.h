@@ -72,6 +72,15 @@ void ag_db_query(struct ag_db *db, ag_str_t tenant, const char *sql,
                  const struct ag_db_param *params, int n_params,
                  ag_db_done *done, void *arg);
 
+/*
+ * Hear notifications: `sql` is "LISTEN channel", a literal; one channel a
+ * database. `fn` gets each payload, and {NULL, 0} whenever it has begun to hear
+ * (again): what was said before may have been missed.
+ */
+typedef void ag_db_notify(void *arg, ag_str_t payload);
+void
+ag_db_listen(struct ag_db *db, const char *sql, ag_db_notify *fn, void *arg);
+
 /* True while at least one connection is up. */
 bool ag_db_is_up(const struct ag_db *db);
 

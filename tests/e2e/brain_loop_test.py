@@ -289,4 +289,41 @@ def answer_that_a_crash_cut_is_begun_again_visibly():
     assert bb.texts(events) == ["The whole of it."]
 
 
+# ---- a sandbox that dies ----------------------------------------------------------
+
+def pid_1_of(command):
+    """The host's pid of pid 1 in the sandbox that runs the command."""
+    pids = subprocess.run(["pgrep", "-f", f"^{command}$"], capture_output=True,
+                          text=True).stdout.split()
+    for pid in pids:
+        while pid != "0":
+            with open(f"/proc/{pid}/status") as f:
+                fields = dict(x.rstrip("\n").split(":\t", 1) for x in f
+                              if ":\t" in x)
+            ids = fields["NSpid"].split()
+            if len(ids) > 1 and ids[-1] == "1":
+                return int(pid)
+            pid = fields["PPid"].strip()
+    return None
+
+
+@p.test
+def sandbox_that_dies_in_mid_turn_is_replaced_and_the_model_told():
+    command = f"sleep {7000 + os.getpid() % 1000}"
+    s = native()
+    p.send(s, script({"tools": [PROVISION, run("echo kept > k"),
+                                run(command)]},
+                     {"tools": [run("cat k; test -e /tmp/gone")]},
+                     {"text": "Carried on."}))
+    pid = bb.wait_for("the command", lambda: pid_1_of(command))
+    os.kill(pid, 9)
+    events = p.idle(s)
+    died, after = bb.result_of(events, 2), bb.result_of(events, 3)
+    assert died[0]["is_error"], died
+    assert "replaced" in after[1]["sandbox"], after
+    assert after[1]["stdout"] == "kept\n", after
+    assert "replaced" in p.model_requests()[-1]["raw"]
+    assert bb.texts(events) == ["Carried on."]
+
+
 p.main()

@@ -11,13 +11,17 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bb  # noqa: E402
 
 p = bb.enter(os.path.abspath(__file__), model=False,
-             env={"BRAINBOX_BRAIN_OPTIONS": "--lease-ms=1500"})
+             env={"BRAINBOX_BRAIN_OPTIONS": "--lease-ms=1500 "
+                  "--claim-poll-ms=600000"})
 STEP = ("```sh\ncurl -sS --fail -X POST https://api.demo.test/v1/count/%s-%d"
         " && sleep 0.3\n```\n")
 
 
 class Brain:
     """A second brain, on a socket of its own."""
+
+    def __init__(self, poll_ms=600000):
+        self.poll_ms = poll_ms
 
     def __enter__(self):
         folder = p.run + "/brain2"
@@ -26,6 +30,7 @@ class Brain:
         self.p = subprocess.Popen(
             ["unshare", "--net", "--", p.bin + "/brain_svc",
              "--user=brainbox-brain", "--instance=brain-2", "--lease-ms=1500",
+             f"--claim-poll-ms={self.poll_ms}",
              f"--listen-ingress={folder}/brain.sock",
              f"--vault=unix:{p.run}/vault-brain/vault-brain.sock",
              f"--sandbox=unix:{p.run}/sandbox-brain/sandbox-brain.sock",
@@ -84,7 +89,8 @@ def finished_elsewhere(s):
 def brain_that_is_killed_is_replaced_by_the_other():
     scan = p.run + "/services/brain_svc"
     s = begin()
-    with Brain():
+    # The dead tell nobody: their runs are found by the poll.
+    with Brain(poll_ms=500):
         pid = int(subprocess.check_output(["s6-svstat", "-o", "pid", scan]))
         subprocess.run(["s6-svc", "-O", scan], check=True)
         os.kill(pid, signal.SIGKILL)
@@ -103,6 +109,44 @@ def brain_that_is_drained_hands_over_in_a_second():
         assert time.monotonic() - start < 4
         finished_elsewhere(s)
     subprocess.run(["s6-svc", "-uwU", "-T", "20000", scan], check=True)
+
+
+@p.test
+def brain_hears_what_was_said_to_the_other():
+    """A run that brain-2 holds, and an interrupt that brain-1 is sent."""
+    scan = p.run + "/services/brain_svc"
+    s = p.session(AGENT, ENVIRONMENT)
+    p.send(s, "```sh\nsleep 2\n```\n```sh\nsleep 60\n```\n")
+    bb.wait_for("the turn", lambda: owner(s) == "brain-1")
+    with Brain():
+        subprocess.run(["s6-svc", "-wD", "-T", "20000", "-d", scan],
+                       check=True)
+        bb.wait_for("the other brain", lambda: owner(s) == "brain-2")
+        subprocess.run(["s6-svc", "-uwU", "-T", "20000", scan], check=True)
+        bb.wait_for("brain-1", alive)
+        p.interrupt(s)
+        p.idle(s, seconds=10)
+        assert ended_by_the_other(s)
+
+
+def alive():
+    try:
+        return p.call("GET", "/v1/agents?limit=1")
+    except (bb.Refused, OSError):
+        return None
+
+
+@p.test
+def turn_that_changed_hands_shows_it():
+    scan = p.run + "/services/brain_svc"
+    s = begin()
+    subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r", scan], check=True)
+    bb.wait_for("the end", lambda: last_event(s) == "session.status_idle", 30)
+    bb.wait_for("brain-1", alive)
+    kinds = [e["type"] for e in p.events(s)]
+    at = kinds.index("session.status_rescheduled")
+    assert kinds[at + 1] == "session.status_running", kinds
+    assert kinds.count("session.status_rescheduled") == 1, kinds
 
 
 AGENT, ENVIRONMENT = p.agent(), p.environment()

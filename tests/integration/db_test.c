@@ -246,6 +246,39 @@ server_that_goes_away_fails_queries_and_comes_back(void **state)
 }
 
 static void
+heard(void *arg, ag_str_t payload)
+{
+    struct fixture *f = arg;
+
+    (void)snprintf(f->text, sizeof(f->text), "%.*s", AG_FMT(payload));
+    ag_loop_stop(f->loop);
+}
+
+/* Also on a connection that is made anew, which says so. */
+static void
+notifications_are_heard_before_and_after_the_server_was_away(void **state)
+{
+    struct fixture *f = *state;
+
+    for (int round = 0; round < 2; round++) {
+        (void)snprintf(f->text, sizeof(f->text), "none");
+        if (round == 0)
+            ag_db_listen(f->db, "LISTEN news", heard, f);
+        while (strcmp(f->text, "") != 0)
+            ag_loop_run(f->loop);
+        f->n_left = -1;
+        ag_db_query(f->db, AG_STR(""), "SELECT pg_notify('news', 'x' || $1)",
+                    (struct ag_db_param[]){ag_db_int(round)}, 1, took, f);
+        while (strcmp(f->text, round == 0 ? "x0" : "x1") != 0)
+            ag_loop_run(f->loop);
+        if (round == 0) {
+            pg("stop");
+            pg("start");
+        }
+    }
+}
+
+static void
 query_that_takes_too_long_fails(void **state)
 {
     struct fixture *f = *state;
@@ -269,6 +302,7 @@ main(void)
         T(errors_have_kinds_and_leave_the_connection_whole),
         T(many_queries_share_the_pipeline),
         T(server_that_goes_away_fails_queries_and_comes_back),
+        T(notifications_are_heard_before_and_after_the_server_was_away),
         T(query_that_takes_too_long_fails),
     };
 
