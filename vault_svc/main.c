@@ -26,6 +26,7 @@
 #include "vault_svc/vault_mint.h"
 #include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_snapshot.h"
+#include "vault_svc/vault_rekey.h"
 #include "vault_svc/vault_report.h"
 #include "vault_svc/vault_search.h"
 #include "vault_svc/vault_start.h"
@@ -43,6 +44,7 @@ struct service {
     struct vault_ca *ca;
     struct vault_tenants_watch *watch;
     struct vault_signer *signer;
+    struct vault_rekeyer *rekeyer;
     struct vault_face faces[FACES_MAX];
     struct ag_rpc_server *servers[FACES_MAX];
     size_t n_servers, n_stopped;
@@ -63,6 +65,7 @@ offer_ingress(struct ag_rpc_server *srv, struct vault_face *face)
     vault_incident_serve(srv, face);
     vault_explain_serve(srv, face);
     vault_audit_serve(srv, face);
+    vault_rekey_serve(srv, face);
 }
 
 static void
@@ -103,6 +106,7 @@ offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
     vault_incident_serve(srv, face);
     vault_explain_serve(srv, face);
     vault_audit_serve(srv, face);
+    vault_rekey_serve(srv, face);
 }
 
 static int
@@ -171,6 +175,7 @@ release(struct service *s)
         ag_rpc_server_free(s->servers[i]);
     ag_rpc_free(s->rpc);
     vault_signer_stop(s->signer);
+    vault_rekeyer_stop(s->rekeyer);
     vault_keeper_free(s->v.keeper);
     vault_snapshots_free(s->v.snapshots);
     vault_ca_free(s->ca);
@@ -178,6 +183,7 @@ release(struct service *s)
     vault_tenants_watch_free(s->watch);
     vault_use_free(&s->v);
     vault_signer_free(s->signer);
+    vault_rekeyer_free(s->rekeyer);
     vault_tenants_free(&s->v);
     ag_assertion_key_free(s->v.assertion_key);
     ag_buf_release(&s->v.ca_pem);
@@ -282,6 +288,7 @@ bring_up(struct service *s, struct ag_err *err)
     if (s->ca == NULL && err->kind != AG_ERR_NONE)
         return -1;
     s->watch = vault_tenants_watch_start(v);
+    s->rekeyer = vault_rekeyer_start(v);
     s->signer = vault_signer_start(v, err);
     if (s->signer == NULL && err->kind != AG_ERR_NONE)
         return -1;
@@ -325,16 +332,19 @@ run(struct service *s, int argc, char **argv, struct ag_err *err)
     if (n_words == 2 && strcmp(argv[0], "key") == 0
         && strcmp(argv[1], "create") == 0)
         return vault_command_key_create(&s->conf, err);
+    if (n_words == 1 && strcmp(argv[0], "rekey") == 0)
+        return vault_command_rekey(&s->conf, err);
     if (n_words >= 3 && n_words <= 6 && strcmp(argv[0], "explain") == 0)
         return vault_command_explain(&s->conf, argv + 1, n_words - 1, err);
     if (n_words == 2 && strcmp(argv[0], "audit") == 0
         && (strcmp(argv[1], "verify") == 0 || strcmp(argv[1], "export") == 0))
         return audit(s, argv[1], err);
     if (n_words != 0)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "unknown command \"%s\"; there are `key create`, "
-                          "`explain`, `audit verify` and `audit export`",
-                          argv[0]);
+        return ag_err_set(
+            err, AG_ERR_INVALID,
+            "unknown command \"%s\"; there are `key create`, "
+            "`rekey`, `explain`, `audit verify` and `audit export`",
+            argv[0]);
     if (s->conf.migrate)
         return migrate(s, err);
     if (ag_daemon_confine(s->conf.user, err) < 0)

@@ -22,6 +22,8 @@ struct vault_watchers;  /* vault_incident_rpc.c */
 struct vault_guesses;   /* vault_incident.c */
 struct vault_uses;      /* vault_use.c */
 struct vault_search;    /* vault_search.c */
+struct vault_term;      /* vault_term.h */
+struct vault_rekey;     /* vault_rekey.c */
 
 /* Does the audit chain lead to the head that was signed last? */
 enum vault_head_state { VAULT_HEAD_UNKNOWN, VAULT_HEAD_GOOD, VAULT_HEAD_BAD };
@@ -29,7 +31,11 @@ enum vault_head_state { VAULT_HEAD_UNKNOWN, VAULT_HEAD_GOOD, VAULT_HEAD_BAD };
 struct vault_tenant {
     char name[64];
     enum vault_head_state head_state;
-    struct vault_keyring ring;
+    struct vault_keyring ring; /* of its first data key */
+    struct vault_term *terms;  /* later ones, by version */
+    size_t n_terms;
+    int64_t created_us;
+    struct vault_rekey *rekey; /* goes on, or NULL */
     struct vault_chain *chain;
     struct vault_search *search; /* fingerprints; NULL: not asked for yet */
 };

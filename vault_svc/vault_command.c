@@ -12,7 +12,7 @@
 #include "lib/rpc_client.h"
 #include "vault.pb-c.h"
 
-enum { SCOPES_MAX = 8, TIMEOUT_MS = 10000 };
+enum { SCOPES_MAX = 8, TIMEOUT_MS = 10000, REKEY_TIMEOUT_MS = 3600000 };
 
 struct answer {
     struct ag_loop *loop;
@@ -51,8 +51,8 @@ split(ag_str_t text, struct ag_arena *arena, char **out)
 /* One call to the running vault; `done` stops the loop. */
 static int
 call_admin(const struct vault_conf *conf, const struct ag_rpc_method *method,
-           const ProtobufCMessage *req, ag_rpc_unary_done *done,
-           struct ag_err *err)
+           const ProtobufCMessage *req, int64_t timeout_ms,
+           ag_rpc_unary_done *done, struct ag_err *err)
 {
     char target[128];
 
@@ -67,7 +67,7 @@ call_admin(const struct vault_conf *conf, const struct ag_rpc_method *method,
     snprintf(target, sizeof(target), "unix:%s", conf->listen_admin);
     struct ag_rpc_channel *ch = ag_rpc_channel_new(rpc, target);
     struct ag_rpc_metadata tenant = {"x-brainbox-tenant", ag_str(conf->tenant)};
-    struct ag_rpc_call_opts opts = {TIMEOUT_MS, &tenant, 1};
+    struct ag_rpc_call_opts opts = {timeout_ms, &tenant, 1};
     struct answer a = {.loop = loop};
     ag_rpc_unary(ch, method, req, &opts, done, &a);
     ag_loop_run(loop);
@@ -93,7 +93,36 @@ vault_command_key_create(const struct vault_conf *conf, struct ag_err *err)
     req.scopes = scopes;
     req.n_scopes = split(ag_str(conf->scopes), arena, scopes);
     return call_admin(conf, &agent__vault__v1__key_service__create_key__rpc,
-                      &req.base, on_key, err);
+                      &req.base, TIMEOUT_MS, on_key, err);
+}
+
+static void
+on_rekeyed(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
+{
+    struct answer *a = arg;
+    const Agent__Vault__V1__DataKey *key = (const void *)reply;
+
+    if (reply == NULL) {
+        a->rc = -1;
+        a->err = *err;
+    } else {
+        printf("data key %d: %lld credentials sealed anew\n", (int)key->version,
+               (long long)key->resealed);
+        if (fflush(stdout) != 0)
+            a->rc = ag_err_sys(&a->err, "write the answer");
+    }
+    ag_loop_stop(a->loop);
+}
+
+int
+vault_command_rekey(const struct vault_conf *conf, struct ag_err *err)
+{
+    const Agent__Vault__V1__RotateDataKeyRequest req =
+        AGENT__VAULT__V1__ROTATE_DATA_KEY_REQUEST__INIT;
+
+    return call_admin(conf,
+                      &agent__vault__v1__data_key_service__rotate_data_key__rpc,
+                      &req.base, REKEY_TIMEOUT_MS, on_rekeyed, err);
 }
 
 static void
@@ -139,5 +168,5 @@ vault_command_explain(const struct vault_conf *conf, char **words, int n_words,
     for (int i = 0; i < n_words && i < 5; i++)
         *fields[i] = words[i];
     return call_admin(conf, &agent__vault__v1__explain_service__explain__rpc,
-                      &req.base, on_explained, err);
+                      &req.base, TIMEOUT_MS, on_explained, err);
 }

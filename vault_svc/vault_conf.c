@@ -84,6 +84,12 @@ static const struct ag_conf_option options[] = {
      AT(unknown_stubs_per_minute),
      "stubs that nobody has, in slots of one session's requests within a "
      "minute; more freeze it"},
+    {"data_key_days", AG_CONF_INT, "days", "90", 0, 3650, NULL,
+     AT(data_key_days),
+     "term of a data key: then a new one seals, and what older ones sealed is "
+     "sealed anew; 0: only when it is asked for"},
+    {"data_key_check_ms", AG_CONF_INT, "ms", "3600000", 100, 86400000, NULL,
+     AT(data_key_check_ms), "how often terms are looked at"},
     {"minted_max", AG_CONF_INT, "", "64", 8, 10000, NULL, AT(minted_max),
      "credentials minted by hosts that a session keeps; older ones go"},
     {"fingerprints_ms", AG_CONF_INT, "ms", "1000", 0, 600000, NULL,
@@ -97,7 +103,7 @@ static const struct ag_conf_option options[] = {
     {"migrate", AG_CONF_BOOL, "", "false", 0, 0, NULL, AT(migrate),
      "bring the schema up to date, make the tenant, then exit"},
     {"tenant", AG_CONF_STR, "", "default", 1, 63, NULL, AT(tenant),
-     "tenant of --migrate, `key create` and `audit export`"},
+     "tenant of --migrate, `key create`, `rekey` and `audit export`"},
     {"name", AG_CONF_STR, "", "command line", 1, 256, NULL, AT(name),
      "name of the key that `key create` makes"},
     {"scopes", AG_CONF_STR, "", "read,write,admin", 1, 64, NULL, AT(scopes),
@@ -110,7 +116,7 @@ static const struct ag_conf_option options[] = {
 
 const struct ag_conf vault_conf_table = {
     "vault_svc", "identities, credentials, grants, decisions and audit",
-    "[options] [key create | audit verify | audit export |"
+    "[options] [key create | rekey | audit verify | audit export |"
     " explain SESSION URL [METHOD [CREDENTIAL [SLOT]]]]",
     options, sizeof(options) / sizeof(options[0])};
 

@@ -49,8 +49,6 @@ vault_credential_make(struct vault *v, const struct vault_tenant *tenant,
                       struct ag_arena *arena, struct vault_credential_row *out,
                       struct ag_err *err)
 {
-    AG_AUTO(ag_buf_release)
-    struct ag_buf sealed = AG_BUF_INIT(VAULT_PLAIN_MAX + VAULT_SEAL_OVERHEAD);
     char id[AG_ID_TEXT];
     unsigned char mac[VAULT_MAC_BYTES];
 
@@ -73,11 +71,8 @@ vault_credential_make(struct vault *v, const struct vault_tenant *tenant,
         .created_us = ag_now_us(),
     };
     out->updated_us = out->created_us;
-    struct vault_record_id rid = {ag_str(tenant->name), out->id, out->version,
-                                  out->binding};
-    if (vault_seal(&tenant->ring, &rid, in->value, &sealed, err) < 0)
+    if (vault_credential_seal(tenant, out, in->value, arena, err) < 0)
         return -1;
-    out->sealed = ag_arena_copy(arena, ag_buf_str(&sealed));
     vault_credential_mac(tenant, out, mac);
     out->mac = ag_arena_copy(arena, ag_str_n(mac, sizeof(mac)));
     return 0;
@@ -91,9 +86,10 @@ vault_credential_insert(struct vault *v, const struct vault_tenant *tenant,
     static const char sql[] =
         "INSERT INTO vault.credential (id, tenant, vault_id, auth, metadata,"
         " binding, env_name, stub_prefix, display_name, sealed, mac,"
-        " is_for_brain, is_model, version, created_us, updated_us)"
+        " is_for_brain, is_model, version, created_us, updated_us,"
+        " key_version)"
         " SELECT $1, $2, v.id, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
-        " $14, $15, $15 FROM vault.vault v"
+        " $14, $15, $15, $16::integer FROM vault.vault v"
         " WHERE v.id = $3 AND v.archived_us IS NULL RETURNING id";
     ag_str_t name = ag_str(tenant->name);
     struct ag_db_param params[] = {ag_db_str(row->id),
@@ -112,6 +108,7 @@ vault_credential_insert(struct vault *v, const struct vault_tenant *tenant,
                                    ag_db_bool(row->is_for_brain),
                                    ag_db_bool(row->is_model),
                                    ag_db_int(row->version),
-                                   ag_db_int(row->created_us)};
-    ag_db_query(v->db, name, sql, params, 15, done, arg);
+                                   ag_db_int(row->created_us),
+                                   ag_db_int(row->key_version)};
+    ag_db_query(v->db, name, sql, params, 16, done, arg);
 }

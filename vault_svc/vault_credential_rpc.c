@@ -397,8 +397,6 @@ change_row(struct vault_op *op, struct vault_credential_row *row,
            struct ag_err *err)
 {
     const Agent__Vault__V1__UpdateCredentialRequest *req = op->request;
-    AG_AUTO(ag_buf_release)
-    struct ag_buf sealed = AG_BUF_INIT(VAULT_PLAIN_MAX + VAULT_SEAL_OVERHEAD);
     AG_AUTO(ag_json_decref) json_t *j = NULL;
     ag_str_t value = {NULL, 0};
 
@@ -424,12 +422,7 @@ change_row(struct vault_op *op, struct vault_credential_row *row,
     if (vault_auth_new_value(j, row->auth, &value, err) < 0)
         return -1;
     row->version++;
-    struct vault_record_id id = {ag_str(op->tenant->name), row->id,
-                                 row->version, row->binding};
-    if (vault_seal(&op->tenant->ring, &id, value, &sealed, err) < 0)
-        return -1;
-    row->sealed = ag_arena_copy(op->arena, ag_buf_str(&sealed));
-    return 0;
+    return vault_credential_seal(op->tenant, row, value, op->arena, err);
 }
 
 static void
@@ -439,7 +432,8 @@ on_credential_to_update(void *arg, const struct ag_db_result *res,
     static const char sql[] =
         "UPDATE vault.credential SET display_name = $2, metadata = $3,"
         " sealed = $4, version = $5::integer, updated_us = $6::bigint,"
-        " mac = $7 WHERE id = $1 AND mac = $8 RETURNING id";
+        " mac = $7, key_version = $9::integer"
+        " WHERE id = $1 AND mac = $8 RETURNING id";
     struct vault_op *op = arg;
     const Agent__Vault__V1__UpdateCredentialRequest *req = op->request;
     struct vault_credential_row *row = credential_of_result(op, res, err);
@@ -468,8 +462,9 @@ on_credential_to_update(void *arg, const struct ag_db_result *res,
                                    ag_db_int(row->version),
                                    ag_db_int(row->updated_us),
                                    ag_db_bytes(ag_str_n(mac, sizeof(mac))),
-                                   ag_db_bytes(before)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 8,
+                                   ag_db_bytes(before),
+                                   ag_db_int(row->key_version)};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 9,
                 on_credential_updated, op);
 }
 

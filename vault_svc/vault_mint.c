@@ -83,9 +83,12 @@ add_row(struct ag_buf *rows, const struct vault_credential_row *row,
                {"nonce", ag_str_n(nonce, VAULT_NONCE_BYTES)},
                {"hash", ag_str_n(hash, 32)}};
 
-    ag_buf_addf(rows, "%s{\"id\":\"%.*s\",\"prefix\":\"%.*s\",\"at\":%lld",
+    ag_buf_addf(rows,
+                "%s{\"id\":\"%.*s\",\"prefix\":\"%.*s\",\"at\":%lld,"
+                "\"key\":%lld",
                 rows->n == 0 ? "[" : ",", AG_FMT(row->id),
-                AG_FMT(row->stub_prefix), (long long)row->created_us);
+                AG_FMT(row->stub_prefix), (long long)row->created_us,
+                (long long)row->key_version);
     for (size_t i = 0; i < 4; i++) {
         ag_buf_addf(rows, ",\"%s\":\"", hex[i].key);
         ag_buf_add_hex(rows, hex[i].bytes);
@@ -162,14 +165,14 @@ write_rows(struct vault_op *op, ag_str_t rows)
     static const char sql[] =
         "WITH r AS (SELECT * FROM json_to_recordset($4::json) AS r(id text,"
         "  prefix text, at bigint, sealed text, mac text, nonce text,"
-        "  hash text, auth text, binding text)),"
+        "  hash text, auth text, binding text, key integer)),"
         " c AS (INSERT INTO vault.credential (id, tenant, vault_id, auth,"
         "  metadata, binding, env_name, stub_prefix, sealed, mac,"
         "  is_for_brain, is_model, version, created_us, updated_us,"
-        "  session_id, parent_id)"
+        "  session_id, parent_id, key_version)"
         "  SELECT r.id, $1, p.vault_id, r.auth, '{}', r.binding, '', r.prefix,"
         "  decode(r.sealed, 'hex'), decode(r.mac, 'hex'), $5::integer = 3,"
-        "  false, 1, r.at, r.at, $2, p.id FROM r JOIN vault.credential p"
+        "  false, 1, r.at, r.at, $2, p.id, r.key FROM r JOIN vault.credential p"
         "  ON p.id = $3 AND p.archived_us IS NULL RETURNING id),"
         " s AS (INSERT INTO vault.stub (tenant, session_id, credential_id,"
         "  kind, nonce, stub_hash, created_us)"

@@ -144,19 +144,21 @@ vault_aead_open(const unsigned char key[VAULT_KEY_BYTES], ag_str_t aad,
 }
 
 int
-vault_seal(const struct vault_keyring *ring, const struct vault_record_id *id,
-           ag_str_t plain, struct ag_buf *out, struct ag_err *err)
+vault_seal(const unsigned char key[VAULT_KEY_BYTES],
+           const struct vault_record_id *id, ag_str_t plain, struct ag_buf *out,
+           struct ag_err *err)
 {
     AG_AUTO(ag_buf_release) struct ag_buf aad = AG_BUF_INIT(1 << 20);
     credential_aad(id, &aad);
-    return vault_aead_seal(ring->seal, ag_buf_str(&aad), plain, out, err);
+    return vault_aead_seal(key, ag_buf_str(&aad), plain, out, err);
 }
 
 int
-vault_open(const struct vault_keyring *ring, const struct vault_record_id *id,
-           ag_str_t envelope, ag_secret_t *out, struct ag_err *err)
+vault_open(const unsigned char key[VAULT_KEY_BYTES],
+           const struct vault_record_id *id, ag_str_t envelope,
+           ag_secret_t *out, struct ag_err *err)
 {
     AG_AUTO(ag_buf_release) struct ag_buf aad = AG_BUF_INIT(1 << 20);
     credential_aad(id, &aad);
-    return vault_aead_open(ring->seal, ag_buf_str(&aad), envelope, out, err);
+    return vault_aead_open(key, ag_buf_str(&aad), envelope, out, err);
 }

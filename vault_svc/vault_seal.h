@@ -63,11 +63,11 @@ int vault_aead_open(const unsigned char key[VAULT_KEY_BYTES], ag_str_t aad,
                     ag_str_t envelope, ag_secret_t *out, struct ag_err *err);
 
 /* The same for a credential's value. */
-int
-vault_seal(const struct vault_keyring *ring, const struct vault_record_id *id,
-           ag_str_t plain, struct ag_buf *out, struct ag_err *err);
-int
-vault_open(const struct vault_keyring *ring, const struct vault_record_id *id,
-           ag_str_t envelope, ag_secret_t *out, struct ag_err *err);
+int vault_seal(const unsigned char key[VAULT_KEY_BYTES],
+               const struct vault_record_id *id, ag_str_t plain,
+               struct ag_buf *out, struct ag_err *err);
+int vault_open(const unsigned char key[VAULT_KEY_BYTES],
+               const struct vault_record_id *id, ag_str_t envelope,
+               ag_secret_t *out, struct ag_err *err);
 
 #endif

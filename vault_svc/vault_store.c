@@ -5,6 +5,8 @@
  */
 #include "vault_svc/vault_store.h"
 
+#include "vault_svc/vault_term.h"
+
 static void
 begin(struct ag_buf *b, const struct vault_tenant *tenant, const char *domain)
 {
@@ -68,6 +70,7 @@ vault_credential_read(const struct ag_db_result *res, int row, int col,
     out->archived_us = number(res, row, col + 15);
     out->session_id = text(res, row, col + 16, arena);
     out->parent_id = text(res, row, col + 17, arena);
+    out->key_version = number(res, row, col + 18);
 }
 
 void
@@ -115,11 +118,37 @@ vault_credential_open(const struct vault_tenant *tenant,
 {
     const struct vault_record_id id = {ag_str(tenant->name), row->id,
                                        row->version, row->binding};
+    const unsigned char *key = vault_term_key(tenant, row->key_version);
+
     if (vault_credential_check(tenant, row, err) < 0)
         return -1;
-    if (vault_open(&tenant->ring, &id, row->sealed, out, err) < 0)
+    if (key == NULL)
+        return ag_err_set(err, AG_ERR_CORRUPT,
+                          "credential %.*s names data key %lld, which is not "
+                          "there",
+                          AG_FMT(row->id), (long long)row->key_version);
+    if (vault_open(key, &id, row->sealed, out, err) < 0)
         return ag_err_wrap(err, "credential %.*s", AG_FMT(row->id));
     return 0;
+}
+
+int
+vault_credential_seal(const struct vault_tenant *tenant,
+                      struct vault_credential_row *row, ag_str_t value,
+                      struct ag_arena *arena, struct ag_err *err)
+{
+    AG_AUTO(ag_buf_release)
+    struct ag_buf sealed = AG_BUF_INIT(VAULT_PLAIN_MAX + VAULT_SEAL_OVERHEAD);
+    const struct vault_record_id id = {ag_str(tenant->name), row->id,
+                                       row->version, row->binding};
+    struct vault_term term = vault_term_newest(tenant);
+    int rc = vault_seal(term.seal, &id, value, &sealed, err);
+
+    row->key_version = term.version;
+    ag_wipe(&term, sizeof(term));
+    if (rc == 0)
+        row->sealed = ag_arena_copy(arena, ag_buf_str(&sealed));
+    return rc;
 }
 
 void

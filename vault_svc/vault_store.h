@@ -15,14 +15,15 @@ struct vault_credential_row {
     ag_str_t session_id, parent_id; /* of one that was minted; else p == NULL */
     bool is_for_brain, is_model;
     int64_t version, created_us, updated_us, archived_us; /* 0: not */
+    int64_t key_version; /* of the data key that sealed it */
 };
 
 #define VAULT_CREDENTIAL_COLUMNS                                         \
     "c.id, c.vault_id, c.auth, c.metadata, c.binding, c.env_name,"       \
     " c.stub_prefix, c.display_name, c.sealed, c.mac, c.is_for_brain,"   \
     " c.is_model, c.version, c.created_us, c.updated_us, c.archived_us," \
-    " c.session_id, c.parent_id"
-enum { VAULT_CREDENTIAL_N = 18 };
+    " c.session_id, c.parent_id, c.key_version"
+enum { VAULT_CREDENTIAL_N = 19 };
 
 void
 vault_credential_read(const struct ag_db_result *res, int row, int col,
@@ -33,6 +34,11 @@ void vault_credential_mac(const struct vault_tenant *tenant,
 int vault_credential_check(const struct vault_tenant *tenant,
                            const struct vault_credential_row *row,
                            struct ag_err *err);
+/* Seal a value for the row's id, version and binding under the newest data key:
+ * sets row->sealed, in `arena`, and row->key_version. */
+int vault_credential_seal(const struct vault_tenant *tenant,
+                          struct vault_credential_row *row, ag_str_t value,
+                          struct ag_arena *arena, struct ag_err *err);
 /* Check, and open the value. */
 int vault_credential_open(const struct vault_tenant *tenant,
                           const struct vault_credential_row *row,

@@ -8,17 +8,10 @@
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_search.h"
 #include "vault_svc/vault_start.h"
+#include "vault_svc/vault_term.h"
 
 static const char list_sql[] =
     "SELECT tenant, wrapped_key, key_version FROM vault.tenant_list()";
-
-static void
-key_aad(struct ag_buf *aad, ag_str_t tenant, int64_t version)
-{
-    vault_field(aad, AG_STR("brainbox-tenant-key-v1"));
-    vault_field(aad, tenant);
-    vault_field_int(aad, version);
-}
 
 static int
 add_tenant(struct vault *v, ag_str_t name, ag_str_t key, struct ag_err *err)
@@ -31,6 +24,7 @@ add_tenant(struct vault *v, ag_str_t name, ag_str_t key, struct ag_err *err)
     }
     memcpy(t->name, name.p, name.n);
     vault_keyring_init(&t->ring, (const unsigned char *)key.p);
+    t->created_us = ag_now_us();
     t->chain = vault_chain_new();
     v->tenants =
         ag_xrealloc(v->tenants, (v->n_tenants + 1) * sizeof(*v->tenants));
@@ -45,7 +39,7 @@ unwrap_tenant(struct vault *v, ag_str_t name, ag_str_t wrapped, int64_t version,
     AG_AUTO(ag_buf_release) struct ag_buf aad = AG_BUF_INIT(512);
     AG_AUTO(ag_buf_wipe) struct ag_buf key = AG_BUF_INIT(64);
 
-    key_aad(&aad, name, version);
+    vault_term_aad(&aad, name, version);
     if (vault_keeper_ask_now(v->conf->keeper, KEEPER_UNWRAP, ag_buf_str(&aad),
                              wrapped, &key, NULL, err)
         < 0)
@@ -71,8 +65,10 @@ read_tenants(void *arg, const struct ag_db_result *res, struct ag_err *err)
 int
 vault_tenants_load(struct vault *v, struct ag_err *err)
 {
-    return vault_query_now(v, AG_STR(""), list_sql, NULL, 0, read_tenants, v,
-                           err);
+    if (vault_query_now(v, AG_STR(""), list_sql, NULL, 0, read_tenants, v, err)
+        < 0)
+        return -1;
+    return vault_terms_load(v, err);
 }
 
 int
@@ -88,7 +84,7 @@ vault_tenant_create(struct vault *v, ag_str_t name, struct ag_err *err)
     if (vault_tenant_find(v, name) != NULL)
         return 0;
     ag_random(key.p, key.n);
-    key_aad(&aad, name, 1);
+    vault_term_aad(&aad, name, 1);
     if (vault_keeper_ask_now(v->conf->keeper, KEEPER_WRAP, ag_buf_str(&aad),
                              ag_secret_view(&key), &wrapped, NULL, err)
         < 0)
@@ -108,6 +104,10 @@ vault_tenants_free(struct vault *v)
     for (size_t i = 0; i < v->n_tenants; i++) {
         vault_chain_free(v->tenants[i]->chain);
         vault_search_free(v->tenants[i]->search);
+        if (v->tenants[i]->n_terms > 0)
+            ag_wipe(v->tenants[i]->terms,
+                    v->tenants[i]->n_terms * sizeof(struct vault_term));
+        free(v->tenants[i]->terms);
         ag_wipe(v->tenants[i], sizeof(*v->tenants[i]));
         free(v->tenants[i]);
     }
@@ -168,7 +168,7 @@ on_tenants(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         if (vault_tenant_find(w->v, name) != NULL)
             continue;
         w->asked = ag_arena_copy(w->arena, name);
-        key_aad(&aad, name, ag_db_get_int(res, i, 2));
+        vault_term_aad(&aad, name, ag_db_get_int(res, i, 2));
         vault_keeper_ask(w->v->keeper, KEEPER_UNWRAP, ag_buf_str(&aad),
                          ag_db_get_bytes(res, i, 1, w->arena), on_key, w);
         return;

@@ -183,6 +183,13 @@ static const struct {
      "session %.*s was frozen in row %lld and is not: an older row was put "
      "back"},
     {"SELECT a.object, max(a.seq) FROM vault.audit a"
+     " WHERE a.action = 'data_key.made' AND a.object = (SELECT"
+     "  max(b.object::integer)::text FROM vault.audit b"
+     "  WHERE b.action = 'data_key.made')"
+     " AND NOT EXISTS (SELECT FROM vault.data_key d"
+     "  WHERE d.version >= a.object::integer) GROUP BY a.object",
+     "data key %.*s that row %lld made is gone: an older state was put back"},
+    {"SELECT a.object, max(a.seq) FROM vault.audit a"
      " WHERE a.action = 'policy.put' AND NOT EXISTS (SELECT FROM vault.policy p"
      "  WHERE p.environment_id = a.object"
      "  AND p.version = (a.detail::json->>'version')::integer"

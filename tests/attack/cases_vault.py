@@ -1,6 +1,7 @@
 """Cases 51 to 58b that are decided in the vault: stubs, rows, signatures."""
 import os
 import subprocess
+import threading
 import time
 
 import bb
@@ -97,7 +98,7 @@ def moved(t):
     assert not t.seen("E"), t.seen("E")
 
 
-@case("55", "a dump of the database")
+@case("55", "a dump of the database; re-keying under load")
 def dump(t):
     text = sql(t, "", "pg_dump")
     for v in t.values:
@@ -105,6 +106,25 @@ def dump(t):
     (stub,) = t.run("out(S)")
     # What an agent prints stands in its session's log; the vault keeps none.
     assert stub not in sql(t, "", "pg_dump", "-n", "vault")
+    # Values are sealed under a new data key while they are used.
+    rows = ("SELECT sealed FROM vault.credential WHERE vault_id = '%s'"
+            % t.vault)
+    before = sql(t, rows)
+    rotations = []
+
+    def rotate():
+        for _ in range(3):
+            rotations.append(t.api.call(
+                "POST", "/platform/v1/data_key/rotate", {})["version"])
+            time.sleep(0.3)
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    for a in t.run("for i in range(100): out(ask(A, '/x', bearer()));"
+                   " time.sleep(0.01)"):
+        t.one(a, 200)
+    thread.join()
+    assert len(rotations) == 3, rotations
+    assert before and not set(before.split()) & set(sql(t, rows).split())
 
 
 @case("57", "values that could not be scrubbed")
