@@ -82,8 +82,9 @@ def platform():
         if bb.BUILD.endswith("/without"):
             with open(bb.BUILD + "/left-out", "w") as f:
                 f.write(os.environ.get("ATTACK_WITHOUT", "") + "\n")
-        with open(folder + "/state/deployment.conf", "w"):
-            pass
+        with open(folder + "/state/deployment.conf", "w") as f:
+            f.write(f"destination {hosts.IDP}:443 address={hosts.PUBLIC}16:443"
+                    "\n")
         env = dict(
             os.environ, BRAINBOX_SCRUB_HITS_MAX="0",
             BRAINBOX_STATE=folder + "/state",

@@ -37,6 +37,7 @@ MINTED = "minted/\"token\"-0123456789-abcdefgh"
 A, B, E = "api.a-corp.test", "www.b-corp.test", "in.e-corp.test"
 DENIED = "out.x-corp.test"
 G = "rpc.a-corp.test"
+IDP = "idp.x-corp.test"
 PUBLIC = "93.184.216."
 # Addresses that a name may not lead to, by the name's first label.
 SPECIAL = {
@@ -61,7 +62,7 @@ NAMES = {A: [PUBLIC + "10"], B: [PUBLIC + "11"], E: [PUBLIC + "66"],
          [PUBLIC + "66"], "evilapi.a-corp.test": [PUBLIC + "66"],
          "deep.api.a-corp.test": [PUBLIC + "66"],
          "one.wild-corp.test": [PUBLIC + "14"],
-         G: [PUBLIC + "15"], work.GIT: [PUBLIC + "20"], work.FILES: [PUBLIC + "20"],
+         G: [PUBLIC + "15"], IDP: [PUBLIC + "16"], work.GIT: [PUBLIC + "20"], work.FILES: [PUBLIC + "20"],
          "two.one.wild-corp.test": [PUBLIC + "66"],
          "wild-corp.test": [PUBLIC + "66"],
          **{k: [PUBLIC + str(v)] for k, v in BAD_TLS.items()}, **SPECIAL}
@@ -412,7 +413,7 @@ def main():
     certificates()
     host = context("host")
     for name, last in (("A", 10), ("B", 11), ("rebind", 12), ("mixed", 13),
-                       ("wild", 14), ("E", 66), ("denied", 67)):
+                       ("wild", 14), ("idp", 16), ("E", 66), ("denied", 67)):
         listen(name, PUBLIC + str(last), 443, host)
         listen(name + ":80", PUBLIC + str(last), 80)
     work.serve(FOLDER, PUBLIC + "20", host)
