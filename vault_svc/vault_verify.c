@@ -182,6 +182,12 @@ static const struct {
      "  AND b.action = 'incident.resolved') GROUP BY g.session_id",
      "session %.*s was frozen in row %lld and is not: an older row was put "
      "back"},
+    {"SELECT v.id, max(a.seq) FROM vault.vault v JOIN vault.audit a"
+     " ON a.object = v.id AND (a.action = 'vault.deleted'"
+     "  OR (a.action = 'vault.archived' AND v.archived_us IS NULL))"
+     " GROUP BY v.id",
+     "vault %.*s was archived or deleted in row %lld and is alive: an older "
+     "row was put back"},
     {"SELECT a.object, max(a.seq) FROM vault.audit a"
      " WHERE a.action = 'data_key.made' AND a.object = (SELECT"
      "  max(b.object::integer)::text FROM vault.audit b"
