@@ -153,21 +153,22 @@ agent_loaded(void *arg, const struct ag_db_result *res,
 void
 brain_run_load_agent(struct brain_run *run)
 {
-    ag_db_query(run->brain->db, run->tenant,
-                "SELECT v.harness, v.model, v.system, v.max_steps, "
-                "v.max_turn_seconds, s.environment_id, "
-                /* where this turn begins, as brain_turn.h has it */
-                "coalesce((SELECT e.seq FROM brain.event e "
-                "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
-                "AND e.body #>> '{stop_reason,type}' <> 'requires_action' "
-                "ORDER BY e.seq DESC LIMIT 1), 0), v.tools, "
-                /* what the last compaction kept begins behind this */
-                "coalesce((SELECT (e.body ->> 'brainbox.kept_seq')::bigint - 1 "
-                "FROM brain.event e WHERE e.session_id = s.id "
-                "AND e.type = 'agent.thread_context_compacted' "
-                "ORDER BY e.seq DESC LIMIT 1), 0) FROM brain.session s "
-                "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
-                "AND v.version = s.agent_version WHERE s.id = $1",
-                (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,
-                agent_loaded, run);
+    ag_db_query(
+        run->brain->db, run->tenant,
+        "SELECT v.harness, v.model, v.system, v.max_steps, "
+        "v.max_turn_seconds, s.environment_id, "
+        /* where this turn begins, as brain_turn.h has it */
+        "coalesce((SELECT e.seq FROM brain.event e "
+        "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
+        "AND e.body #>> '{stop_reason,type}' <> 'requires_action' "
+        "ORDER BY e.seq DESC LIMIT 1), 0), v.tools, "
+        /* what the last compaction kept begins behind this */
+        "coalesce((SELECT (brain.plain(e.body) ->> 'brainbox.kept_seq')::bigint - 1 "
+        "FROM brain.event e WHERE e.session_id = s.id "
+        "AND e.type = 'agent.thread_context_compacted' "
+        "ORDER BY e.seq DESC LIMIT 1), 0) FROM brain.session s "
+        "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
+        "AND v.version = s.agent_version WHERE s.id = $1",
+        (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,
+        agent_loaded, run);
 }

@@ -91,7 +91,7 @@ def one_long_turn_is_summed_up_too_and_keeps_pairs_whole():
         cuts = [e["brainbox.cut_seq"] for e in spans if "brainbox.cut_seq" in e]
         assert cuts == sorted(set(cuts)) and len(cuts) >= 3, cuts
         # What follows a summary begins with it, byte for byte, until the next.
-        mark = of(events, COMPACTED)[0]["content"][0]["text"].split("\n")[1]
+        mark = of(events, COMPACTED)[0]["content"][0]["text"].split("\n")[1].split(" Odd")[0]
         first = next(r["raw"] for r in asked if mark in r["raw"])
         at = first.index(mark) + len(mark)
         later = [r["raw"] for r in asked if mark in r["raw"]]

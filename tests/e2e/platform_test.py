@@ -432,6 +432,98 @@ def hosts_that_are_none_and_values_too_short():
     assert "short-s3cret" not in e["message"]
 
 
+def message(text):
+    return {"events": [{"type": "user.message", "content": [
+        {"type": "text", "text": text}]}]}
+
+
+@test
+def message_of_ten_megabytes_is_refused():
+    s = bb_.session()
+    bb_.refused(413, "POST", f"/v1/sessions/{s}/events",
+                message("x" * 10_000_000))
+    assert bb_.events(s) == []
+    alive()
+
+
+@test
+def text_that_is_no_utf8_is_refused():
+    s = bb_.session()
+    for bad in (b"\xff\xfe", b"\xc0\xaf", b"\xed\xa0\x80", b"\\ud800"):
+        raw = json.dumps(message("@")).encode().replace(b"@", bad)
+        bb_.refused(400, "POST", f"/v1/sessions/{s}/events", raw=raw)
+    assert bb_.events(s) == []
+
+
+@test
+def nul_in_a_message_is_refused():
+    s = bb_.session()
+    e = bb_.refused(400, "POST", f"/v1/sessions/{s}/events", message("a\0b"))
+    assert "NUL" in e["message"], e
+    assert bb_.events(s) == []
+
+
+@test
+def nul_from_a_model_and_a_client_harms_nothing():
+    ask = {"type": "agent_toolset_20260401", "default_config": {
+        "permission_policy": {"type": "always_ask"}}}
+    s = bb_.session(bb_.agent("native", tools=[ask]))
+    bb_.send(s, "SCRIPT:" + json.dumps([
+        {"text": "a\0b", "tools": [{"name": "sandbox_execute", "arguments": {
+            "command": "echo '\0' \\u0000"}}] * 2}, {"text": "Done."}]))
+    ids = bb_.idle(s)[-1]["stop_reason"]["event_ids"]
+    for i, (call, answer) in enumerate(zip(ids, (
+            {"result": "allow"}, {"result": "deny", "deny_message": "no"}))):
+        bb_.call("POST", f"/v1/sessions/{s}/events", {"events": [
+            {"type": "user.tool_confirmation", "tool_use_id": call, **answer}]})
+        events = bb_.idle(s, i + 2)
+    assert "NUL" in bb.result_of(events, 0)[1], bb.result_of(events, 0)
+    assert "denied it: no" in bb.result_of(events, 1)[1]
+    assert bb.texts(events)[0] == "a\0b"
+    assert bb.texts(events)[-1] == "Done."
+
+
+@test
+def events_out_of_order_are_refused_or_do_nothing():
+    s = bb_.session()
+    bb_.interrupt(s)
+    time.sleep(0.3)
+    assert [e["type"] for e in bb_.events(s)] == ["user.interrupt"]
+    assert bb_.call("GET", f"/v1/sessions/{s}")["status"] == "idle"
+    for event in ({"type": "agent.message", "content": []},
+                  {"type": "session.status_idle"},
+                  {"type": "user.custom_tool_result", "custom_tool_use_id":
+                   bb_.events(s)[0]["id"]},
+                  {"type": "user.message", "content": [], "id": "x"}):
+        bb_.refused(400, "POST", f"/v1/sessions/{s}/events",
+                    {"events": [event]})
+    bb_.refused(400, "POST", f"/v1/sessions/{s}/events", {"events": []})
+    bb_.turn(s, runbook("true"))
+
+
+@test
+def agent_that_is_edited_while_it_runs_stays_as_it_was():
+    a = bb_.agent("native", system="Version one.")
+    s = bb_.session(a)
+    before = len(bb_.model_requests())
+    bb_.send(s, "SCRIPT:" + json.dumps([
+        {"tools": [{"name": "sandbox_provision", "arguments": {
+            "task_description": "x"}}, {"name": "sandbox_execute",
+                                        "arguments": {"command": "sleep 1"}}]},
+        {"text": "Done."}]))
+    bb.wait_for("the turn", lambda: len(bb_.model_requests()) > before)
+    bb_.call("POST", f"/v1/agents/{a}", {
+        "system": "Version two.", "version": 1,
+        "metadata": {"brainbox.harness": "runbook"}})
+    events = bb_.idle(s)
+    assert bb.texts(events) == ["Done."]
+    bb_.turn(s, 'SCRIPT:[{"text": "Still one."}]', 2)
+    raws = [r["raw"] for r in bb_.model_requests()[before:]]
+    assert len(raws) == 3 and all("Version one." in r for r in raws)
+    other = bb_.session(a)
+    assert bb_.call("GET", f"/v1/sessions/{other}")["agent"]["version"] == 2
+
+
 # ---- bad input, from a model ---------------------------------------------
 
 def native(script, **more):

@@ -129,7 +129,7 @@ def scripted(folder, messages):
         if any("NO SUMMARY" in m["text"] for m in messages):
             return {}
         return {"text": f"SUMMARY of {len(messages) - 1}, "
-                        f"{time.monotonic_ns()}."}
+                        f"{time.monotonic_ns()}. Odd: \0 \\u0000."}
     for i in range(len(messages) - 1, -1, -1):
         text = messages[i]["text"]
         if messages[i]["role"] == "user" and "SCRIPT:" in text:
