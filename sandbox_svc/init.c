@@ -139,9 +139,16 @@ put(char *at, char *end, mode_t mode, int append)
     int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC
                 | (append ? O_APPEND : O_TRUNC);
 
-    if (path == NULL)
+    if (path == NULL || strchr(path, '/') == NULL)
         return EINVAL;
     int fd = open(path, flags, mode);
+    if (fd < 0 && errno == ENOENT) {
+        char *slash = strrchr(path, '/');
+        *slash = 0;
+        mkdir(path, 0755);
+        *slash = '/';
+        fd = open(path, flags, mode);
+    }
     if (fd < 0)
         return errno;
     while (at < end) {

@@ -5,6 +5,7 @@
 #ifndef SANDBOX_SVC_SANDBOX_CA_H
 #define SANDBOX_SVC_SANDBOX_CA_H
 
+#include "lib/buf.h"
 #include "sandbox_svc/sandbox_box.h"
 #include "sandbox_svc/sandbox_svc.h"
 
@@ -13,10 +14,14 @@ int64_t sandbox_ca_note(struct sandbox_svc *svc, const char *pem);
 
 /*
  * Write what was noted last: alone into one file, appended to the bundle in
- * the other. The INIT_PUT_DONE with box->ca_put_id stands for both. -1 when it
- * could not be sent.
+ * another, and as the only root of a key store for Java. The INIT_PUT_DONE with
+ * box->ca_put_id stands for all. -1 when it could not be sent.
  */
 int sandbox_ca_put(struct sandbox_svc *svc, struct sandbox_box *box,
                    struct ag_err *err);
+
+/* The certificate as a Java key store (JKS), which has no password that anybody
+ * checks. AG_ERR_INVALID when `pem` is none. */
+int sandbox_ca_jks(ag_str_t pem, struct ag_buf *out, struct ag_err *err);
 
 #endif

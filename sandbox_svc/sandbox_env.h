@@ -11,6 +11,8 @@
 /* Where the root that signs egress's leaves is written, and appended. */
 #define SANDBOX_CA_FILE "/etc/ssl/certs/brainbox.pem"
 #define SANDBOX_CA_BUNDLE "/etc/ssl/certs/ca-certificates.crt"
+/* Where Debian's Java looks; it reads no PEM. */
+#define SANDBOX_CA_JAVA "/etc/ssl/certs/java/cacerts"
 
 /* Append those that each sandbox has and that are not set already. Returns how
  * many. */

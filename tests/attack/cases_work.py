@@ -79,3 +79,20 @@ out(sh('curl -sSf --http1.1 -o /dev/null -w "%%{http_version} %%{http_code}"'
     assert got[0] == "1.1 200[exit 0]" and got[1] == "2 200[exit 0]", got
     assert got[2] == "true\n[exit 0]" and got[3] == "True\n[exit 0]", got
     assert "Verification: OK" in got[4], got[4]
+
+
+@case("65b", "work: Go and Java trust what the others do")
+def go_and_java_work(t):
+    got = t.run("""
+u = 'https://%s/simple/hello/'
+out(sh('cd /tmp; curl -sSf https://%s/go.tgz | tar -xz; ./hey -n 4 -c 2 ' + u),
+    sh('curl -sSf https://%s/java.tar | tar -x -C / && curl -sSfO'
+       ' https://%s/Get.class && /usr/lib/jvm/java-*/bin/java -Xshare:off -cp .'
+       ' Get ' + u),
+    sh('rm /etc/ssl/certs/java/cacerts; /usr/lib/jvm/java-*/bin/java -cp .'
+       ' Get ' + u))
+""" % (work.FILES, work.FILES, work.FILES, work.FILES), session(t))
+    assert "[200]\t4 responses" in got[0], got[0]
+    assert "200[exit 0]" in got[1], got[1]
+    # It is the store that makes it so.
+    assert "SSLException" in got[2] or "SSLHandshake" in got[2], got[2]

@@ -2,6 +2,7 @@
 repository, a package index for pip and a registry for npm, all made here, at
 two names with TLS. Run by hosts.py."""
 import base64
+import glob
 import gzip
 import hashlib
 import http.server
@@ -154,6 +155,41 @@ def make_npm(folder):
             cli[:-len("npm/bin/npm-cli.js")], "npm")
 
 
+# javac --release 8 of, with no compiler in a JRE:
+#   public static void main(String[] a) throws Exception {
+#       HttpURLConnection c = (HttpURLConnection) new URL(a[0]).openConnection();
+#       System.out.print(c.getResponseCode());
+#   }
+GET_CLASS = """
+yv66vgAAADQAKgoAAgADBwAEDAAFAAYBABBqYXZhL2xhbmcvT2JqZWN0AQAGPGluaXQ+AQAD
+KClWBwAIAQAMamF2YS9uZXQvVVJMCgAHAAoMAAUACwEAFShMamF2YS9sYW5nL1N0cmluZzsp
+VgoABwANDAAOAA8BAA5vcGVuQ29ubmVjdGlvbgEAGigpTGphdmEvbmV0L1VSTENvbm5lY3Rp
+b247BwARAQAaamF2YS9uZXQvSHR0cFVSTENvbm5lY3Rpb24JABMAFAcAFQwAFgAXAQAQamF2
+YS9sYW5nL1N5c3RlbQEAA291dAEAFUxqYXZhL2lvL1ByaW50U3RyZWFtOwoAEAAZDAAaABsB
+AA9nZXRSZXNwb25zZUNvZGUBAAMoKUkKAB0AHgcAHwwAIAAhAQATamF2YS9pby9QcmludFN0
+cmVhbQEABXByaW50AQAEKEkpVgcAIwEAA0dldAEABENvZGUBAARtYWluAQAWKFtMamF2YS9s
+YW5nL1N0cmluZzspVgEACkV4Y2VwdGlvbnMHACkBABNqYXZhL2xhbmcvRXhjZXB0aW9uACEA
+IgACAAAAAAACAAEABQAGAAEAJAAAABEAAQABAAAABSq3AAGxAAAAAAAJACUAJgACACQAAAAo
+AAQAAgAAABy7AAdZKgMytwAJtgAMwAAQTLIAEiu2ABi2AByxAAAAAAAnAAAABAABACgAAA==
+"""
+
+
+def make_clients(folder):
+    """A client in Go, and Debian's Java, whose roots stand in /etc: the image
+    has neither."""
+    run("tar", "-czf", folder + "/files/go.tgz", "-C", "/usr/bin", "hey")
+    home = sorted(glob.glob("/usr/lib/jvm/java-*-openjdk-*"))[0]
+    parts = ["modules", "server", "security", "jvm.cfg", "tzdb.dat"]
+    parts += ["lib" + x + ".so" for x in (
+        "java", "jimage", "jli", "net", "nio", "verify", "zip", "extnet")]
+    run("tar", "-cf", folder + "/files/java.tar", "-C", "/",
+        home[1:] + "/bin/java", home[1:] + "/conf",
+        *[home[1:] + "/lib/" + x for x in parts],
+        *[x[1:] for x in glob.glob("/etc/java-*-openjdk")])
+    with open(folder + "/files/Get.class", "wb") as f:
+        f.write(base64.b64decode(GET_CLASS))
+
+
 # ---- serving ---------------------------------------------------------------
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -212,7 +248,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def serve(folder, ip, ctx):
     top = folder + "/work"
     os.makedirs(top + "/files")
-    for make in make_git, make_apt, make_wheel, make_pip, make_npm:
+    for make in (make_git, make_apt, make_wheel, make_pip, make_npm,
+                 make_clients):
         make(top)
 
     class Server(http.server.ThreadingHTTPServer):
