@@ -416,7 +416,11 @@ def writes_a_file(l):
                 + b"/etc/ssl/certs/ca-certificates.crt\0MORE")
     assert b.event() == (PUT_DONE, 9, 0, 0)
     assert b.sh("tail -c 4 /etc/ssl/certs/ca-certificates.crt") == "MORE"
-    b.init.send(HEAD.pack(INIT_MAGIC, PUT, 9, 0o644, 0) + b"/no/where\0x")
+    # A folder that is missing is made, and no more than one.
+    b.init.send(HEAD.pack(INIT_MAGIC, PUT, 9, 0o644, 0) + b"/new/file\0x")
+    assert b.event() == (PUT_DONE, 9, 0, 0)
+    assert b.sh("cat /new/file; stat -c ' %a' /new") == "x 755"
+    b.init.send(HEAD.pack(INIT_MAGIC, PUT, 9, 0o644, 0) + b"/no/no/where\0x")
     assert b.event() == (PUT_DONE, 9, 2, 0)
     b.destroy()
 
