@@ -19,6 +19,7 @@ struct brain_http;
 struct brain_incidents;
 struct brain_prices;
 struct brain_io;
+struct brain_replay;
 
 struct brain {
     struct brain_conf conf;
@@ -33,7 +34,8 @@ struct brain {
     struct brain_http *http; /* model calls */
     struct brain_incidents *incidents;
     struct brain_prices *prices;
-    const struct brain_io *io; /* of runs: live, or a replay */
+    const struct brain_io *io;   /* of runs: live, or a replay */
+    struct brain_replay *replay; /* or NULL */
 };
 
 /* Deadline of calls to the other services. */

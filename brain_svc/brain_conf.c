@@ -101,6 +101,7 @@ static const struct ag_conf_option options[] = {
     INT(grace_ms, "ms", "3000", 0, 600000, "time for calls to end at shutdown"),
     INT(notify_fd, "", "-1", -1, 1024,
         "descriptor that gets a newline once the service answers"),
+    STR(tenant, "", "default", NULL, "whose session it is, for replay"),
     {"migrate", AG_CONF_BOOL, "", "false", 0, 1, NULL, O(migrate),
      "apply the migrations and exit"},
 };
@@ -108,7 +109,7 @@ static const struct ag_conf_option options[] = {
 const struct ag_conf brain_conf_table = {
     .program = "brain_svc",
     .summary = "runs agents: sessions, events, the agent loop",
-    .usage = "[options]",
+    .usage = "[options]\n       brain_svc [options] replay SESSION",
     .options = options,
     .n_options = sizeof(options) / sizeof(options[0]),
 };

@@ -22,6 +22,7 @@ struct brain_conf {
     int64_t context_tokens, compact_percent, compact_keep_tokens;
     int64_t grace_ms, notify_fd;
     bool migrate;
+    char *tenant;
 };
 
 extern const struct ag_conf brain_conf_table;

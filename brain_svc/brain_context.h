@@ -12,6 +12,8 @@
 #include "brain_svc/brain_log.h"
 
 #define BRAIN_COMPACTED "agent.thread_context_compacted"
+/* What stands before the model's summary in its text. */
+#define BRAIN_SUMMARY_LEAD "Summary of the conversation before this:\n"
 
 struct brain_context {
     const struct brain_event *summary; /* the last compaction, or NULL */

@@ -150,7 +150,7 @@ summary_events(const struct native *n, const struct brain_reply *reply,
     AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(SIZE_MAX / 4);
     json_t *e = brain_event_new(BRAIN_COMPACTED);
 
-    ag_buf_add(&text, AG_STR("Summary of the conversation before this:\n"));
+    ag_buf_add(&text, AG_STR(BRAIN_SUMMARY_LEAD));
     for (size_t i = 0; i < reply->answer->n_blocks; i++)
         if (reply->answer->blocks[i].kind == BRAIN_BLOCK_TEXT)
             ag_buf_add(&text, ag_buf_str(&reply->answer->blocks[i].text));

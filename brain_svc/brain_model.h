@@ -22,6 +22,7 @@ struct brain_reply {
     struct brain_route route; /* that gave it */
     int64_t cost_nano_usd;
     enum brain_cost_source cost_source;
+    char request_sha256[65]; /* of the request's body, in hex */
 };
 
 /*
@@ -51,5 +52,8 @@ brain_model_start(struct brain *brain, const struct brain_model_ask *ask);
 
 /* Drop it: no callback comes any more. */
 void brain_model_cancel(struct brain_model_call *call);
+
+/* The digest as a reply has it. */
+void brain_model_digest(ag_str_t body, char out[65]);
 
 #endif

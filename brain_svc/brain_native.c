@@ -34,11 +34,12 @@ brain_native_span_end(const char *start_id, const struct brain_reply *reply)
         return e;
     json_object_set_new(
         e, "brainbox.model",
-        json_pack("{s:s, s:o, s:I, s:I, s:s}", "wire", reply->route.wire->name,
-                  "model", ag_json_from_str(reply->route.model),
-                  "reasoning_tokens", (json_int_t)u->reasoning, "cost_nano_usd",
-                  (json_int_t)reply->cost_nano_usd, "cost_source",
-                  sources[reply->cost_source]));
+        json_pack(
+            "{s:s, s:o, s:s, s:I, s:I, s:s}", "wire", reply->route.wire->name,
+            "model", ag_json_from_str(reply->route.model), "request_sha256",
+            reply->request_sha256, "reasoning_tokens", (json_int_t)u->reasoning,
+            "cost_nano_usd", (json_int_t)reply->cost_nano_usd, "cost_source",
+            sources[reply->cost_source]));
     return e;
 }
 

@@ -223,7 +223,7 @@ write_now(struct brain_run *run)
         .tenant = run->tenant,
         .session = ag_str(run->session),
         .fence = run->fence,
-        .seen = brain_log_last(&run->log),
+        .seen = run->seen,
         .events = run->events,
         .n = run->n_events,
     };
@@ -285,6 +285,8 @@ end_turn(struct brain_run *run, json_t **events, size_t n, json_t *stop_reason)
     json_t *idle = brain_event_new("session.status_idle");
 
     brain_run_enter(run, BRAIN_RUN_ENDING);
+    /* What comes while the sandbox goes away is another turn's. */
+    run->seen = brain_log_last(&run->log);
     json_object_set_new(idle, "stop_reason", stop_reason);
     json_object_set_new(idle, "stop_details", json_null());
     run->events = ag_xcalloc(n + 1, sizeof(*run->events));
@@ -451,6 +453,7 @@ decide(struct brain_run *run)
     switch (d.step) {
     case BRAIN_STEP_NOTHING:
         brain_run_enter(run, BRAIN_RUN_ENDING);
+        run->seen = brain_log_last(&run->log);
         write_events(run, BRAIN_WRITE_END, NULL, 0);
         return;
     case BRAIN_STEP_BEGIN:

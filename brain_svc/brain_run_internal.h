@@ -48,6 +48,7 @@ struct brain_run {
     enum brain_write write;
     json_t **events;
     size_t n_events, n_ended;
+    int64_t seen; /* END: last seq when the end was decided */
     struct ag_timer retry;
 
     struct ag_timer turn_timer;

@@ -10,6 +10,7 @@
 #include "brain_svc/brain_incident.h"
 #include "brain_svc/brain_io.h"
 #include "brain_svc/brain_price.h"
+#include "brain_svc/brain_replay.h"
 #include "brain_svc/brain_run.h"
 #include "lib/daemon.h"
 #include "lib/migrate.h"
@@ -128,19 +129,42 @@ serve(struct brain *brain, struct ag_err *err)
     return 0;
 }
 
+/* `brain_svc replay SESSION` */
 static int
-configure(struct brain *brain, int argc, char **argv, struct ag_err *err)
+replay(struct brain *brain, const char *session, struct ag_err *err)
+{
+    int rc = -1;
+
+    if (ag_daemon_confine(brain->conf.user, err) < 0)
+        return -1;
+    ag_log_init("brain", AG_WARN);
+    brain->loop = ag_loop_new(err);
+    brain->db = brain->loop == NULL
+                    ? NULL
+                    : ag_db_new(brain->loop, brain->conf.database, 1,
+                                brain->conf.db_timeout_ms, err);
+    if (brain->db != NULL)
+        rc = brain_replay(brain, session, err);
+    ag_db_free(brain->db);
+    ag_loop_free(brain->loop);
+    return rc;
+}
+
+/* The words of the command line are argv[0..*n_words-1] afterwards. */
+static int
+configure(struct brain *brain, int argc, char **argv, int *n_words,
+          struct ag_err *err)
 {
     enum ag_log_level level;
-    int n_words;
 
-    if (ag_conf_load(&brain_conf_table, argc, argv, &brain->conf, &n_words, err)
+    if (ag_conf_load(&brain_conf_table, argc, argv, &brain->conf, n_words, err)
             < 0
         || brain_conf_check(&brain->conf, err) < 0)
         return -1;
-    if (n_words > 0)
+    if (*n_words > 0 && (*n_words != 2 || strcmp(argv[0], "replay") != 0))
         return ag_err_set(err, AG_ERR_INVALID,
-                          "brain_svc takes no words, only options (--help)");
+                          "brain_svc takes options and, at most, the words "
+                          "\"replay SESSION\" (--help)");
     if (ag_log_level_parse(ag_str(brain->conf.log_level), &level) < 0)
         return ag_err_set(err, AG_ERR_INVALID,
                           "log_level: must be debug, info, warn or error");
@@ -153,11 +177,13 @@ main(int argc, char **argv)
 {
     struct brain brain = {0};
     struct ag_err err;
-    int rc;
+    int rc, n_words = 0;
 
     ag_log_init("brain", AG_INFO);
-    rc = configure(&brain, argc, argv, &err);
-    if (rc == 0)
+    rc = configure(&brain, argc, argv, &n_words, &err);
+    if (rc == 0 && n_words > 0)
+        rc = replay(&brain, argv[1], &err);
+    else if (rc == 0)
         rc = brain.conf.migrate ? migrate(&brain.conf, &err)
                                 : serve(&brain, &err);
     if (rc < 0)

@@ -283,6 +283,31 @@ class Context:
         return self.idle(session, turns, seconds)
 
     # ---- what arrived ------------------------------------------------------
+    def replay(self, session):
+        """`brain_svc replay`, with the options of the running brain."""
+        with open(self.run + "/services/brain_svc/run") as f:
+            line = f.read()
+        line = line[line.index("MODEL_BASE_URL="):].replace("\\\n", " ")
+        line = line.replace("--notify-fd=3", "").strip()
+        return subprocess.run(["bash", "-c", f"env {line} replay {session}"],
+                              capture_output=True, text=True, timeout=60)
+
+    def replay_all(self):
+        """Each session of the instance does again what its log says."""
+        page, n = "", 0
+        while page is not None:
+            got = self.call("GET", f"/v1/sessions?limit=100{page}")
+            for s in got["data"]:
+                if not self.events(s["id"]):
+                    continue
+                a = self.replay(s["id"])
+                assert a.returncode == 0, (s["id"], a.stdout, a.stderr)
+                assert a.stdout.endswith(" no difference\n"), a.stdout
+                n += 1
+            page = got.get("next_page") and "&page=" + got["next_page"]
+        assert n > 0
+        return n
+
     def requests(self):
         return read_lines(self.hosts + "/requests.jsonl")
 

@@ -141,4 +141,9 @@ def summary_that_does_not_come_ends_the_turn_visibly():
     assert len(of(events, "span.model_request_end")) == 2
 
 
+@p.test
+def every_session_above_replays_to_its_log():
+    p.replay_all()
+
+
 p.main()

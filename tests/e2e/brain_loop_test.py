@@ -326,4 +326,9 @@ def sandbox_that_dies_in_mid_turn_is_replaced_and_the_model_told():
     assert bb.texts(events) == ["Carried on."]
 
 
+@p.test
+def every_session_above_replays_to_its_log():
+    p.replay_all()
+
+
 p.main()

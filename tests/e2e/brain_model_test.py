@@ -249,4 +249,9 @@ def wires_that_are_none_are_refused_by_name():
     assert "taken" in e["message"], e
 
 
+@p.test
+def every_session_above_replays_to_its_log():
+    p.replay_all()
+
+
 p.main()

@@ -1,0 +1,466 @@
+/*
+ * Replay: the table of brain_io.h answered from a log. One thing at a time is
+ * under way, and comes back in the loop's next turn, as it would live.
+ */
+#include "brain_svc/brain_replay.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "brain_svc/brain_context.h"
+#include "brain_svc/brain_hub.h"
+#include "brain_svc/brain_io.h"
+#include "brain_svc/brain_replay_log.h"
+#include "brain_svc/brain_run_internal.h"
+
+enum waiting { NOTHING, LOADING, STORING, ASKING, CALLING, ENDING, BEGINNING };
+
+struct brain_replay {
+    struct brain *brain;
+    const char *session;
+    struct brain_replay_log log;
+    size_t next; /* index of the first event that was not replayed */
+    enum waiting waiting;
+    struct ag_timer timer;
+
+    brain_stored *stored; /* STORING */
+    void *stored_arg;
+    int64_t first;
+    struct brain_model_ask ask;           /* ASKING */
+    void (*ended)(struct brain_run *run); /* ENDING */
+
+    size_t n_turns, n_models, n_tools;
+    bool is_over;
+    int rc;
+    struct ag_err *err;
+};
+
+static void
+wait_for(struct brain_replay *r, enum waiting what)
+{
+    ag_assert(r->waiting == NOTHING);
+    r->waiting = what;
+    ag_timer_start(r->brain->loop, &r->timer, 0);
+}
+
+static void
+finish(struct brain_replay *r)
+{
+    r->is_over = true;
+    ag_timer_stop(r->brain->loop, &r->timer);
+    ag_loop_stop(r->brain->loop);
+}
+
+static struct brain_run *
+run_of(const struct brain_replay *r)
+{
+    return brain_run_find(r->brain, ag_str(r->session));
+}
+
+static const struct brain_event *
+next_event(const struct brain_replay *r, size_t skip)
+{
+    return r->next + skip < r->log.n ? &r->log.at[r->next + skip] : NULL;
+}
+
+static bool
+next_is(const struct brain_replay *r, size_t skip, const char *type)
+{
+    const struct brain_event *e = next_event(r, skip);
+
+    return e != NULL && strcmp(e->type, type) == 0;
+}
+
+/* ---- differences --------------------------------------------------------- */
+
+static void
+print_event(const char *who, const json_t *event)
+{
+    char *text = event == NULL
+                     ? NULL
+                     : json_dumps(event, JSON_SORT_KEYS | JSON_ENSURE_ASCII);
+
+    printf("  %s: %.2000s\n", who, text == NULL ? "nothing" : text);
+    free(text);
+}
+
+/* `ours` is what the run would write here, or NULL. */
+static void
+differ(struct brain_replay *r, const char *what, const json_t *ours)
+{
+    const struct brain_event *e = next_event(r, 0);
+
+    if (r->is_over)
+        return;
+    printf("difference at seq %lld: %s\n",
+           e == NULL ? (long long)r->log.n + 1 : (long long)e->seq, what);
+    print_event("the log ", e == NULL ? NULL : e->body);
+    print_event("replayed", ours);
+    r->rc = ag_err_set(r->err, AG_ERR_CONFLICT,
+                       "session %s does not replay to its log", r->session);
+    finish(r);
+}
+
+/* ---- what came from outside ---------------------------------------------- */
+
+/* The run hears of events that others wrote, as it did when they came. */
+static void
+tell_one(struct brain_replay *r)
+{
+    const struct brain_event *e = next_event(r, 0);
+    json_t *body = e->body;
+
+    r->next++;
+    brain_run_told(r->brain, ag_str(r->session), e->seq, &body, 1);
+}
+
+static bool
+is_told_next(const struct brain_replay *r)
+{
+    const struct brain_event *e = next_event(r, 0);
+
+    return e != NULL && brain_replay_is_input(e);
+}
+
+/* Limits of time and incidents come from outside, too; what they left in the
+ * log tells of them before the run decides. */
+static void
+foresee(struct brain_replay *r, struct brain_run *run)
+{
+    struct brain_replay_stop stop;
+
+    brain_replay_foresee(&r->log, r->next, &stop);
+    run->is_over_time |= stop.is_over_time;
+    if (stop.frozen_by.n > 0 && !run->is_frozen) {
+        run->is_frozen = true;
+        run->frozen_by = ag_arena_cstr(run->arena, stop.frozen_by);
+    }
+}
+
+/* ---- the run's log ------------------------------------------------------- */
+
+static void
+load(struct brain_run *run)
+{
+    struct brain_replay *r = run->brain->replay;
+
+    if (run->log.n == 0)
+        run->log.base = 0;
+    while (is_told_next(r))
+        r->next++;
+    for (size_t i = 0; i < r->next; i++)
+        brain_log_put(&run->log, r->log.at[i].seq, r->log.at[i].body);
+    wait_for(r, LOADING);
+}
+
+static void
+begin(struct brain_replay *r)
+{
+    if (next_event(r, 0) == NULL) {
+        finish(r);
+    } else if (!is_told_next(r)) {
+        differ(r, "nothing is to be done here", NULL);
+    } else {
+        r->n_turns++;
+        brain_run_start(r->brain, ag_str(r->brain->conf.tenant),
+                        ag_str(r->session), 1, 0);
+    }
+}
+
+/* Compares a batch; what was recorded takes the place of what was made, so that
+ * what follows refers to it. */
+static void
+take_batch(struct brain_replay *r, const struct brain_append *append)
+{
+    struct brain_run *run = run_of(r);
+
+    r->first = (next_event(r, 0) != NULL ? next_event(r, 0)->seq
+                                         : (int64_t)r->log.n + 1);
+    for (size_t i = 0; i < append->n; i++) {
+        const struct brain_event *e = next_event(r, 0);
+        const char *why;
+
+        if (e == NULL) { /* it was cut off here, or is at work */
+            finish(r);
+            return;
+        }
+        why = brain_replay_compare(append->events[i], e->body);
+        if (why != NULL) {
+            differ(r, why, append->events[i]);
+            return;
+        }
+        json_decref(run->events[i]);
+        run->events[i] = json_incref(e->body);
+        r->next++;
+    }
+    wait_for(r, STORING);
+}
+
+static void
+store(struct brain *brain, const struct brain_append *append,
+      brain_stored *done, void *arg)
+{
+    struct brain_replay *r = brain->replay;
+    bool is_refused = append->how == BRAIN_WRITE_END && is_told_next(r);
+
+    r->stored = done;
+    r->stored_arg = arg;
+    while (is_told_next(r))
+        tell_one(r);
+    if (is_refused) {
+        r->first = 0;
+        wait_for(r, STORING);
+        return;
+    }
+    take_batch(r, append);
+}
+
+static void
+come_stored(struct brain_replay *r)
+{
+    struct brain_run *run = run_of(r);
+
+    foresee(r, run);
+    r->stored(r->stored_arg, r->first, NULL);
+    if (!r->is_over && run_of(r) == NULL)
+        wait_for(r, BEGINNING);
+}
+
+/* ---- the model ----------------------------------------------------------- */
+
+static struct brain_model_call *
+model_start(struct brain *brain, const struct brain_model_ask *ask)
+{
+    struct brain_replay *r = brain->replay;
+
+    r->ask = *ask;
+    wait_for(r, ASKING);
+    return (struct brain_model_call *)r; /* a token, for the driver */
+}
+
+static void
+model_cancel(struct brain_model_call *call)
+{
+    struct brain_replay *r = (struct brain_replay *)call;
+
+    ag_timer_stop(r->brain->loop, &r->timer);
+    r->waiting = NOTHING;
+}
+
+/* As if another brain had found the run here: the question is asked anew. */
+static void
+take_over(struct brain_run *run)
+{
+    run->harness->cancel(run);
+    run->n_loaded = run->log.n;
+    brain_run_next(run);
+}
+
+static void
+model_answers(struct brain_replay *r)
+{
+    struct brain_replay_answer *a = brain_replay_answer_new(&r->log, r->next);
+    AG_AUTO(ag_buf_release) struct ag_buf request = AG_BUF_INIT(SIZE_MAX / 4);
+    struct ag_err err = AG_ERR_INIT;
+
+    r->n_models++;
+    if (a->err.kind != AG_ERR_NONE) {
+        r->ask.done(r->ask.arg, NULL, &a->err);
+    } else if (a->reply.route.wire == NULL) {
+        differ(r, "the log names no wire that there is", NULL);
+    } else if (r->ask.write(r->ask.arg, &a->reply.route, &request, &err) < 0) {
+        differ(r, err.msg, NULL);
+    } else {
+        brain_model_digest(ag_buf_str(&request), a->reply.request_sha256);
+        r->ask.done(r->ask.arg, &a->reply, NULL);
+    }
+    brain_replay_answer_free(a);
+}
+
+/* While the model was asked: users spoke, time ran out, it answered. */
+static void
+come_asked(struct brain_replay *r)
+{
+    struct brain_run *run = run_of(r);
+
+    while (run->state == BRAIN_RUN_THINKING && is_told_next(r)) {
+        r->waiting = ASKING; /* until an interrupt cancels it */
+        tell_one(r);
+    }
+    if (run->state != BRAIN_RUN_THINKING || r->is_over)
+        return;
+    r->waiting = NOTHING;
+    foresee(r, run);
+    if (run->is_over_time || run->is_frozen) {
+        run->harness->cancel(run);
+        brain_run_next(run);
+    } else if (next_event(r, 0) == NULL) {
+        finish(r);
+    } else if (!next_is(r, 0, "span.model_request_end")) {
+        differ(r, "the model is asked here", NULL);
+    } else if (next_is(r, 1, "span.model_request_start")) {
+        take_over(run);
+    } else {
+        model_answers(r);
+    }
+}
+
+/* ---- tools --------------------------------------------------------------- */
+
+static void
+tool_start(struct brain_run *run, const struct brain_event *event)
+{
+    (void)event;
+    wait_for(run->brain->replay, CALLING);
+}
+
+static void
+tool_ignore(struct brain_run *run)
+{
+    (void)run; /* the recorded result says what came of it */
+}
+
+static void
+come_called(struct brain_replay *r)
+{
+    struct brain_run *run = run_of(r);
+    struct brain_decision d;
+    json_t *result;
+
+    brain_turn_find(&run->log, &run->turn);
+    d = brain_turn_decide(&run->log, &run->turn, false);
+    while (is_told_next(r))
+        tell_one(r);
+    r->n_tools++;
+    if (next_event(r, 0) == NULL) {
+        finish(r);
+    } else if (!next_is(r, 0, "agent.tool_result")
+               || (d.call != NULL
+                   && !ag_str_is(ag_json_str(json_object_get(
+                                     next_event(r, 0)->body, "tool_use_id")),
+                                 d.call->id))) {
+        differ(r, "a tool is called here",
+               d.call == NULL ? NULL : d.call->body);
+    } else {
+        result = json_incref(next_event(r, 0)->body);
+        brain_run_append(run, &result, 1);
+    }
+}
+
+static void
+tool_end_turn(struct brain_run *run, void (*done)(struct brain_run *run))
+{
+    struct brain_replay *r = run->brain->replay;
+
+    r->ended = done;
+    wait_for(r, ENDING);
+}
+
+static void
+claim(struct brain_runs *runs, ag_str_t session)
+{
+    (void)runs; /* begin() does */
+    (void)session;
+}
+
+static const struct brain_io io = {
+    .load = load,
+    .store = store,
+    .model_start = model_start,
+    .model_cancel = model_cancel,
+    .tool_start = tool_start,
+    .tool_cancel = tool_ignore,
+    .tool_free = tool_ignore,
+    .tool_end_turn = tool_end_turn,
+    .claim = claim,
+};
+
+/* ---- all of it ----------------------------------------------------------- */
+
+static void
+come(struct ag_timer *timer)
+{
+    struct brain_replay *r =
+        (struct brain_replay *)((char *)timer
+                                - offsetof(struct brain_replay, timer));
+    enum waiting what = r->waiting;
+    struct brain_run *run = run_of(r);
+
+    r->waiting = NOTHING;
+    switch (what) {
+    case NOTHING:
+        return;
+    case BEGINNING:
+        begin(r);
+        return;
+    case LOADING:
+        foresee(r, run);
+        brain_run_loaded(run);
+        return;
+    case STORING:
+        come_stored(r);
+        return;
+    case ASKING:
+        come_asked(r);
+        return;
+    case CALLING:
+        come_called(r);
+        return;
+    case ENDING:
+        r->ended(run);
+        return;
+    }
+}
+
+static void
+log_read(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+{
+    struct brain_replay *r = arg;
+
+    if (err == NULL && ag_db_rows(res) > 0) {
+        if (brain_replay_log_take(&r->log, res, r->err) < 0) {
+            r->rc = -1;
+            finish(r);
+            return;
+        }
+        brain_replay_log_read(r->brain, &r->log, r->session, log_read, r);
+        return;
+    }
+    if (err != NULL || r->log.n == 0) {
+        r->rc = err != NULL ? (*r->err = *err, -1)
+                            : ag_err_set(r->err, AG_ERR_NOT_FOUND,
+                                         "tenant %s has no events of session "
+                                         "%.64s",
+                                         r->brain->conf.tenant, r->session);
+        finish(r);
+        return;
+    }
+    begin(r);
+}
+
+int
+brain_replay(struct brain *brain, const char *session, struct ag_err *err)
+{
+    struct brain_runs runs = {.brain = brain};
+    struct brain_replay r = {
+        .brain = brain, .session = session, .timer.fn = come, .err = err};
+    struct brain_run *run;
+
+    brain->io = &io;
+    brain->replay = &r;
+    brain->runs = &runs;
+    brain->hub = brain_hub_new(brain);
+    brain_replay_log_read(brain, &r.log, session, log_read, &r);
+    ag_loop_run(brain->loop);
+    if (r.rc == 0)
+        printf("%zu events, %zu turns, %zu model calls, %zu tool calls: no "
+               "difference\n",
+               r.next, r.n_turns, r.n_models, r.n_tools);
+    if ((run = run_of(&r)) != NULL) {
+        run->harness->cancel(run);
+        brain_run_free(run);
+    }
+    brain_hub_free(brain->hub);
+    brain_replay_log_release(&r.log);
+    return r.rc;
+}

@@ -1,0 +1,51 @@
+/*
+ * What a replay reads out of a recorded log: the events as they were stored,
+ * which came from outside, what a model had answered. Pure but for the reading.
+ */
+#ifndef BRAIN_REPLAY_LOG_H
+#define BRAIN_REPLAY_LOG_H
+
+#include "brain_svc/brain_log.h"
+#include "brain_svc/brain_model.h"
+
+struct brain_replay_log {
+    struct brain_event *at;
+    size_t n, cap;
+};
+
+/* The next rows behind what is there; none is the end. */
+void brain_replay_log_read(struct brain *brain, struct brain_replay_log *log,
+                           const char *session, ag_db_done *done, void *arg);
+/* Take the rows; AG_ERR_CONFLICT names an event that is not as it was stored,
+ * or a gap. */
+int brain_replay_log_take(struct brain_replay_log *log,
+                          const struct ag_db_result *res, struct ag_err *err);
+void brain_replay_log_release(struct brain_replay_log *log);
+
+/* Not written by a run: a user's, or the platform's. */
+bool brain_replay_is_input(const struct brain_event *e);
+
+/* NULL when both are the same but for ids and times; else what differs. */
+const char *brain_replay_compare(const json_t *made, const json_t *recorded);
+
+/* What ends the turn from outside, by what it left in the log. */
+struct brain_replay_stop {
+    bool is_over_time;
+    ag_str_t frozen_by;
+};
+
+void brain_replay_foresee(const struct brain_replay_log *log, size_t next,
+                          struct brain_replay_stop *stop);
+
+/* A model's answer as the events from its span.model_request_end on have it. */
+struct brain_replay_answer {
+    struct brain_reply reply; /* wire NULL: the log names none */
+    struct brain_answer answer;
+    struct ag_err err; /* kind NONE: it answered */
+};
+
+struct brain_replay_answer *
+brain_replay_answer_new(const struct brain_replay_log *log, size_t end);
+void brain_replay_answer_free(struct brain_replay_answer *a);
+
+#endif
