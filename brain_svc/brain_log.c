@@ -90,6 +90,16 @@ brain_log_last(const struct brain_log *log)
     return log->n == 0 ? log->base : log->at[log->n - 1].seq;
 }
 
+int64_t
+brain_log_whole(const struct brain_log *log)
+{
+    int64_t seq = log->base;
+
+    for (size_t i = 0; i < log->n && log->at[i].seq == seq + 1; i++)
+        seq++;
+    return seq;
+}
+
 int
 brain_event_text(const json_t *event, struct ag_buf *out, struct ag_err *err)
 {

@@ -36,6 +36,8 @@ void brain_log_release(struct brain_log *log);
 void brain_log_put(struct brain_log *log, int64_t seq, json_t *body);
 /* Highest seq; `base` when empty. */
 int64_t brain_log_last(const struct brain_log *log);
+/* Highest seq up to which none is missing; `base` when empty. */
+int64_t brain_log_whole(const struct brain_log *log);
 
 /* All text of an event's `content` blocks, joined by newlines. */
 int

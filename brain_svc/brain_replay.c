@@ -122,6 +122,18 @@ is_told_next(const struct brain_replay *r)
     return e != NULL && brain_replay_is_input(e);
 }
 
+/* The brain died here, or gave the run away, and another one went on. */
+static bool
+is_lost_next(const struct brain_replay *r)
+{
+    size_t skip = 0;
+
+    while (next_event(r, skip) != NULL
+           && brain_replay_is_input(next_event(r, skip)))
+        skip++;
+    return next_is(r, skip, "session.status_rescheduled");
+}
+
 /* Limits of time and incidents come from outside, too; what they left in the
  * log tells of them before the run decides. */
 static void
@@ -158,10 +170,10 @@ begin(struct brain_replay *r)
 {
     if (next_event(r, 0) == NULL) {
         finish(r);
-    } else if (!is_told_next(r)) {
+    } else if (!is_told_next(r) && !is_lost_next(r)) {
         differ(r, "nothing is to be done here", NULL);
     } else {
-        r->n_turns++;
+        r->n_turns += !is_lost_next(r);
         brain_run_start(r->brain, ag_str(r->brain->conf.tenant),
                         ag_str(r->session), 1, 0);
     }
@@ -221,6 +233,7 @@ come_stored(struct brain_replay *r)
     struct brain_run *run = run_of(r);
 
     foresee(r, run);
+    run->is_dropped |= is_lost_next(r);
     r->stored(r->stored_arg, r->first, NULL);
     if (!r->is_over && run_of(r) == NULL)
         wait_for(r, BEGINNING);
@@ -247,15 +260,6 @@ model_cancel(struct brain_model_call *call)
     r->waiting = NOTHING;
 }
 
-/* As if another brain had found the run here: the question is asked anew. */
-static void
-take_over(struct brain_run *run)
-{
-    run->harness->cancel(run);
-    run->n_loaded = run->log.n;
-    brain_run_next(run);
-}
-
 static void
 model_answers(struct brain_replay *r)
 {
@@ -277,12 +281,24 @@ model_answers(struct brain_replay *r)
     brain_replay_answer_free(a);
 }
 
+/* While the model or a tool was busy: the next brain begins. */
+static void
+lose(struct brain_replay *r, struct brain_run *run)
+{
+    brain_run_lose(run, "another brain went on");
+    wait_for(r, BEGINNING);
+}
+
 /* While the model was asked: users spoke, time ran out, it answered. */
 static void
 come_asked(struct brain_replay *r)
 {
     struct brain_run *run = run_of(r);
 
+    if (is_lost_next(r)) {
+        lose(r, run);
+        return;
+    }
     while (run->state == BRAIN_RUN_THINKING && is_told_next(r)) {
         r->waiting = ASKING; /* until an interrupt cancels it */
         tell_one(r);
@@ -298,8 +314,6 @@ come_asked(struct brain_replay *r)
         finish(r);
     } else if (!next_is(r, 0, "span.model_request_end")) {
         differ(r, "the model is asked here", NULL);
-    } else if (next_is(r, 1, "span.model_request_start")) {
-        take_over(run);
     } else {
         model_answers(r);
     }
@@ -327,6 +341,10 @@ come_called(struct brain_replay *r)
     struct brain_decision d;
     json_t *result;
 
+    if (is_lost_next(r)) {
+        lose(r, run);
+        return;
+    }
     brain_turn_find(&run->log, &run->turn);
     d = brain_turn_decide(&run->log, &run->turn, false);
     while (is_told_next(r))
@@ -407,7 +425,10 @@ come(struct ag_timer *timer)
         come_called(r);
         return;
     case ENDING:
+        run->is_dropped |= is_lost_next(r);
         r->ended(run);
+        if (run_of(r) == NULL)
+            wait_for(r, BEGINNING);
         return;
     }
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "brain_svc/brain_context.h"
+#include "brain_svc/brain_turn.h"
 #include "lib/secret.h"
 
 #define READ_ROWS 1000
@@ -91,8 +92,9 @@ brain_replay_log_release(struct brain_replay_log *log)
 bool
 brain_replay_is_input(const struct brain_event *e)
 {
-    static const char *const ours[] = {"session.status_running",
-                                       "session.status_idle", "session.error"};
+    static const char *const ours[] = {
+        "session.status_running", "session.status_idle",
+        "session.status_rescheduled", "session.error"};
 
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
         if (is_type(e, ours[i]))
@@ -136,11 +138,21 @@ brain_replay_compare(const json_t *made, const json_t *recorded)
 
 /* ---- what came from outside ---------------------------------------------- */
 
+static bool
+was_not_run(const struct brain_event *e)
+{
+    const json_t *first =
+        json_array_get(json_object_get(e->body, "content"), 0);
+
+    return is_type(e, "agent.tool_result")
+           && ag_str_is(member(first, "text"), BRAIN_NOT_RUN);
+}
+
 /* Events that close a turn that was stopped, before the one that says why. */
 static bool
 is_closing(const struct brain_event *e)
 {
-    return brain_replay_is_input(e) || is_type(e, "agent.tool_result")
+    return brain_replay_is_input(e) || was_not_run(e)
            || (is_type(e, "span.model_request_end")
                && json_is_true(json_object_get(e->body, "is_error")));
 }

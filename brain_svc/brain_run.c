@@ -190,6 +190,9 @@ written(void *arg, int64_t first, const struct ag_err *err)
         (void)brain_run_dropped(run);
         return;
     }
+    /* An event of somebody else may stand before them, not heard of yet. */
+    if (first > brain_log_last(&run->log) + 1)
+        run->wants_reload = true;
     for (size_t i = 0; first > 0 && i < run->n_events; i++)
         brain_log_put(&run->log, first + (int64_t)i, run->events[i]);
     if (first > 0)
@@ -354,8 +357,7 @@ stop_turn(struct brain_run *run)
     json_t *events[CLOSING_MAX];
 
     for (size_t i = 0; i < n; i++)
-        events[i] =
-            result_event(calls[i], AG_STR("not run: the turn was ended"));
+        events[i] = result_event(calls[i], AG_STR(BRAIN_NOT_RUN));
     if (n > 0) {
         brain_run_append(run, events, n);
         return;

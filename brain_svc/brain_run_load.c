@@ -82,7 +82,7 @@ void
 brain_run_load_live(struct brain_run *run)
 {
     brain_store_read(run->brain, run->tenant, ag_str(run->session),
-                     brain_log_last(&run->log), READ_ROWS, log_loaded, run);
+                     brain_log_whole(&run->log), READ_ROWS, log_loaded, run);
 }
 
 /* Read what the log in memory does not have. */

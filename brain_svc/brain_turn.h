@@ -10,6 +10,9 @@
 
 #include "brain_svc/brain_log.h"
 
+/* The result of a call that was still open when its turn was ended. */
+#define BRAIN_NOT_RUN "not run: the turn was ended"
+
 struct brain_turn {
     size_t start;     /* index in the log of its first event */
     bool has_message; /* of a user */

@@ -129,6 +129,12 @@ def main():
             failed += 1
             print(f"FAILED  SEED={name}:{seed}: {type(e).__name__}: {e}",
                   flush=True)
+    try:
+        print(f"ok      {p.replay_all()} sessions replay to their logs")
+        passed += 1
+    except AssertionError as e:
+        failed += 1
+        print(f"FAILED  replay: {e}")
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)
 

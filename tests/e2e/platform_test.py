@@ -722,4 +722,9 @@ def nothing_is_left_of_finished_sandboxes():
     bb.wait_for("sandboxes to be gone", lambda: "sesn_" not in sandboxes(), 10)
 
 
+@bb_.test
+def every_session_above_replays_to_its_log():
+    bb_.replay_all()
+
+
 bb_.main()

@@ -150,4 +150,11 @@ def turn_that_changed_hands_shows_it():
 
 
 AGENT, ENVIRONMENT = p.agent(), p.environment()
+
+
+@p.test
+def every_session_above_replays_to_its_log():
+    p.replay_all()
+
+
 p.main()
