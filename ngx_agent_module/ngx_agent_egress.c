@@ -304,6 +304,10 @@ ngx_agent_egress_begin(ngx_http_request_t *r, ngx_agent_egress_conf_t *ecf,
         return NGX_HTTP_CLOSE;
     }
 
+    if (ctx->mode == NGX_AGENT_EGRESS_REPORT) {
+        return ngx_agent_egress_take_report(r, ctx);
+    }
+
     if (r->method == NGX_HTTP_TRACE || r->method == NGX_HTTP_CONNECT) {
         return ngx_agent_egress_refuse(r, NGX_HTTP_NOT_ALLOWED,
                                        "method_refused",
@@ -810,8 +814,11 @@ ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     } else if (ngx_strcmp(value[1].data, "brain") == 0) {
         ecf->mode = NGX_AGENT_EGRESS_BRAIN;
 
+    } else if (ngx_strcmp(value[1].data, "report") == 0) {
+        ecf->mode = NGX_AGENT_EGRESS_REPORT;
+
     } else {
-        return "is neither \"sandbox\" nor \"brain\"";
+        return "is none of \"sandbox\", \"brain\" and \"report\"";
     }
 
     return NGX_CONF_OK;

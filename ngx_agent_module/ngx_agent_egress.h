@@ -23,7 +23,8 @@
 typedef enum {
     NGX_AGENT_EGRESS_OFF = 0,
     NGX_AGENT_EGRESS_SANDBOX,          /* from the bridge, by PROXY v2 */
-    NGX_AGENT_EGRESS_BRAIN             /* by x-brainbox-session */
+    NGX_AGENT_EGRESS_BRAIN,            /* by x-brainbox-session */
+    NGX_AGENT_EGRESS_REPORT            /* the bridge tells what it refused */
 } ngx_agent_egress_mode_e;
 
 
@@ -89,6 +90,7 @@ typedef struct {
     ngx_str_t                  workload;
     ngx_str_t                  session;
     ngx_str_t                  request_id;
+    ngx_uint_t                 more;       /* refusals that a report stands for */
     ngx_uint_t                 http_version;  /* that was asked in */
     unsigned                   is_grpc:1;
     unsigned                   grpc_refused:1;
@@ -248,6 +250,9 @@ void ngx_agent_egress_watch_init(ngx_cycle_t *cycle, ngx_str_t *path);
 /* ngx_agent_egress_refusal.c: what is refused here, for the audit */
 void ngx_agent_egress_report_refusal(ngx_http_request_t *r,
     const char *reason);
+/* A request of the bridge: "/reason/count", about its Host. */
+ngx_int_t ngx_agent_egress_take_report(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
 /* ctx->shape was seen, or masked, and the request goes on. */
 void ngx_agent_egress_report_shape(ngx_http_request_t *r,
     const char *reason);

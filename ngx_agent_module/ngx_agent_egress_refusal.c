@@ -59,7 +59,8 @@ ngx_agent_refusal_send(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx,
     m.workload_address = ngx_agent_egress_text(r, &ctx->workload);
     m.session_id = ngx_agent_egress_text(r, &ctx->session);
     m.reason = (char *) reason;
-    m.scheme = (char *) (ctx->https ? "https" : "http");
+    m.scheme = (char *) (ctx->mode == NGX_AGENT_EGRESS_REPORT ? "tcp"
+                         : ctx->https ? "https" : "http");
     m.host = ngx_agent_egress_text(r, &ctx->host);
     m.port = ctx->port;
     m.method = ngx_agent_egress_text(r, &r->method_name);
@@ -120,7 +121,7 @@ ngx_agent_refusal_report(ngx_http_request_t *r, const char *reason,
 
     /* Refused before it was asked who it is. */
 
-    if (ctx->workload.len == 0 && ctx->mode == NGX_AGENT_EGRESS_SANDBOX
+    if (ctx->workload.len == 0 && ctx->mode != NGX_AGENT_EGRESS_BRAIN
         && r->connection->proxy_protocol != NULL)
     {
         ctx->workload = r->connection->proxy_protocol->src_addr;
@@ -135,11 +136,11 @@ ngx_agent_refusal_report(ngx_http_request_t *r, const char *reason,
     s = ngx_agent_refusal_slot(who);
 
     if (s->reported >= (ngx_uint_t) ecf->refusals) {
-        s->left_out++;
+        s->left_out += 1 + ctx->more;
         return;
     }
 
-    count = 1 + s->left_out;
+    count = 1 + ctx->more + s->left_out;
     s->reported++;
     s->left_out = 0;
     ngx_agent_refusal_send(r, ctx, reason, passed, count);
@@ -150,6 +151,55 @@ void
 ngx_agent_egress_report_refusal(ngx_http_request_t *r, const char *reason)
 {
     ngx_agent_refusal_report(r, reason, 0);
+}
+
+
+/* Words of lower-case letters and "_" alone: they go into the audit. */
+static ngx_uint_t
+ngx_agent_refusal_is_word(ngx_str_t *s)
+{
+    size_t  i;
+
+    for (i = 0; i < s->len; i++) {
+        if (s->data[i] != '_' && (s->data[i] < 'a' || s->data[i] > 'z')) {
+            return 0;
+        }
+    }
+
+    return s->len > 0 && s->len <= NGX_AGENT_REFUSAL_NAME;
+}
+
+
+ngx_int_t
+ngx_agent_egress_take_report(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx)
+{
+    u_char     *slash;
+    ngx_int_t   n;
+    ngx_str_t   word;
+
+    slash = r->uri.len < 2 ? NULL
+            : ngx_strlchr(r->uri.data + 1, r->uri.data + r->uri.len, '/');
+
+    if (slash == NULL || r->connection->proxy_protocol == NULL) {
+        return NGX_HTTP_BAD_REQUEST;
+    }
+
+    word.data = r->uri.data + 1;
+    word.len = slash - word.data;
+    n = ngx_atoi(slash + 1, r->uri.data + r->uri.len - slash - 1);
+
+    if (!ngx_agent_refusal_is_word(&word) || n < 1) {
+        return NGX_HTTP_BAD_REQUEST;
+    }
+
+    ctx->more = n - 1;
+    ctx->host = r->headers_in.server;
+    ctx->port = r->connection->proxy_protocol->dst_port;
+    ngx_str_set(&r->method_name, "CONNECT");
+    ngx_agent_refusal_report(r, ngx_agent_egress_text(r, &word), 0);
+
+    return NGX_HTTP_NO_CONTENT;
 }
 
 

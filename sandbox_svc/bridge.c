@@ -18,11 +18,13 @@
 #include "lib/log.h"
 #include "lib/unix.h"
 #include "sandbox_svc/bridge_msg.h"
+#include "sandbox_svc/bridge_report.h"
 #include "sandbox_svc/bridge_sandbox.h"
 #include "sandbox_svc/fdpass.h"
 
 struct options {
-    char *listen, *egress_tls, *egress_plain, *user, *log_level;
+    char *listen, *egress_tls, *egress_plain, *egress_report, *user;
+    char *log_level;
     int64_t idle_seconds, max_connections, notify_fd;
 };
 
@@ -35,6 +37,8 @@ static const struct ag_conf_option option_table[] = {
      "Socket of egress for TLS connections."},
     {"egress_plain", AG_CONF_STR, "path", NULL, 1, 107, NULL, OPT(egress_plain),
      "Socket of egress for all other connections."},
+    {"egress_report", AG_CONF_STR, "path", "", 0, 107, NULL, OPT(egress_report),
+     "Socket of egress for what the bridge refuses; empty: only the log has it."},
     {"idle_seconds", AG_CONF_INT, "s", "600", 1, 86400, NULL, OPT(idle_seconds),
      "A connection without traffic for so long is reset."},
     {"max_connections", AG_CONF_INT, "", "2048", 1, 100000, NULL,
@@ -188,6 +192,7 @@ start(struct server *s, struct ag_err *err)
         return -1;
     s->bridge.egress_tls = s->opt.egress_tls;
     s->bridge.egress_plain = s->opt.egress_plain;
+    s->bridge.egress_report = s->opt.egress_report;
     s->bridge.idle_ms = s->opt.idle_seconds * 1000;
     s->bridge.max_connections = s->opt.max_connections;
     return ag_io_start(s->bridge.loop, &s->listener, EPOLLIN, err);
@@ -211,6 +216,7 @@ main(int argc, char **argv)
     ag_loop_run(s.bridge.loop);
     if (s.launcher.fd >= 0)
         drop_launcher(&s);
+    bridge_reports_end(&s.bridge);
     ag_io_stop(s.bridge.loop, &s.listener);
     ag_closep(&s.listener.fd);
     ag_loop_free(s.bridge.loop);

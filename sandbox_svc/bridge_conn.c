@@ -27,6 +27,7 @@
 #include "lib/without.h"
 #include "lib/unix.h"
 #include "sandbox_svc/bridge_hello.h"
+#include "sandbox_svc/bridge_report.h"
 #include "sandbox_svc/fdpass.h"
 
 /* Until the first bytes have told what it is, and egress has taken it. */
@@ -93,6 +94,15 @@ refuse(struct bridge_conn *c, const char *why)
 {
     bridge_sandbox_refused(c->sb, why, c->name == NULL ? "" : c->name);
     bridge_conn_abort(c);
+}
+
+/* The same for what a program chose to do: the audit has a row of it. */
+static void
+deny(struct bridge_conn *c, const char *reason, const char *why)
+{
+    bridge_report(c->sb, reason, c->name == NULL ? "" : c->name, c->source_port,
+                  c->port);
+    refuse(c, why);
 }
 
 static void
@@ -238,6 +248,7 @@ listen_to_proxy(struct bridge_conn *c)
     if (rc != AG_HTTP_HEAD_OK) {
         (void)send_all(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n"
                           "Connection: close\r\n\r\n");
+        bridge_report(c->sb, "proxy_malformed", "", c->source_port, c->port);
         bridge_sandbox_refused(c->sb, "not a request to a proxy", "");
         conn_free(c);
         return false;
@@ -269,13 +280,14 @@ host_agrees(struct bridge_conn *c)
             refuse(c, "ended before it said what it is");
         return false;
     case AG_HTTP_HEAD_BAD:
-        refuse(c, "neither TLS nor an HTTP request with a host");
+        deny(c, "protocol_unknown",
+             "neither TLS nor an HTTP request with a host");
         return false;
     case AG_HTTP_HEAD_OK:
         break;
     }
     if (strcmp(head.name, c->name) != 0) {
-        refuse(c, "Host differs from the name looked up");
+        deny(c, "destination_mismatch", "Host differs from the name looked up");
         return false;
     }
     return true;
@@ -295,11 +307,12 @@ decide(struct bridge_conn *c)
             refuse(c, "ended before it said what it is");
         return;
     case BRIDGE_HELLO_BAD:
-        refuse(c, "TLS without a server name");
+        deny(c, "name_missing", "TLS without a server name");
         return;
     case BRIDGE_HELLO_NAME:
         if (strcmp(sni, c->name) != 0 && !ag_without("bridge_sni")) {
-            refuse(c, "server name differs from the name looked up");
+            deny(c, "destination_mismatch",
+                 "server name differs from the name looked up");
             return;
         }
         c->is_tls = true;
@@ -385,7 +398,7 @@ bridge_conn_start(struct bridge_sandbox *sb, int fd)
     sb->n_conns++;
     sb->bridge->n_connections++;
     if (find_destination(c) < 0) {
-        refuse(c, "address was never issued");
+        deny(c, "address_unknown", "address was never issued");
         return;
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));

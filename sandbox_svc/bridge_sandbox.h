@@ -17,17 +17,21 @@
 #define BRIDGE_PROXY_ADDRESS 0xc6120001u
 
 struct bridge_conn;
+struct bridge_report;
 
 /* One for the process. */
 struct bridge {
     struct ag_loop *loop;
     const char *egress_tls, *egress_plain;
+    const char *egress_report; /* "": nobody is told of refusals */
     int64_t idle_ms;
     int64_t max_connections;
     int64_t n_connections;
     /* Some sandbox waits for connections of others to end. */
     bool is_full;
     struct bridge_sandbox *sandboxes;
+    struct bridge_report *reports;
+    int n_reports;
 };
 
 struct bridge_sandbox {
@@ -44,6 +48,8 @@ struct bridge_sandbox {
     /* Accepting stops while there are too many, and starts when one ends. */
     bool is_accepting;
     int n_refusals_logged;
+    int64_t report_second;
+    int n_reported, n_left_out;
 };
 
 /* Takes over both descriptors, also on failure. */

@@ -124,7 +124,8 @@ $inside $BRAINBOX_SANITIZER_ENV $BIN/bridge --notify-fd=3 --user=brainbox-bridge
     --log-level=$LOG_LEVEL \
     --listen=$RUN/bridge-launcher/bridge-launcher.sock \
     --egress-tls=$RUN/egress-bridge/egress-bridge.sock \
-    --egress-plain=$RUN/egress-bridge/egress-bridge-plain.sock
+    --egress-plain=$RUN/egress-bridge/egress-bridge-plain.sock \
+    --egress-report=$RUN/egress-bridge/egress-bridge-report.sock
 EOF
     service launcher yes <<EOF
 $inside $BRAINBOX_SANITIZER_ENV $BIN/sandbox_launcher --notify-fd=3 --log-level=$LOG_LEVEL \

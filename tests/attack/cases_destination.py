@@ -1,4 +1,5 @@
 """Cases 1 to 17: the one canonical destination."""
+import bb
 from attack import case
 import hosts
 
@@ -305,3 +306,36 @@ out([attempt(udp, E, 443), attempt(udp, E, 53)])
         records
     assert all(u.startswith("!") for u in udp), udp
     assert not t.seen("E")
+
+
+@case("8b", "what the bridge resets has its row")
+def bridge_rows(t):
+    t.run("""
+attempt(lambda: tls(A, 'somebody-else.test'))
+attempt(lambda: talk(tcp(A, 80), 'GET / HTTP/1.1\\r\\nHost: ' + E + '\\r\\n\\r\\n'))
+attempt(lambda: talk(tcp(E, 22), 'SSH-2.0-x\\r\\n'))
+attempt(lambda: talk(tcp(PROXY, 3128), 'EHLO x\\r\\n\\r\\n'))
+attempt(lambda: tcp('198.19.200.1', 443).recv(1))
+for i in range(300):
+    attempt(lambda: talk(tcp(E, 22), 'SSH-2.0-x\\r\\n'))
+time.sleep(1.1)
+attempt(lambda: talk(tcp(E, 22), 'SSH-2.0-x\\r\\n'))
+""")
+
+    def rows():
+        data = t.api.call("GET", "/platform/v1/audit?session_id="
+                          f"{t.sessions[-1]}&limit=100&action=egress.refused")
+        return [(x["object"], x["detail"]) for x in data["data"]]
+
+    def count():
+        return sum(d["count"] for o, d in rows()
+                   if d["reason"] == "protocol_unknown")
+    bb.wait_for("counts", lambda: count() >= 302, 5)
+    got = {(d["reason"], o) for o, d in rows()}
+    assert got == {("destination_mismatch", f"tcp://{hosts.A}:443"),
+                   ("destination_mismatch", f"tcp://{hosts.A}:80"),
+                   ("protocol_unknown", f"tcp://{hosts.E}:22"),
+                   ("proxy_malformed", "tcp://unknown.invalid:3128"),
+                   ("address_unknown", "tcp://unknown.invalid:443")}, got
+    assert count() == 302 and len(rows()) < 40, (count(), len(rows()))
+    assert not t.seen("E") and not t.seen("A")
