@@ -64,6 +64,9 @@ typedef struct {
 } ngx_agent_table_t;
 
 
+typedef struct ngx_agent_sign_s  ngx_agent_sign_t;
+
+
 /* A stub and where it stands. */
 typedef struct {
     Agent__Vault__V1__SlotKind  kind;
@@ -117,6 +120,7 @@ typedef struct {
     Agent__Vault__V1__AuthorizeResponse  *verdict;
 
     Agent__Vault__V1__ToSign  *to_sign;    /* NULL: nothing is signed */
+    ngx_agent_sign_t          *sign;       /* the body's digest */
 
     /* the search of what goes out; NULL: not begun */
     ngx_agent_outbound_t      *outbound;

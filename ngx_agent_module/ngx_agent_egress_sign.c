@@ -8,6 +8,16 @@
 #include <openssl/evp.h>
 
 #define NGX_AGENT_SIGN_HEADERS  64
+#define NGX_AGENT_SIGN_STEP     (1024 * 1024)
+
+
+/* A digest that is under way. */
+struct ngx_agent_sign_s {
+    EVP_MD_CTX                *md;
+    ngx_chain_t               *at;
+    off_t                      offset;     /* in the file of `at` */
+    ngx_event_t                next;
+};
 
 
 static ngx_uint_t
@@ -67,42 +77,137 @@ ngx_agent_sign_headers(ngx_http_request_t *r, Agent__Vault__V1__ToSign *m)
 }
 
 
-/* NGX_DECLINED when the body is in a file: reading it would wait. */
-static ngx_int_t
-ngx_agent_sign_digest(ngx_http_request_t *r, u_char *out)
-{
-    ngx_int_t     rc;
-    ngx_buf_t    *b;
-    EVP_MD_CTX   *md;
-    ngx_chain_t  *cl;
+/* ---- the body's digest --------------------------------------------------- */
 
-    md = EVP_MD_CTX_new();
-    if (md == NULL || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1) {
-        EVP_MD_CTX_free(md);
+static void
+ngx_agent_sign_cleanup(void *data)
+{
+    ngx_agent_sign_t  *s = data;
+
+    EVP_MD_CTX_free(s->md);
+
+    if (s->next.posted) {
+        ngx_delete_posted_event(&s->next);
+    }
+}
+
+
+static void
+ngx_agent_sign_go_on(ngx_event_t *ev)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ev->data;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+    ngx_http_core_run_phases(r);
+    ngx_http_run_posted_requests(c);
+}
+
+
+static ngx_agent_sign_t *
+ngx_agent_sign_begin(ngx_http_request_t *r)
+{
+    ngx_agent_sign_t    *s;
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_agent_sign_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    s = cln->data;
+    ngx_memzero(s, sizeof(ngx_agent_sign_t));
+    cln->handler = ngx_agent_sign_cleanup;
+
+    s->md = EVP_MD_CTX_new();
+    s->at = r->request_body != NULL ? r->request_body->bufs : NULL;
+    s->next.handler = ngx_agent_sign_go_on;
+    s->next.data = r;
+    s->next.log = r->connection->log;
+
+    if (s->md == NULL || EVP_DigestInit_ex(s->md, EVP_sha256(), NULL) != 1) {
+        return NULL;
+    }
+
+    return s;
+}
+
+
+/* What of a buffer is in a file, up to `most`. The length, 0 at its end. */
+static ssize_t
+ngx_agent_sign_file(ngx_agent_sign_t *s, ngx_buf_t *b, size_t most)
+{
+    ssize_t  n;
+
+    static u_char  piece[65536];
+
+    most = ngx_min(most, sizeof(piece));
+    n = ngx_min((off_t) most, b->file_last - b->file_pos - s->offset);
+
+    if (n == 0) {
+        return 0;
+    }
+
+    n = ngx_read_file(b->file, piece, n, b->file_pos + s->offset);
+
+    if (n <= 0 || EVP_DigestUpdate(s->md, piece, n) != 1) {
         return NGX_ERROR;
     }
 
-    rc = NGX_OK;
-    cl = r->request_body != NULL ? r->request_body->bufs : NULL;
+    s->offset += n;
 
-    for ( /* void */ ; cl != NULL && rc == NGX_OK; cl = cl->next) {
-        b = cl->buf;
+    return n;
+}
 
-        if (b->in_file) {
-            rc = NGX_DECLINED;
 
-        } else if (EVP_DigestUpdate(md, b->pos, b->last - b->pos) != 1) {
-            rc = NGX_ERROR;
+/*
+ * So much at a time, and others have their turn between: a long body is read
+ * back from the file that it went to. NGX_AGAIN: it goes on by itself.
+ */
+static ngx_int_t
+ngx_agent_sign_digest(ngx_agent_sign_t *s, u_char *out)
+{
+    size_t      left;
+    ssize_t     n;
+    ngx_buf_t  *b;
+
+    left = NGX_AGENT_SIGN_STEP;
+
+    while (s->at != NULL) {
+        b = s->at->buf;
+
+        if (left == 0) {
+            ngx_post_event(&s->next, &ngx_posted_next_events);
+            return NGX_AGAIN;
+        }
+
+        if (ngx_buf_in_memory(b)) {
+            if (EVP_DigestUpdate(s->md, b->pos, b->last - b->pos) != 1) {
+                return NGX_ERROR;
+            }
+
+            n = 0;
+
+        } else {
+            n = b->in_file ? ngx_agent_sign_file(s, b, left) : 0;
+        }
+
+        if (n == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        left -= n;
+
+        if (n == 0) {
+            s->at = s->at->next;
+            s->offset = 0;
         }
     }
 
-    if (rc == NGX_OK && EVP_DigestFinal_ex(md, out, NULL) != 1) {
-        rc = NGX_ERROR;
-    }
-
-    EVP_MD_CTX_free(md);
-
-    return rc;
+    return EVP_DigestFinal_ex(s->md, out, NULL) == 1 ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -125,7 +230,12 @@ ngx_agent_sign_fill(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     m->host = ngx_agent_egress_text(r, &host);
     m->query = ngx_agent_egress_text(r, &r->args);
 
-    rc = ngx_agent_sign_digest(r, digest);
+    if (ctx->sign == NULL) {
+        ctx->sign = ngx_agent_sign_begin(r);
+    }
+
+    rc = ctx->sign != NULL ? ngx_agent_sign_digest(ctx->sign, digest)
+                           : NGX_ERROR;
 
     if (rc != NGX_OK) {
         return rc;
@@ -156,11 +266,8 @@ ngx_agent_egress_sign(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 
     rc = ctx->to_sign == NULL ? ngx_agent_sign_fill(r, ctx) : NGX_ERROR;
 
-    if (rc == NGX_DECLINED) {
-        return ngx_agent_egress_refuse(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                   "body_over_limit",
-                   "a body that is signed is at most as long as "
-                   "client_body_buffer_size allows", 0);
+    if (rc == NGX_AGAIN) {
+        return NGX_AGAIN;
     }
 
     if (rc != NGX_OK || ngx_agent_egress_ask_again(r, ctx) != NGX_OK) {
