@@ -87,6 +87,7 @@ bool ag_db_is_up(const struct ag_db *db);
 /* ---- results --------------------------------------------------------- */
 
 int ag_db_rows(const struct ag_db_result *res);
+int ag_db_columns(const struct ag_db_result *res);
 bool ag_db_is_null(const struct ag_db_result *res, int row, int col);
 /* Text of a cell; {NULL, 0} for null. Lives for the callback. */
 ag_str_t ag_db_get(const struct ag_db_result *res, int row, int col);

@@ -68,6 +68,12 @@ ag_db_rows(const struct ag_db_result *res)
     return PQntuples(res->pg);
 }
 
+int
+ag_db_columns(const struct ag_db_result *res)
+{
+    return PQnfields(res->pg);
+}
+
 bool
 ag_db_is_null(const struct ag_db_result *res, int row, int col)
 {

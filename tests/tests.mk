@@ -120,6 +120,10 @@ fuzz-coverage-build: $(FUZZ_BIN:build/fuzz/%=build/fuzzcov/%)
 bench-sandbox: all ## those of sandboxes alone, beside their peers (root)
 	$(need_root)
 	@tests/bench/run.sh $(B) sandbox
+.PHONY: bench-vault
+bench-vault: all ## numbers of the vault: decisions, verification (root)
+	$(need_root)
+	@tests/bench/run.sh $(B) vault
 .PHONY: bench-egress
 bench-egress: all ## numbers of egress beside nginx and mitmproxy (root)
 	$(need_root)

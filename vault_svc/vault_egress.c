@@ -66,22 +66,45 @@ check_foreign(struct vault_authorizing *a)
     ag_db_query(a->op->v->db, AG_STR(""), sql, params, 1, on_foreign, a);
 }
 
+/* The rows were read, or cannot be: whoever waits for them goes on. Nothing of
+ * `a` may be used behind it but what its call owns. */
 static void
-on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+settle(struct vault_authorizing *a)
 {
-    struct vault_authorizing *a = arg;
+    struct vault *v = a->op->v;
+
+    if (!a->leads)
+        return;
+    a->leads = false;
+    vault_snapshot_settle(v, a->key);
+}
+
+/* Rows that are what they were a moment ago need no second check. */
+static bool
+is_renewed(struct vault_authorizing *a, const struct ag_db_result *res)
+{
+    struct vault_snapshot *begun = a->snapshot;
+
+    a->snapshot = vault_snapshot_renew(a->op->v, begun, a->key, res);
+    if (a->snapshot == begun)
+        return false;
+    a->session = a->snapshot->session;
+    a->ask.kind = a->snapshot->kind;
+    return true;
+}
+
+static void
+read_session(struct vault_authorizing *a, const struct ag_db_result *res)
+{
     struct vault_op *op = a->op;
     struct ag_err why = AG_ERR_INIT;
-
-    if (res == NULL) {
-        vault_answer_fail(a, err);
-        return;
-    }
     struct vault_snapshot *s = a->snapshot;
     int rc = vault_session_read(op->v, op->tenant, (int)a->ask.kind, res,
                                 s->arena, &s->session, &why);
+
     a->session = s->session;
     if (rc < 0 && why.kind != AG_ERR_NOT_FOUND) {
+        settle(a);
         vault_answer_fail(a, &why);
         return;
     }
@@ -97,26 +120,86 @@ on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         s->tenant = op->tenant;
         vault_snapshot_keep(op->v, s, a->key);
     }
+    settle(a);
     check_foreign(a);
 }
 
-/* Is what the workload may use at hand? Else it is about to be read. */
+static void
+on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+{
+    struct vault_authorizing *a = arg;
+
+    if (res == NULL) {
+        settle(a);
+        vault_answer_fail(a, err);
+    } else if (is_renewed(a, res)) {
+        settle(a);
+        check_foreign(a);
+    } else {
+        read_session(a, res);
+    }
+}
+
+/* Is what the workload may use at hand? */
 static bool
-take_snapshot(struct vault_authorizing *a, const char *kind, ag_str_t name)
+take_snapshot(struct vault_authorizing *a)
+{
+    a->snapshot = vault_snapshot_find(a->op->v, a->key);
+    if (a->snapshot == NULL)
+        return false;
+    a->session = a->snapshot->session;
+    a->ask.kind = a->snapshot->kind;
+    a->op->tenant = a->snapshot->tenant;
+    check_foreign(a);
+    return true;
+}
+
+static void on_workload(void *arg, const struct ag_db_result *res,
+                        const struct ag_err *err);
+
+static void
+read_rows(struct vault_authorizing *a)
+{
+    static const char by_address[] =
+        "SELECT tenant, id FROM vault.workload_by_address($1)";
+    static const char by_session[] = "SELECT vault.session_tenant($1), $1";
+    const Agent__Vault__V1__AuthorizeRequest *req = a->op->request;
+    bool is_brain = a->ask.kind == VAULT_KIND_BRAIN;
+    struct ag_db_param params[] = {
+        ag_db_str(is_brain ? ag_str(req->session_id) : a->address)};
+
+    a->snapshot = vault_snapshot_begin(a->op->v);
+    ag_db_query(a->op->v->db, AG_STR(""), is_brain ? by_session : by_address,
+                params, 1, on_workload, a);
+}
+
+/* Another request read them. When something has changed since it began, they
+ * are read once more, for this one. */
+static void
+on_waited(struct vault_snapshot_wait *w)
+{
+    struct vault_authorizing *a =
+        (struct vault_authorizing *)(void *)((char *)w
+                                             - offsetof(
+                                                 struct vault_authorizing,
+                                                 wait));
+    if (!take_snapshot(a))
+        read_rows(a);
+}
+
+static void
+find_session(struct vault_authorizing *a, const char *kind, ag_str_t name)
 {
     struct vault_op *op = a->op;
 
     a->key = ag_str(ag_arena_printf(op->arena, "%s %.*s", kind, AG_FMT(name)));
-    a->snapshot = vault_snapshot_find(op->v, a->key);
-    if (a->snapshot == NULL) {
-        a->snapshot = vault_snapshot_begin(op->v);
-        return false;
-    }
-    a->session = a->snapshot->session;
-    a->ask.kind = a->snapshot->kind;
-    op->tenant = a->snapshot->tenant;
-    check_foreign(a);
-    return true;
+    if (take_snapshot(a))
+        return;
+    a->wait.fn = on_waited;
+    if (vault_snapshot_join(op->v, a->key, &a->wait))
+        return;
+    a->leads = true;
+    read_rows(a);
 }
 
 /* Nobody's address: decided and written down under the default tenant. */
@@ -145,6 +228,7 @@ on_workload(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     struct vault_session_ask ask = {0};
 
     if (res == NULL) {
+        settle(a);
         vault_answer_fail(a, err);
         return;
     }
@@ -152,6 +236,7 @@ on_workload(void *arg, const struct ag_db_result *res, const struct ag_err *err)
                      ? vault_tenant_find(op->v, ag_db_get(res, 0, 0))
                      : NULL;
     if (op->tenant == NULL) {
+        settle(a);
         deny_unknown(a);
         return;
     }
@@ -201,9 +286,6 @@ read_ask(struct vault_authorizing *a,
 static void
 authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    static const char by_address[] =
-        "SELECT tenant, id FROM vault.workload_by_address($1)";
-    static const char by_session[] = "SELECT vault.session_tenant($1), $1";
     const Agent__Vault__V1__AuthorizeRequest *req = (const void *)request;
     struct vault_op *op = vault_op_plain(call, req, arg);
     struct vault_authorizing *a = ag_arena_alloc(op->arena, sizeof(*a));
@@ -217,11 +299,7 @@ authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     }
     if (*req->session_id != '\0') {
         a->ask.kind = VAULT_KIND_BRAIN;
-        if (take_snapshot(a, "brain", ag_str(req->session_id)))
-            return;
-        struct ag_db_param params[] = {ag_db_str(ag_str(req->session_id))};
-        ag_db_query(op->v->db, AG_STR(""), by_session, params, 1, on_workload,
-                    a);
+        find_session(a, "brain", ag_str(req->session_id));
         return;
     }
     if (vault_address_canonical(ag_str(req->workload_address), address, &err)
@@ -231,10 +309,7 @@ authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         return;
     }
     a->address = ag_arena_copy(op->arena, ag_str(address));
-    if (take_snapshot(a, "at", a->address))
-        return;
-    struct ag_db_param params[] = {ag_db_str(a->address)};
-    ag_db_query(op->v->db, AG_STR(""), by_address, params, 1, on_workload, a);
+    find_session(a, "at", a->address);
 }
 
 void

@@ -8,22 +8,36 @@
 
 #include "lib/clock.h"
 
-enum { BUCKETS = 1024, KEPT_MAX = 4096 };
+enum { BUCKETS = 1024, KEPT_MAX = 4096, STALE_US = 60 * 1000000 };
+
+/* Rows that a request reads, and who waits for them. */
+struct reading {
+    struct reading *next;
+    char *key;
+    struct vault_snapshot_wait *waiters;
+};
 
 struct vault_snapshots {
     struct vault_snapshot *buckets[BUCKETS];
+    struct reading *readings[BUCKETS];
     size_t n;
     uint64_t opened; /* workloads, so far */
 };
 
-static struct vault_snapshot **
-bucket_of(struct vault_snapshots *all, ag_str_t key)
+static size_t
+slot_of(ag_str_t key)
 {
     uint32_t h = 2166136261u;
 
     for (size_t i = 0; i < key.n; i++)
         h = (h ^ (unsigned char)key.p[i]) * 16777619u;
-    return &all->buckets[h % BUCKETS];
+    return h % BUCKETS;
+}
+
+static struct vault_snapshot **
+bucket_of(struct vault_snapshots *all, ag_str_t key)
+{
+    return &all->buckets[slot_of(key)];
 }
 
 static void
@@ -57,6 +71,13 @@ vault_snapshots_free(struct vault_snapshots *all)
     if (all == NULL)
         return;
     drop_all(all);
+    for (size_t i = 0; i < BUCKETS; i++)
+        while (all->readings[i] != NULL) {
+            struct reading *r = all->readings[i];
+            all->readings[i] = r->next;
+            free(r->key);
+            free(r);
+        }
     free(all);
 }
 
@@ -73,17 +94,58 @@ vault_snapshot_find(struct vault *v, ag_str_t key)
     struct vault_snapshot **at = bucket_of(v->snapshots, key);
 
     while (*at != NULL) {
-        if (!is_good(v, *at)) {
+        if (ag_mono_us() - (*at)->read_us > STALE_US) {
             drop(v->snapshots, at);
             continue;
         }
-        if (ag_str_is(key, (*at)->key)) {
+        if (ag_str_is(key, (*at)->key) && is_good(v, *at)) {
             (*at)->refs++;
             return *at;
         }
         at = &(*at)->next;
     }
     return NULL;
+}
+
+static struct vault_snapshot **
+kept_at(struct vault *v, ag_str_t key)
+{
+    struct vault_snapshot **at = bucket_of(v->snapshots, key);
+
+    while (*at != NULL && !ag_str_is(key, (*at)->key))
+        at = &(*at)->next;
+    return at;
+}
+
+static void
+digest_of(const struct ag_db_result *rows, unsigned char out[32])
+{
+    AG_AUTO(ag_buf_release) struct ag_buf all = AG_BUF_INIT(SIZE_MAX / 4);
+    int n = ag_db_rows(rows), columns = ag_db_columns(rows);
+
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < columns; k++) {
+            vault_field_int(&all, ag_db_is_null(rows, i, k));
+            vault_field(&all, ag_db_get(rows, i, k));
+        }
+    ag_sha256(ag_buf_str(&all), out);
+}
+
+struct vault_snapshot *
+vault_snapshot_renew(struct vault *v, struct vault_snapshot *s, ag_str_t key,
+                     const struct ag_db_result *rows)
+{
+    digest_of(rows, s->digest);
+    struct vault_snapshot *old = *kept_at(v, key);
+    if (old == NULL || ag_db_rows(rows) == 0
+        || memcmp(old->digest, s->digest, sizeof(s->digest)) != 0)
+        return s;
+    old->read_us = s->read_us;
+    old->changes = s->changes;
+    old->opened = s->opened;
+    old->refs++;
+    vault_snapshot_unref(s);
+    return old;
 }
 
 struct vault_snapshot *
@@ -104,9 +166,12 @@ vault_snapshot_keep(struct vault *v, struct vault_snapshot *s, ag_str_t key)
 {
     if (s->is_kept || !is_good(v, s) || s->opened != v->snapshots->opened)
         return;
+    struct vault_snapshot **at = kept_at(v, key);
+    if (*at != NULL)
+        drop(v->snapshots, at);
     if (v->snapshots->n == KEPT_MAX)
         drop_all(v->snapshots);
-    struct vault_snapshot **at = bucket_of(v->snapshots, key);
+    at = bucket_of(v->snapshots, key);
     s->key = ag_arena_cstr(s->arena, key);
     s->next = *at;
     s->is_kept = true;
@@ -138,4 +203,46 @@ vault_snapshot_unref(struct vault_snapshot *s)
         return;
     ag_arena_free(s->arena);
     free(s);
+}
+
+/* ---- one reads for all ------------------------------------------------- */
+
+bool
+vault_snapshot_join(struct vault *v, ag_str_t key,
+                    struct vault_snapshot_wait *w)
+{
+    struct reading **at = &v->snapshots->readings[slot_of(key)], *r;
+
+    for (r = *at; r != NULL && !ag_str_is(key, r->key);)
+        r = r->next;
+    if (r != NULL) {
+        w->next = r->waiters;
+        r->waiters = w;
+        return true;
+    }
+    r = ag_xcalloc(1, sizeof(*r));
+    r->key = ag_str_dup(key);
+    r->next = *at;
+    *at = r;
+    return false;
+}
+
+void
+vault_snapshot_settle(struct vault *v, ag_str_t key)
+{
+    struct reading **at = &v->snapshots->readings[slot_of(key)];
+
+    while (*at != NULL && !ag_str_is(key, (*at)->key))
+        at = &(*at)->next;
+    struct reading *r = *at;
+    if (r == NULL)
+        return;
+    *at = r->next;
+    struct vault_snapshot_wait *list = r->waiters, *w;
+    free(r->key);
+    free(r);
+    while ((w = list) != NULL) {
+        list = w->next;
+        w->fn(w);
+    }
 }

@@ -1,9 +1,11 @@
 /*
  * What sessions may use, kept for a moment: the rows that vault_session_read
  * checked, so that a workload's next request is decided without the database.
- * One is dropped when anything changes (vault_generation_move, a workload that
- * is opened) and when it is older than `snapshot_ms`, which bounds what this
- * process did not do itself. Values stay sealed in it. Loop's thread only.
+ * One is void when anything changes (vault_generation_move, a workload that is
+ * opened) and when it is older than `snapshot_ms`, which bounds what this
+ * process did not do itself; then the rows are read again, by one request for
+ * all that wait for them, and when not a byte differs, what was checked before
+ * is good again. Values stay sealed in it. Loop's thread only.
  */
 #ifndef VAULT_SNAPSHOT_H
 #define VAULT_SNAPSHOT_H
@@ -18,6 +20,7 @@ struct vault_snapshot {
     /* private */
     struct vault_snapshot *next;
     char *key;
+    unsigned char digest[32]; /* of the rows */
     int64_t read_us;
     uint64_t changes, opened;
     int refs;
@@ -33,9 +36,30 @@ void vault_snapshots_free(struct vault_snapshots *all);
 struct vault_snapshot *vault_snapshot_find(struct vault *v, ag_str_t key);
 /* A new one, with a reference for the caller, before the database is asked. */
 struct vault_snapshot *vault_snapshot_begin(struct vault *v);
+/*
+ * The rows were read for `s`, and are about to be checked. When they are those
+ * of the one that was kept under `key`, that is good again: returned with a
+ * reference, in place of `s`, which is let go. Else `s`.
+ */
+struct vault_snapshot *
+vault_snapshot_renew(struct vault *v, struct vault_snapshot *s, ag_str_t key,
+                     const struct ag_db_result *rows);
 /* It was read and checked: keep it, unless something changed meanwhile. */
 void
 vault_snapshot_keep(struct vault *v, struct vault_snapshot *s, ag_str_t key);
+
+/* ---- one reads for all ------------------------------------------------- */
+
+struct vault_snapshot_wait {
+    void (*fn)(struct vault_snapshot_wait *w);
+    struct vault_snapshot_wait *next;
+};
+
+/* True when the rows of `key` are being read: `w->fn` is called when they
+ * were. Else the caller reads them, and says so in the end, however it ends. */
+bool vault_snapshot_join(struct vault *v, ag_str_t key,
+                         struct vault_snapshot_wait *w);
+void vault_snapshot_settle(struct vault *v, ag_str_t key);
 /* The session has a new workload, or new stubs. */
 void vault_snapshot_forget(struct vault *v, ag_str_t session_id);
 /* NULL is a no-op. */

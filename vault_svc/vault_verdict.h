@@ -21,6 +21,8 @@ struct vault_authorizing {
     ag_secret_t *values;             /* of held credentials that were opened */
     struct vault_snapshot *snapshot; /* that `session` lives in */
     ag_str_t key;                    /* of it; empty: not kept */
+    bool leads;                      /* reads it for others, too */
+    struct vault_snapshot_wait wait; /* while another does */
 };
 
 /* ---- vault_verdict.c --------------------------------------------------- */

@@ -21,6 +21,7 @@ trap 'rm -f "$figures"' EXIT
 make --no-print-directory -s -j2 "$build/tools/sandbox_bench" \
     "$build/tools/sandbox_call" "$build/tools/fake_vault" \
     "$build/tools/vault_call" "$build/tools/egress_load" \
+    "$build/tools/vault_load" \
     "$build/tools/launcher_bench" "$build/tools/spawn_bench" \
     "$build/tools/rules_scan"
 mkdir -p "$out"
@@ -31,7 +32,8 @@ for p; do
     sandbox) OUT=$out python3 tests/bench/sandbox_bench.py "${SANDBOX_ROUNDS:-200}" ;;
     platform) python3 tests/bench/platform_bench.py ;;
     egress) python3 tests/bench/egress_bench.py ;;
-    vault) python3 tests/bench/vault_bench.py ;;
+    vault) python3 tests/bench/vault_bench.py &&
+           python3 tests/bench/vault_authorize_bench.py ;;
     rules) python3 tests/bench/rules_bench.py ;;
     *) echo "run.sh: no part \"$p\"" >&2; exit 2 ;;
     esac | tee "$figures"

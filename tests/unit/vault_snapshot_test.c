@@ -1,0 +1,85 @@
+/* One request reads for all that wait; what is kept is found while it is good. */
+#include "tests/unit/unit.h"
+#include "vault_svc/vault_snapshot.h"
+
+struct waiter {
+    struct vault_snapshot_wait wait;
+    int calls;
+};
+
+static void
+on_read(struct vault_snapshot_wait *w)
+{
+    ((struct waiter *)(void *)w)->calls++;
+}
+
+static void
+one_reads_and_all_that_wait_hear_of_it_once(void **state)
+{
+    struct vault v = {.snapshots = vault_snapshots_new()};
+    struct waiter w[4] = {{{on_read, NULL}, 0},
+                          {{on_read, NULL}, 0},
+                          {{on_read, NULL}, 0},
+                          {{on_read, NULL}, 0}};
+    (void)state;
+
+    assert_false(vault_snapshot_join(&v, AG_STR("at a"), &w[0].wait));
+    assert_true(vault_snapshot_join(&v, AG_STR("at a"), &w[1].wait));
+    assert_true(vault_snapshot_join(&v, AG_STR("at a"), &w[2].wait));
+    assert_false(vault_snapshot_join(&v, AG_STR("at b"), &w[3].wait));
+    vault_snapshot_settle(&v, AG_STR("at b"));
+    vault_snapshot_settle(&v, AG_STR("at c"));
+    assert_int_equal(w[1].calls + w[2].calls, 0);
+    vault_snapshot_settle(&v, AG_STR("at a"));
+    vault_snapshot_settle(&v, AG_STR("at a"));
+    assert_int_equal(w[0].calls + w[3].calls, 0);
+    assert_int_equal(w[1].calls, 1);
+    assert_int_equal(w[2].calls, 1);
+    /* The next one reads anew. */
+    assert_false(vault_snapshot_join(&v, AG_STR("at a"), &w[0].wait));
+    vault_snapshots_free(v.snapshots);
+}
+
+static void
+a_change_makes_what_is_kept_void(void **state)
+{
+    struct vault_conf conf = {.snapshot_ms = 60000};
+    struct vault v = {.snapshots = vault_snapshots_new(), .conf = &conf};
+    struct vault_snapshot *s = vault_snapshot_begin(&v), *found;
+    (void)state;
+
+    vault_snapshot_keep(&v, s, AG_STR("at a"));
+    vault_snapshot_unref(s);
+    found = vault_snapshot_find(&v, AG_STR("at a"));
+    assert_ptr_equal(found, s);
+    vault_snapshot_unref(found);
+    assert_null(vault_snapshot_find(&v, AG_STR("at b")));
+    v.changes++;
+    assert_null(vault_snapshot_find(&v, AG_STR("at a")));
+    /* One that was begun before the change is not kept. */
+    s = vault_snapshot_begin(&v);
+    v.changes++;
+    vault_snapshot_keep(&v, s, AG_STR("at a"));
+    vault_snapshot_unref(s);
+    assert_null(vault_snapshot_find(&v, AG_STR("at a")));
+    /* A new one takes the place of the old. */
+    for (int i = 0; i < 3; i++) {
+        s = vault_snapshot_begin(&v);
+        vault_snapshot_keep(&v, s, AG_STR("at a"));
+        vault_snapshot_unref(s);
+        found = vault_snapshot_find(&v, AG_STR("at a"));
+        assert_ptr_equal(found, s);
+        vault_snapshot_unref(found);
+    }
+    vault_snapshots_free(v.snapshots);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_reads_and_all_that_wait_hear_of_it_once),
+        cmocka_unit_test(a_change_makes_what_is_kept_void),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
