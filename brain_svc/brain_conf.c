@@ -90,6 +90,9 @@ static const struct ag_conf_option options[] = {
         "over messages, which needs one)"),
     INT(model_answer_bytes, "bytes", "4194304", 1024, 67108864,
         "longest model answer"),
+    INT(budget_output_tokens, "", "1024", 0, 1000000,
+        "tokens of an answer that are reserved from a budget before a model "
+        "call when model_output_tokens is 0"),
     INT(context_tokens, "", "128000", 1000, 10000000,
         "size of the model's window"),
     INT(compact_percent, "%", "75", 1, 100,

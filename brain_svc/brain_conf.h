@@ -19,7 +19,8 @@ struct brain_conf {
     int64_t step_limit, turn_seconds, model_timeout_seconds, model_attempts;
     int64_t model_first_token_seconds, model_idle_seconds, model_retry_seconds;
     int64_t model_answer_bytes, model_output_tokens, execute_timeout_seconds;
-    int64_t context_tokens, compact_percent, compact_keep_tokens;
+    int64_t budget_output_tokens, context_tokens, compact_percent,
+        compact_keep_tokens;
     int64_t grace_ms, notify_fd;
     bool migrate;
     char *tenant;

@@ -10,6 +10,7 @@
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_io.h"
 #include "brain_svc/brain_native.h"
+#include "brain_svc/brain_price.h"
 #include "brain_svc/brain_run.h"
 #include "lib/clock.h"
 
@@ -306,6 +307,25 @@ find_cut(const struct brain_run *run)
     return brain_context_cut(log, conf->compact_keep_tokens);
 }
 
+/* What a call may use: all that is asked, and an answer of some length. */
+static void
+reserve_call(const struct brain_run *run, struct brain_spent *reserve)
+{
+    const struct brain *brain = brain_run_brain(run);
+    struct brain_usage usage = {0};
+
+    if (!brain_run_has_budget(run))
+        return;
+    usage.input = brain_context_tokens(brain_run_log(run));
+    usage.output = brain->conf.model_output_tokens > 0
+                       ? brain->conf.model_output_tokens
+                       : brain->conf.budget_output_tokens;
+    reserve->at[BRAIN_LIMIT_STEPS] = 1;
+    reserve->at[BRAIN_LIMIT_TOKENS] = usage.input + usage.output;
+    (void)brain_price_of(brain->prices, brain_run_model(run), &usage,
+                         &reserve->at[BRAIN_LIMIT_COST]);
+}
+
 /* The next call, behind `events`, which are taken over. */
 static void
 begin_call(struct brain_run *run, json_t **events, size_t n, int n_steps)
@@ -314,8 +334,19 @@ begin_call(struct brain_run *run, json_t **events, size_t n, int n_steps)
 
     if (n_steps < max) {
         int64_t cut = find_cut(run);
+        struct brain_spent reserve = {.at = {0}};
 
+        reserve_call(run, &reserve);
+        if (!brain_run_affords(run, &reserve, events, n))
+            return;
         events[n] = brain_event_new("span.model_request_start");
+        if (brain_run_has_budget(run))
+            json_object_set_new(
+                events[n], "brainbox.reserved",
+                json_pack("{s:I, s:I}", "tokens",
+                          (json_int_t)reserve.at[BRAIN_LIMIT_TOKENS],
+                          "cost_nano_usd",
+                          (json_int_t)reserve.at[BRAIN_LIMIT_COST]));
         if (cut > 0)
             json_object_set_new(events[n], "brainbox.cut_seq",
                                 json_integer(cut));
@@ -349,8 +380,7 @@ advance(struct brain_run *run)
     } else if (brain_run_is_inherited(run, open_start)) {
         /* A brain died while it asked: what listeners saw of the answer ends
          * here, and it is asked anew. */
-        events[0] =
-            brain_native_span_end(brain_run_log(run)->at[open_start].id, NULL);
+        events[0] = brain_native_span_lost(&brain_run_log(run)->at[open_start]);
         begin_call(run, events, 1,
                    n_steps
                        - (cut_of(&brain_run_log(run)->at[open_start]) == 0));

@@ -29,7 +29,16 @@ store(struct brain *brain, const struct brain_append *append,
     brain_store_append(brain, append, stored, s);
 }
 
+static bool
+affords(const struct brain_run *run, const struct brain_spent *reserve,
+        enum brain_limit *limit, bool *is_hard)
+{
+    return brain_budget_allows(&run->budget, &run->spent, reserve, limit,
+                               is_hard);
+}
+
 const struct brain_io brain_io_live = {
+    .affords = affords,
     .load = brain_run_load_live,
     .store = store,
     .model_start = brain_model_start,

@@ -6,6 +6,7 @@
 #ifndef BRAIN_IO_H
 #define BRAIN_IO_H
 
+#include "brain_svc/brain_budget.h"
 #include "brain_svc/brain_model.h"
 #include "brain_svc/brain_store.h"
 
@@ -31,6 +32,10 @@ struct brain_io {
     void (*tool_free)(struct brain_run *run);
     void (*tool_end_turn)(struct brain_run *run,
                           void (*done)(struct brain_run *run));
+    /* As brain_budget_allows of the session's budget. */
+    bool (*affords)(const struct brain_run *run,
+                    const struct brain_spent *reserve, enum brain_limit *limit,
+                    bool *is_hard);
     /* The session has more to do, or may have: take its lease. */
     void (*claim)(struct brain_runs *runs, ag_str_t session);
 };

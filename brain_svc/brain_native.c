@@ -43,6 +43,21 @@ brain_native_span_end(const char *start_id, const struct brain_reply *reply)
     return e;
 }
 
+json_t *
+brain_native_span_lost(const struct brain_event *start)
+{
+    const json_t *reserved = json_object_get(start->body, "brainbox.reserved");
+    json_t *e = brain_native_span_end(start->id, NULL);
+
+    if (reserved != NULL)
+        json_object_set_new(e, "brainbox.model",
+                            json_pack("{s:I, s:s}", "cost_nano_usd",
+                                      json_integer_value(json_object_get(
+                                          reserved, "cost_nano_usd")),
+                                      "cost_source", "reserved"));
+    return e;
+}
+
 /* A call whose arguments do not parse never leaves: its result tells why. */
 static json_t *
 call_event(const struct brain_block *b, const struct brain_tools *tools)

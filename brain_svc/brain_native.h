@@ -15,6 +15,9 @@
 json_t *
 brain_native_span_end(const char *start_id, const struct brain_reply *reply);
 
+/* The same for a call whose end nobody saw: it costs what was reserved. */
+json_t *brain_native_span_lost(const struct brain_event *start);
+
 /*
  * The events of a reply, in its order, the span's end first. `messages[i]` is
  * the agent.message that was announced for block i, or NULL. Returns how many.

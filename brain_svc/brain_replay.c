@@ -139,10 +139,19 @@ is_lost_next(const struct brain_replay *r)
 static void
 foresee(struct brain_replay *r, struct brain_run *run)
 {
+    struct brain_log seen = {.at = r->log.at, .n = r->next};
+    const struct brain_event *open;
     struct brain_replay_stop stop;
+    struct brain_turn turn;
 
     brain_replay_foresee(&r->log, r->next, &stop);
     run->is_over_time |= stop.is_over_time;
+    /* A call that stays open was not afforded: affords() says so. */
+    brain_turn_find(&seen, &turn);
+    if (stop.is_over_active
+        && (stop.has_closing
+            || brain_turn_open_calls(&seen, &turn, &open, 1) == 0))
+        run->is_over_time = run->is_over_active = true;
     if (stop.frozen_by.n > 0 && !run->is_frozen) {
         run->is_frozen = true;
         run->frozen_by = ag_arena_cstr(run->arena, stop.frozen_by);
@@ -381,7 +390,23 @@ claim(struct brain_runs *runs, ag_str_t session)
     (void)session;
 }
 
+static bool
+affords(const struct brain_run *run, const struct brain_spent *reserve,
+        enum brain_limit *limit, bool *is_hard)
+{
+    const struct brain_replay *r = run->brain->replay;
+    size_t skip = 0;
+
+    (void)reserve;
+    while (next_event(r, skip) != NULL
+           && (brain_replay_is_input(next_event(r, skip))
+               || next_is(r, skip, "span.model_request_end")))
+        skip++;
+    return !brain_replay_is_pause(next_event(r, skip), limit, is_hard);
+}
+
 static const struct brain_io io = {
+    .affords = affords,
     .load = load,
     .store = store,
     .model_start = model_start,

@@ -113,6 +113,9 @@ without_chance(const json_t *event)
 
     json_object_del(e, "id");
     json_object_del(e, "processed_at");
+    json_object_del(e, "brainbox.reserved");
+    json_object_del(json_object_get(e, "stop_reason"), "brainbox.used");
+    json_object_del(json_object_get(e, "stop_reason"), "brainbox.allowed");
     if (json_object_get(e, "brainbox.input_error") != NULL) {
         json_object_set_new(e, "brainbox.input_error", json_true());
         json_object_del(e, "input");
@@ -163,10 +166,17 @@ brain_replay_foresee(const struct brain_replay_log *log, size_t next,
 {
     static const char frozen[] = "the session was frozen (";
     ag_str_t message, kind;
+    enum brain_limit limit;
+    bool is_hard;
 
     *stop = (struct brain_replay_stop){0};
-    while (next < log->n && is_closing(&log->at[next]))
+    while (next < log->n && is_closing(&log->at[next])) {
+        stop->has_closing |= !brain_replay_is_input(&log->at[next]);
         next++;
+    }
+    if (next < log->n
+        && brain_replay_is_pause(&log->at[next], &limit, &is_hard))
+        stop->is_over_active = limit == BRAIN_LIMIT_ACTIVE;
     for (; next < log->n && is_type(&log->at[next], "session.error"); next++) {
         message =
             member(json_object_get(log->at[next].body, "error"), "message");
@@ -178,6 +188,20 @@ brain_replay_foresee(const struct brain_replay_log *log, size_t next,
                         message.n - (sizeof(frozen) - 1));
         ag_str_cut(&kind, ')', &stop->frozen_by);
     }
+}
+
+bool
+brain_replay_is_pause(const struct brain_event *e, enum brain_limit *limit,
+                      bool *is_hard)
+{
+    const json_t *reason =
+        e == NULL ? NULL : json_object_get(e->body, "stop_reason");
+
+    if (!ag_str_is(member(reason, "type"), "budget_reached"))
+        return false;
+    *limit = brain_limit_find(member(reason, "brainbox.limit"));
+    *is_hard = ag_str_is(member(reason, "brainbox.kind"), "hard");
+    return *limit < BRAIN_LIMITS;
 }
 
 /* ---- a model's answer ---------------------------------------------------- */

@@ -5,6 +5,7 @@
 #ifndef BRAIN_REPLAY_LOG_H
 #define BRAIN_REPLAY_LOG_H
 
+#include "brain_svc/brain_budget.h"
 #include "brain_svc/brain_log.h"
 #include "brain_svc/brain_model.h"
 
@@ -31,8 +32,14 @@ const char *brain_replay_compare(const json_t *made, const json_t *recorded);
 /* What ends the turn from outside, by what it left in the log. */
 struct brain_replay_stop {
     bool is_over_time;
+    bool is_over_active; /* by the budget: or a call was not afforded */
+    bool has_closing;    /* what was open was closed */
     ag_str_t frozen_by;
 };
+
+/* The event is the pause of a session that met a limit of its budget. */
+bool brain_replay_is_pause(const struct brain_event *e, enum brain_limit *limit,
+                           bool *is_hard);
 
 void brain_replay_foresee(const struct brain_replay_log *log, size_t next,
                           struct brain_replay_stop *stop);

@@ -127,6 +127,7 @@ turn_over_time(struct ag_timer *timer)
                              - offsetof(struct brain_run, turn_timer));
 
     run->is_over_time = true;
+    run->is_over_active = brain_run_active_left(run) == 0;
     if (run->state == BRAIN_RUN_TOOL) {
         run->brain->io->tool_cancel(run);
     } else if (run->state == BRAIN_RUN_THINKING) {
@@ -138,14 +139,17 @@ turn_over_time(struct ag_timer *timer)
 void
 brain_run_set_turn_timer(struct brain_run *run)
 {
-    int64_t now = ag_now_us(), spent;
+    int64_t now = ag_now_us(), spent, left, active;
 
     if (run->turn_started_us == 0)
         run->turn_started_us = now;
     spent = (now - run->turn_started_us) / 1000;
     run->turn_timer.fn = turn_over_time;
-    ag_timer_start(run->brain->loop, &run->turn_timer,
-                   spent >= run->turn_ms ? 0 : run->turn_ms - spent);
+    left = spent >= run->turn_ms ? 0 : run->turn_ms - spent;
+    active = brain_run_active_left(run);
+    if (active >= 0 && active < left)
+        left = active;
+    ag_timer_start(run->brain->loop, &run->turn_timer, left);
 }
 
 /* ---- writing ----------------------------------------------------------- */
@@ -193,8 +197,10 @@ written(void *arg, int64_t first, const struct ag_err *err)
     /* An event of somebody else may stand before them, not heard of yet. */
     if (first > brain_log_last(&run->log) + 1)
         run->wants_reload = true;
-    for (size_t i = 0; first > 0 && i < run->n_events; i++)
+    for (size_t i = 0; first > 0 && i < run->n_events; i++) {
         brain_log_put(&run->log, first + (int64_t)i, run->events[i]);
+        brain_budget_count(&run->spent, run->events[i]);
+    }
     if (first > 0)
         brain_hub_publish(run->brain->hub, ag_str(run->session), first,
                           run->events, run->n_events);
@@ -281,9 +287,9 @@ close_turn(struct brain_run *run)
     free(events);
 }
 
-/* `events` and `stop_reason` are taken over. */
-static void
-end_turn(struct brain_run *run, json_t **events, size_t n, json_t *stop_reason)
+void
+brain_run_end_with(struct brain_run *run, json_t **events, size_t n,
+                   json_t *stop_reason)
 {
     json_t *idle = brain_event_new("session.status_idle");
 
@@ -307,7 +313,7 @@ void
 brain_run_end_turn(struct brain_run *run, json_t **events, size_t n,
                    const char *stop_reason)
 {
-    end_turn(run, events, n, json_pack("{s:s}", "type", stop_reason));
+    brain_run_end_with(run, events, n, json_pack("{s:s}", "type", stop_reason));
 }
 
 json_t *
@@ -353,7 +359,8 @@ stop_turn(struct brain_run *run)
 {
     const struct brain_event *calls[CLOSING_MAX];
     size_t n = brain_turn_open_calls(&run->log, &run->turn, calls, CLOSING_MAX);
-    const char *span = brain_turn_open_span(&run->log, &run->turn);
+    const struct brain_event *span =
+        brain_turn_open_span(&run->log, &run->turn);
     json_t *events[CLOSING_MAX];
 
     for (size_t i = 0; i < n; i++)
@@ -363,7 +370,11 @@ stop_turn(struct brain_run *run)
         return;
     }
     if (span != NULL)
-        events[n++] = brain_native_span_end(span, NULL);
+        events[n++] = brain_native_span_lost(span);
+    if (run->is_over_active) {
+        (void)brain_run_pause(run, BRAIN_LIMIT_ACTIVE, true, events, n);
+        return;
+    }
     if (run->is_over_time)
         events[n++] = brain_error_event(
             "unknown_error", "terminal",
@@ -388,7 +399,7 @@ wait_for_client(struct brain_run *run)
 
     for (size_t i = 0; i < n; i++)
         json_array_append_new(ids, json_string(calls[i]->id));
-    end_turn(
+    brain_run_end_with(
         run, NULL, 0,
         json_pack("{s:s, s:o}", "type", "requires_action", "event_ids", ids));
 }
@@ -434,6 +445,11 @@ heal(struct brain_run *run)
     brain_run_append(run, events, 2);
 }
 
+/* A millisecond at least: how long it may take is bounded by what is left. */
+static const struct brain_spent one_command = {
+    .at = {[BRAIN_LIMIT_SANDBOX] = 1},
+};
+
 /* Nothing is under way. */
 static void
 decide(struct brain_run *run)
@@ -468,6 +484,8 @@ decide(struct brain_run *run)
         deny_call(run, &d);
         return;
     case BRAIN_STEP_CALL:
+        if (!brain_run_affords(run, &one_command, NULL, 0))
+            return;
         brain_run_enter(run, BRAIN_RUN_TOOL);
         run->brain->io->tool_start(run, d.call);
         return;

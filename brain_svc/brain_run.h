@@ -9,6 +9,7 @@
 #define BRAIN_RUN_H
 
 #include "brain_svc/brain.h"
+#include "brain_svc/brain_budget.h"
 #include "brain_svc/brain_harness.h"
 #include "brain_svc/brain_log.h"
 #include "brain_svc/brain_tools.h"
@@ -73,6 +74,14 @@ void brain_run_append(struct brain_run *run, json_t **events, size_t n);
  */
 void brain_run_end_turn(struct brain_run *run, json_t **events, size_t n,
                         const char *stop_reason);
+
+bool brain_run_has_budget(const struct brain_run *run);
+/*
+ * May the session use `reserve`, too? When not, its turn is ended with
+ * `events` (taken over then) and budget_reached, and false is returned.
+ */
+bool brain_run_affords(struct brain_run *run, const struct brain_spent *reserve,
+                       json_t **events, size_t n);
 
 /* A session.error event of the contract. */
 json_t *

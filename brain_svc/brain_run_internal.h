@@ -51,6 +51,10 @@ struct brain_run {
     int64_t seen; /* END: last seq when the end was decided */
     struct ag_timer retry;
 
+    struct brain_budget budget;
+    struct brain_spent spent;
+    bool is_over_active; /* the budget's time ran out in this turn */
+
     struct ag_timer turn_timer;
     void *driver;
     struct brain_tool *tool;
@@ -79,6 +83,17 @@ void brain_run_interrupt(struct brain_run *run);
 void brain_run_next(struct brain_run *run);
 /* The one function that changes state. */
 void brain_run_enter(struct brain_run *run, enum brain_run_state next);
+
+/* End the turn because of a limit, behind `events`, which are taken over. */
+bool brain_run_pause(struct brain_run *run, enum brain_limit limit,
+                     bool is_hard, json_t **events, size_t n);
+/* Milliseconds of turns that the budget leaves; -1 without that limit. */
+int64_t brain_run_active_left(const struct brain_run *run);
+/* Seconds of commands that the budget leaves, at least 1; -1 without. */
+int64_t brain_run_sandbox_left(const struct brain_run *run);
+/* As brain_run_end_turn, with a whole stop_reason, taken over. */
+void brain_run_end_with(struct brain_run *run, json_t **events, size_t n,
+                        json_t *stop_reason);
 
 /* Drop what is being written. */
 void brain_run_events_release(struct brain_run *run);

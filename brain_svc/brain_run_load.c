@@ -101,6 +101,26 @@ agent_load_again(struct ag_timer *timer)
         struct brain_run *)((char *)timer - offsetof(struct brain_run, retry)));
 }
 
+/* What the session may use, and what it has used: columns 9 to 16. */
+static int
+load_budget(struct brain_run *run, const struct ag_db_result *res,
+            struct ag_err *err)
+{
+    /* A replay takes from the log where a limit was met. */
+    ag_str_t budget =
+        run->brain->replay == NULL ? ag_db_get(res, 0, 9) : AG_STR("");
+
+    if (brain_budget_parse(budget, &run->budget, err) < 0) {
+        err->kind = AG_ERR_CORRUPT;
+        return -1;
+    }
+    for (int i = 0; i < BRAIN_LIMITS; i++)
+        run->spent.at[i] = ag_db_get_int(res, 0, 10 + i);
+    run->spent.n_unpriced = ag_db_get_int(res, 0, 15);
+    run->spent.asked = ag_db_get_int(res, 0, 16);
+    return 0;
+}
+
 static void
 agent_loaded(void *arg, const struct ag_db_result *res,
              const struct ag_err *err)
@@ -146,6 +166,10 @@ agent_loaded(void *arg, const struct ag_db_result *res,
     run->log.base = ag_db_get_int(res, 0, 6);
     if (run->harness->needs_history && run->log.base > ag_db_get_int(res, 0, 8))
         run->log.base = ag_db_get_int(res, 0, 8);
+    if (load_budget(run, res, &bad) < 0) {
+        load_failed(run, &bad);
+        return;
+    }
     brain_run_set_turn_timer(run);
     brain_run_load(run);
 }
@@ -160,13 +184,18 @@ brain_run_load_agent(struct brain_run *run)
         /* where this turn begins, as brain_turn.h has it */
         "coalesce((SELECT e.seq FROM brain.event e "
         "WHERE e.session_id = s.id AND e.type = 'session.status_idle' "
-        "AND e.body #>> '{stop_reason,type}' <> 'requires_action' "
+        "AND e.body #>> '{stop_reason,type}' NOT IN ('requires_action', "
+        "'budget_reached') "
         "ORDER BY e.seq DESC LIMIT 1), 0), v.tools, "
         /* what the last compaction kept begins behind this */
         "coalesce((SELECT (brain.plain(e.body) ->> 'brainbox.kept_seq')::bigint - 1 "
         "FROM brain.event e WHERE e.session_id = s.id "
         "AND e.type = 'agent.thread_context_compacted' "
-        "ORDER BY e.seq DESC LIMIT 1), 0) FROM brain.session s "
+        "ORDER BY e.seq DESC LIMIT 1), 0), "
+        "s.budget, s.cost_nano_usd, s.input_tokens + s.output_tokens "
+        "+ s.cache_read_tokens + s.cache_write_tokens, s.steps, "
+        "s.active_us / 1000, s.sandbox_ms, s.unpriced_calls, s.budget_asked "
+        "FROM brain.session s "
         "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
         "AND v.version = s.agent_version WHERE s.id = $1",
         (struct ag_db_param[]){ag_db_str(ag_str(run->session))}, 1,

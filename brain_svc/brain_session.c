@@ -5,6 +5,7 @@
  */
 #include "agent_rpc.h"
 #include "brain.pb-c.h"
+#include "brain_svc/brain_budget.h"
 #include "brain_svc/brain_check.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_run.h"
@@ -28,11 +29,12 @@
     "'ephemeral_1h_input_tokens', 0), 'list_cost', json_build_object("         \
     "'amount', (s.cost_nano_usd / 10000000)::text, 'currency', 'USD'), "       \
     "'brainbox.reasoning_tokens', s.reasoning_tokens, "                        \
-    "'brainbox.cost_nano_usd', s.cost_nano_usd), "                             \
+    "'brainbox.cost_nano_usd', s.cost_nano_usd, 'brainbox.steps', s.steps, "   \
+    "'brainbox.sandbox_seconds', (s.sandbox_ms / 1000.0)::float8), "                             \
     "json_build_object('active_seconds', (s.active_us / 1000000.0)::float8, "  \
     "'duration_seconds', extract(epoch FROM now() - s.created_at)::float8), "  \
     BRAIN_TIME("s.created_at") ", " BRAIN_TIME("s.updated_at") ", "            \
-    BRAIN_TIME("s.archived_at") ", array_to_json(s.environment_ids) "
+    BRAIN_TIME("s.archived_at") ", array_to_json(s.environment_ids), s.budget "
 /* clang-format on */
 #define SESSION_JOIN                                          \
     " JOIN brain.agent_version v ON v.agent_id = s.agent_id " \
@@ -79,6 +81,7 @@ fill_session(void *message, const struct ag_db_result *res, int row,
     }
     m->environment_ids =
         brain_cell_list(res, row, 12, arena, &m->n_environment_ids);
+    m->budget_json = brain_cell_json(res, row, 13, arena);
 }
 
 static void
@@ -170,6 +173,20 @@ created(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     reply_session(arg, res, err);
 }
 
+static int
+check_budget(ProtobufCBinaryData bytes, struct ag_err *err)
+{
+    struct brain_budget ignored;
+
+    return brain_budget_parse(brain_bytes(bytes), &ignored, err);
+}
+
+static struct ag_db_param
+budget_param(ProtobufCBinaryData bytes)
+{
+    return bytes.len > 0 ? ag_db_str(brain_bytes(bytes)) : ag_db_null();
+}
+
 static void
 insert_session(struct brain_req *req)
 {
@@ -180,9 +197,10 @@ insert_session(struct brain_req *req)
         req,
         "WITH s AS (INSERT INTO brain.session (tenant, id, agent_id, "
         "agent_version, environment_id, environment_ids, vault_ids, title, "
-        "metadata) VALUES ($1, $2, $3, $4::int, $5, "
+        "metadata, budget) VALUES ($1, $2, $3, $4::int, $5, "
         "ARRAY(SELECT json_array_elements_text($6::json)), "
-        "ARRAY(SELECT json_array_elements_text($7::json)), $8, $9::json) "
+        "ARRAY(SELECT json_array_elements_text($7::json)), $8, $9::json, "
+        "$10::json) "
         "RETURNING *), "
         "r AS (INSERT INTO brain.run (tenant, session_id) VALUES ($1, $2)) "
         "SELECT" SESSION_COLS "FROM s" SESSION_JOIN,
@@ -195,8 +213,8 @@ insert_session(struct brain_req *req)
             ag_db_str(
                 brain_json_list(m->vault_ids, m->n_vault_ids, req->arena)),
             m->_title_case != 0 ? ag_db_str(ag_str(m->title)) : ag_db_null(),
-            ag_db_str(state->metadata)},
-        9, created, req);
+            ag_db_str(state->metadata), budget_param(m->budget_json)},
+        10, created, req);
 }
 
 static void
@@ -309,7 +327,8 @@ check_create(struct brain_req *req,
         || brain_check_text("title", m->title, 512, err) < 0
         || brain_check_metadata(m->metadata_json, req->arena, &state->metadata,
                                 &metadata, err)
-               < 0)
+               < 0
+        || check_budget(m->budget_json, err) < 0)
         return -1;
     return 0;
 }
@@ -383,14 +402,17 @@ update_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
     if (brain_check_text("title", m->title, 512, &err) < 0
         || brain_check_metadata(m->metadata_json, req->arena, &state->metadata,
                                 &metadata, &err)
-               < 0) {
+               < 0
+        || check_budget(m->budget_json, &err) < 0) {
         ag_rpc_fail(call, &err);
         return;
     }
     brain_query(
         req,
         "WITH s AS (UPDATE brain.session SET "
-        "title = coalesce($2, title), "
+        "title = coalesce($2, title), budget = coalesce($4::json, budget), "
+        "budget_asked = CASE WHEN $4::json IS NULL THEN budget_asked ELSE 0 "
+        "END, "
         "metadata = coalesce($3::json, metadata), updated_at = now() "
         "WHERE id = $1 RETURNING *) "
         "SELECT" SESSION_COLS "FROM s" SESSION_JOIN,
@@ -398,8 +420,9 @@ update_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
             ag_db_str(ag_str(m->session_id)),
             m->_title_case != 0 ? ag_db_str(ag_str(m->title)) : ag_db_null(),
             m->metadata_json.len > 0 ? ag_db_str(state->metadata)
-                                     : ag_db_null()},
-        3, reply_session, req);
+                                     : ag_db_null(),
+            budget_param(m->budget_json)},
+        4, reply_session, req);
 }
 
 static void

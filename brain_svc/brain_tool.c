@@ -28,7 +28,7 @@ struct brain_tool {
     bool is_new;
     char *command, *sandbox_id, *task, *environment_id, *stdin_text;
     int32_t timeout_seconds;
-    int64_t fence;
+    int64_t fence, wall_ms;
     int retries;
     struct ag_rpc_client_call *call;
     struct ag_timer retry;
@@ -67,6 +67,8 @@ tool_finish(struct brain_tool *t, ag_str_t text, bool is_error)
     json_object_set_new(e, "tool_use_id", json_string(t->id));
     json_object_set_new(e, "content", brain_text_content(text));
     json_object_set_new(e, "is_error", json_boolean(is_error));
+    if (t->wall_ms > 0)
+        json_object_set_new(e, "brainbox.wall_ms", json_integer(t->wall_ms));
     run->tool = NULL;
     tool_free(t);
     brain_run_append(run, &e, 1);
@@ -263,6 +265,7 @@ execute_item(void *arg, const ProtobufCMessage *item)
         || t->result != NULL)
         return;
     t->result = result_json(t, m->result);
+    t->wall_ms = m->result->wall_ms;
     t->is_error =
         m->result->outcome != OUTCOME(EXITED) || m->result->exit_code != 0;
 }
@@ -379,7 +382,7 @@ read_execute(struct brain_tool *t, const json_t *input, struct ag_err *err)
 {
     static const char *const known[] = {"command", "sandbox_id",
                                         "timeout_seconds", "stdin", NULL};
-    int64_t timeout = t->brain->conf.execute_timeout_seconds;
+    int64_t timeout = t->brain->conf.execute_timeout_seconds, left;
 
     if (check_keys(input, known, err) < 0
         || get_text(input, "command", true, &t->command, err) < 0
@@ -390,7 +393,10 @@ read_execute(struct brain_tool *t, const json_t *input, struct ag_err *err)
     if (timeout < 1 || timeout > 3600)
         return ag_err_set(err, AG_ERR_INVALID,
                           "timeout_seconds: must be 1 to 3600");
-    t->timeout_seconds = (int32_t)timeout;
+    /* No longer than the session's budget allows. */
+    left = brain_run_sandbox_left(t->run);
+    t->timeout_seconds =
+        (int32_t)(left >= 0 && left < timeout ? left : timeout);
     return 0;
 }
 

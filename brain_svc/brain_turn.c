@@ -20,10 +20,11 @@ static bool
 ended_a_turn(const struct brain_event *e)
 {
     const json_t *reason = json_object_get(e->body, "stop_reason");
+    ag_str_t type = ag_json_str(json_object_get(reason, "type"));
 
     return is_type(e, "session.status_idle")
-           && !ag_str_is(ag_json_str(json_object_get(reason, "type")),
-                         "requires_action");
+           && !ag_str_is(type, "requires_action")
+           && !ag_str_is(type, "budget_reached");
 }
 
 static void
@@ -142,16 +143,16 @@ brain_turn_decide(const struct brain_log *log, const struct brain_turn *turn,
     return d;
 }
 
-const char *
+const struct brain_event *
 brain_turn_open_span(const struct brain_log *log, const struct brain_turn *turn)
 {
-    const char *id = NULL;
+    const struct brain_event *span = NULL;
 
     for (size_t i = turn->start; i < log->n; i++) {
         if (is_type(&log->at[i], "span.model_request_start"))
-            id = log->at[i].id;
+            span = &log->at[i];
         else if (is_type(&log->at[i], "span.model_request_end"))
-            id = NULL;
+            span = NULL;
     }
-    return id;
+    return span;
 }

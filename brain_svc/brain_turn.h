@@ -3,7 +3,8 @@
  * log, so that any brain, and a replay, decides the same.
  *
  * A turn begins behind the last session.status_idle that ended one. Idle with
- * `requires_action` ended none: the turn waits for a client and goes on.
+ * `requires_action` or `budget_reached` ended none: the turn waits for a
+ * client, or for leave to use more, and goes on.
  */
 #ifndef BRAIN_TURN_H
 #define BRAIN_TURN_H
@@ -49,8 +50,8 @@ size_t brain_turn_open_calls(const struct brain_log *log,
                              const struct brain_turn *turn,
                              const struct brain_event **out, size_t max);
 
-/* Id of the span.model_request_start that has no end, or NULL. */
-const char *brain_turn_open_span(const struct brain_log *log,
-                                 const struct brain_turn *turn);
+/* The span.model_request_start that has no end, or NULL. */
+const struct brain_event *brain_turn_open_span(const struct brain_log *log,
+                                               const struct brain_turn *turn);
 
 #endif
