@@ -100,15 +100,26 @@ pairs_add(struct ngx_agent_scrub *s, const unsigned char *p, bool is_escaped)
 
 
 static void
-pattern_add(struct ngx_agent_scrub *s, const void *p, size_t n,
-            bool is_escaped, unsigned owner)
+text_free(unsigned char *p, size_t n)
+{
+    ag_wipe(p, n);
+    free(p);
+}
+
+
+/* One more, of a text that becomes the scrubber's. */
+static void
+pattern_take(struct ngx_agent_scrub *s, unsigned char *p, size_t n,
+             bool is_escaped, unsigned owner)
 {
     if (n < PATTERN_MIN) {
+        text_free(p, n);
         return;
     }
 
     for (size_t i = 0; i < s->n; i++) {
         if (s->patterns[i].n == n && memcmp(s->patterns[i].p, p, n) == 0) {
+            text_free(p, n);
             return;
         }
     }
@@ -119,13 +130,11 @@ pattern_add(struct ngx_agent_scrub *s, const void *p, size_t n,
                                   s->cap * sizeof(*s->patterns));
     }
 
-    unsigned char *copy = ag_xmalloc(n);
     size_t most = is_escaped ? ESCAPE_MAX * n : n;
 
-    memcpy(copy, p, n);
-    s->patterns[s->n++] = (struct ngx_agent_pattern){copy, n, most, owner,
+    s->patterns[s->n++] = (struct ngx_agent_pattern){p, n, most, owner,
                                                      is_escaped};
-    pairs_add(s, copy, is_escaped);
+    pairs_add(s, p, is_escaped);
 
     if (most > s->longest) {
         s->longest = most;
@@ -136,25 +145,41 @@ pattern_add(struct ngx_agent_scrub *s, const void *p, size_t n,
 
 /*
  * The characters of base64 that `value` alone decides when it stands behind
- * `skip` bytes of a group of three.
+ * `skip` bytes of a group of three, in both alphabets. Built for each request:
+ * no call for each character.
  */
 static void
 add_base64(struct ngx_agent_scrub *s, ag_str_t value, int skip,
-           const char *alphabet, unsigned owner)
+           unsigned owner)
 {
-    struct ag_buf b = AG_BUF_INIT(value.n * 2 + 16);
+    static const char  alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                    "abcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t bits = value.n * 8, from = skip == 0 ? 0 : skip == 1 ? 4 : 2;
+    unsigned char *p = ag_xmalloc(value.n * 2);
+    unsigned char *url_safe = NULL;
+    size_t n = 0;
 
     for (size_t at = from; at + 6 <= bits; at += 6) {
         unsigned char hi = (unsigned char) value.p[at / 8];
         unsigned char lo = at / 8 + 1 < value.n
                            ? (unsigned char) value.p[at / 8 + 1] : 0;
         unsigned v = (unsigned) hi << 8 | lo;
-        ag_buf_addc(&b, alphabet[v >> (10 - at % 8) & 63]);
+        p[n++] = (unsigned char) alphabet[v >> (10 - at % 8) & 63];
     }
 
-    pattern_add(s, b.p, b.n, true, owner);
-    ag_buf_wipe(&b);
+    if (memchr(p, '+', n) != NULL || memchr(p, '/', n) != NULL) {
+        url_safe = ag_xmalloc(value.n * 2);
+
+        for (size_t i = 0; i < n; i++) {
+            url_safe[i] = p[i] == '+' ? '-' : p[i] == '/' ? '_' : p[i];
+        }
+    }
+
+    pattern_take(s, p, n, true, owner);
+
+    if (url_safe != NULL) {
+        pattern_take(s, url_safe, n, true, owner);
+    }
 }
 
 
@@ -162,15 +187,14 @@ static void
 add_hex(struct ngx_agent_scrub *s, ag_str_t value, const char *digits,
         unsigned owner)
 {
-    struct ag_buf b = AG_BUF_INIT(value.n * 2 + 16);
+    unsigned char *p = ag_xmalloc(value.n * 2);
 
     for (size_t i = 0; i < value.n; i++) {
-        ag_buf_addc(&b, digits[(unsigned char) value.p[i] >> 4]);
-        ag_buf_addc(&b, digits[(unsigned char) value.p[i] & 15]);
+        p[2 * i] = (unsigned char) digits[(unsigned char) value.p[i] >> 4];
+        p[2 * i + 1] = (unsigned char) digits[(unsigned char) value.p[i] & 15];
     }
 
-    pattern_add(s, b.p, b.n, false, owner);
-    ag_buf_wipe(&b);
+    pattern_take(s, p, 2 * value.n, false, owner);
 }
 
 
@@ -178,20 +202,17 @@ void
 ngx_agent_scrub_add(struct ngx_agent_scrub *s, ag_str_t value,
                     unsigned owner)
 {
-    static const char  standard[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-    static const char  url_safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                    "abcdefghijklmnopqrstuvwxyz0123456789-_";
-
     if (value.n < PATTERN_MIN) {
         return;
     }
 
-    pattern_add(s, value.p, value.n, true, owner);
+    unsigned char *copy = ag_xmalloc(value.n);
+
+    memcpy(copy, value.p, value.n);
+    pattern_take(s, copy, value.n, true, owner);
 
     for (int skip = 0; skip < 3 && !ag_without("scrub_base64"); skip++) {
-        add_base64(s, value, skip, standard, owner);
-        add_base64(s, value, skip, url_safe, owner);
+        add_base64(s, value, skip, owner);
     }
 
     if (ag_without("scrub_hex")) {

@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 from egress_support import Dns, Egress, Vault, free_port, \
     make_ca, wait_for  # noqa: E402
 from vault_support import BUILD, field, varint  # noqa: E402
+import sandbox_launcher_test as launcher  # noqa: E402
 
 ROUNDS = os.environ.get("ROUNDS", "3")
 SECONDS = os.environ.get("LOAD_SECONDS", "5")
@@ -207,6 +208,58 @@ class Mitmproxy:
             self.proc.wait(10)
 
 
+class Sandbox(launcher.Launcher):
+    """A real sandbox behind a real bridge, in front of this egress."""
+
+    def __init__(self, folder, v, e, session):
+        self.tmp_bridge = folder + "/bridge"
+        self.bridge = subprocess.Popen(
+            [BUILD + "/bin/bridge", "--listen=" + self.tmp_bridge,
+             "--egress-tls=" + e.sock("egress-bridge"),
+             "--egress-plain=" + e.sock("egress-bridge-plain")],
+            stderr=subprocess.DEVNULL)
+        wait_for("bridge", lambda: os.path.exists(self.tmp_bridge))
+        os.mkdir(folder + "/sandbox")
+        super().__init__(folder + "/sandbox")
+        self.box = self.create(1)
+        w = v.open(session, address=self.box.address)
+        self.stub = w["values"]["API_TOKEN"]
+        with open(v.path("ca.pem"), "rb") as f:
+            self.box.sh("cat >/tmp/ca.pem", stdin=f.read())
+
+    def arguments(self):
+        return super().arguments() + ["--bridge=" + self.tmp_bridge]
+
+    def download(self):
+        """Bytes a second."""
+        return float(self.box.sh(
+            "curl -sSf --cacert /tmp/ca.pem -o /dev/null -w '%%{speed_download}'"
+            " -H 'Authorization: Bearer %s' https://%s/64m" % (self.stub, NAME)))
+
+    def end(self):
+        self.box.destroy()
+        self.stop()
+        self.bridge.terminate()
+        self.bridge.wait(10)
+
+
+def through_the_bridge(folder, sandbox):
+    """The same client on both ways: curl."""
+    got = {"bridge": [], "plain": []}
+    for _ in range(2 * int(ROUNDS) + 1):
+        got["bridge"].append(sandbox.download())
+        got["plain"].append(float(subprocess.run(
+            ["curl", "-sSf", "--cacert", folder + "/up-ca.pem", "-o",
+             "/dev/null", "-w", "%{speed_download}", "--unix-socket",
+             folder + "/kept.sock", "-H", "Authorization: Bearer " + TOKEN,
+             f"https://{NAME}/64m"], check=True,
+            stdout=subprocess.PIPE, text=True).stdout))
+    mb = {k: statistics.median(x) / 1e6 for k, x in got.items()}
+    figure("egress.scrub_bridge_mb_s", f"{mb['bridge']:.0f}", "MB/s")
+    figure("egress.scrub_bridge_vs_plain",
+           f"{mb['bridge'] / mb['plain']:.3f}", "ratio")
+
+
 def measure(folder, port, v, e, workload, stub):
     ways = {"swap": (e.sock("egress-bridge"), v.path("ca.pem"), workload,
                      stub),
@@ -259,6 +312,11 @@ def main():
                 try:
                     measure(folder, port, v, e, w["address"],
                             w["values"]["API_TOKEN"])
+                    sandbox = Sandbox(folder, v, e, session)
+                    try:
+                        through_the_bridge(folder, sandbox)
+                    finally:
+                        sandbox.end()
                     rows = v.sql("SELECT count(*) FROM vault.audit WHERE "
                                  f"session_id = '{session}'")
                     assert int(rows) > 100, f"{rows} audit rows"

@@ -86,6 +86,9 @@ MEANING = {
     "egress.added": "what that takes longer than through plain nginx",
     "egress.scrub_mb_s": "download of 64 MB through egress, scrubbed",
     "egress.scrub_vs_plain": "that by plain nginx",
+    "egress.scrub_bridge_mb_s": "the same by curl in a sandbox, through the "
+    "bridge",
+    "egress.scrub_bridge_vs_plain": "that by curl through plain nginx",
     "egress.rss_1gib_grown_kib": "growth of nginx during a download of 1 GiB",
     "egress.rss_slow_reader_kib": "growth of nginx for each of 100 readers that "
                                   "hardly read",
