@@ -30,7 +30,7 @@ enum { PEERS_MAX = 8 };
 struct options {
     char *listen, *peer_user, *user, *key_file, *assertion_pub, *ca_pem;
     char *log_level;
-    int64_t notify_fd;
+    int64_t notify_fd, clock_offset_seconds;
     bool init;
 };
 
@@ -63,6 +63,8 @@ static const struct ag_conf_option options[] = {
      "debug, info, warn or error"},
     {"notify_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, OPT(notify_fd),
      "descriptor that gets a newline once the keeper answers"},
+    {"clock_offset_seconds", AG_CONF_INT, "s", "0", -315360000, 315360000, NULL,
+     OPT(clock_offset_seconds), "added to the machine's clock; for tests"},
     {"init", AG_CONF_BOOL, "", "false", 0, 0, NULL, OPT(init),
      "make the master key and identity, then exit"},
 };
@@ -231,6 +233,7 @@ run(int argc, char **argv, struct ag_err *err)
 
     if (ag_conf_load(&conf, argc, argv, &o, &n_words, err) < 0)
         return -1;
+    ag_clock_shift(o.clock_offset_seconds * 1000000);
     if (n_words != 0)
         return ag_err_set(err, AG_ERR_INVALID, "unexpected word \"%s\"",
                           argv[0]);

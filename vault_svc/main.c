@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/daemon.h"
 #include "lib/log.h"
 #include "lib/migrate.h"
@@ -323,6 +324,7 @@ run(struct service *s, int argc, char **argv, struct ag_err *err)
     if (ag_conf_load(&vault_conf_table, argc, argv, &s->conf, &n_words, err)
         < 0)
         return -1;
+    ag_clock_shift(s->conf.clock_offset_seconds * 1000000);
     if (ag_log_level_parse(ag_str(s->conf.log_level), &level) < 0)
         return ag_err_set(err, AG_ERR_INVALID,
                           "log_level: \"%s\" is none of debug, info, warn, "

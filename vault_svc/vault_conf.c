@@ -96,6 +96,8 @@ static const struct ag_conf_option options[] = {
      AT(fingerprints_ms),
      "shortest time between two tables of a tenant's fingerprints: values that "
      "are new are looked for so much later"},
+    {"clock_offset_seconds", AG_CONF_INT, "s", "0", -315360000, 315360000, NULL,
+     AT(clock_offset_seconds), "added to the machine's clock; for tests"},
     {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, AT(log_level),
      "debug, info, warn or error"},
     {"notify_fd", AG_CONF_INT, "fd", "-1", -1, 1024, NULL, AT(notify_fd),

@@ -281,7 +281,9 @@ write_workload(struct open *o)
         "  WHERE workload.session_id = excluded.session_id"
         "  AND workload.kind = excluded.kind RETURNING 1)"
         " SELECT (SELECT count(*) FROM st), (SELECT count(*) FROM wl)";
-    AG_AUTO(ag_buf_wipe) struct ag_buf rows = AG_BUF_INIT(1 << 20);
+    /* An id, a nonce and a hash each, in JSON. */
+    AG_AUTO(ag_buf_wipe)
+    struct ag_buf rows = AG_BUF_INIT(256 * (o->session.n + 1));
     ag_str_t tenant = ag_str(o->op->tenant->name);
 
     new_stubs(o, &rows);
