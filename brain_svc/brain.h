@@ -72,6 +72,7 @@ void brain_agent_register(struct brain *brain);
 void brain_environment_register(struct brain *brain);
 void brain_session_register(struct brain *brain);
 void brain_event_register(struct brain *brain);
+void brain_stop_register(struct brain *brain);
 
 /* Name of the driver for agents that name none. */
 const char *brain_harness_default(const struct brain *brain);

@@ -54,7 +54,8 @@ reap(struct ag_timer *timer)
     ag_timer_start(runs->brain->loop, timer, runs->brain->conf.claim_poll_ms);
 }
 
-/* "free SESSION", "told SESSION SEQ" or "stop SESSION SEQ". */
+/* "free SESSION", "told SESSION SEQ", "stop SESSION SEQ", or "halt TENANT
+ * SESSION". */
 static void
 notified(void *arg, ag_str_t payload)
 {
@@ -75,6 +76,10 @@ notified(void *arg, ag_str_t payload)
     if (!ag_str_cut(&payload, ' ', &kind)
         || !ag_str_cut(&payload, ' ', &session))
         return;
+    if (ag_str_is(kind, "halt")) {
+        brain_run_halt(runs->brain, session, payload);
+        return;
+    }
     if (ag_str_is(kind, "free")) {
         brain_lease_claim(runs, session);
         return;

@@ -384,8 +384,9 @@ stop_turn(struct brain_run *run)
         events[n++] = brain_error_event(
             "unknown_error", "terminal",
             "the session was frozen (%s); a person resolves it at "
-            "/platform/v1/incidents",
-            run->frozen_by);
+            "/platform/v1/%s",
+            run->frozen_by,
+            strcmp(run->frozen_by, BRAIN_STOPPED) == 0 ? "stops" : "incidents");
     brain_run_end_turn(run, events, n, "end_turn");
 }
 

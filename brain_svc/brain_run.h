@@ -38,6 +38,10 @@ void brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
 /* The vault froze the session: its turn ends and says why. False when the
  * session has no turn here. */
 bool brain_run_freeze(struct brain *brain, ag_str_t session, const char *kind);
+/* What stands for an incident's kind when a person stopped the session. */
+#define BRAIN_STOPPED "stopped"
+/* A person stopped a session, or all of a tenant; "*" is any. */
+void brain_run_halt(struct brain *brain, ag_str_t tenant, ag_str_t session);
 /* The session has ended: stop what it does and forget it. */
 void brain_run_drop(struct brain *brain, ag_str_t session);
 

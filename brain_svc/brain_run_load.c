@@ -166,6 +166,10 @@ agent_loaded(void *arg, const struct ag_db_result *res,
     run->log.base = ag_db_get_int(res, 0, 6);
     if (run->harness->needs_history && run->log.base > ag_db_get_int(res, 0, 8))
         run->log.base = ag_db_get_int(res, 0, 8);
+    if (ag_db_get_bool(res, 0, 17) && run->brain->replay == NULL) {
+        run->is_frozen = true;
+        run->frozen_by = BRAIN_STOPPED;
+    }
     if (load_budget(run, res, &bad) < 0) {
         load_failed(run, &bad);
         return;
@@ -194,7 +198,8 @@ brain_run_load_agent(struct brain_run *run)
         "ORDER BY e.seq DESC LIMIT 1), 0), "
         "s.budget, s.cost_nano_usd, s.input_tokens + s.output_tokens "
         "+ s.cache_read_tokens + s.cache_write_tokens, s.steps, "
-        "s.active_us / 1000, s.sandbox_ms, s.unpriced_calls, s.budget_asked "
+        "s.active_us / 1000, s.sandbox_ms, s.unpriced_calls, s.budget_asked, "
+        "brain.stop_reason(s.tenant, s.id) IS NOT NULL "
         "FROM brain.session s "
         "JOIN brain.agent_version v ON v.agent_id = s.agent_id "
         "AND v.version = s.agent_version WHERE s.id = $1",

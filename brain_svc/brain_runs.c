@@ -88,6 +88,18 @@ brain_run_freeze(struct brain *brain, ag_str_t session, const char *kind)
 }
 
 void
+brain_run_halt(struct brain *brain, ag_str_t tenant, ag_str_t session)
+{
+    struct brain_run *run, *next;
+
+    HASH_ITER (hh, brain->runs->all, run, next)
+        if ((ag_str_is(tenant, "*") || ag_str_eq(tenant, run->tenant))
+            && (ag_str_is(session, "*") || ag_str_is(session, run->session))
+            && brain_run_freeze(brain, ag_str(run->session), BRAIN_STOPPED))
+            ag_log(AG_WARN, "session.stopped", AG_S("session", run->session));
+}
+
+void
 brain_run_drop(struct brain *brain, ag_str_t session)
 {
     struct brain_run *run = brain_run_find(brain, session);

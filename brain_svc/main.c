@@ -12,6 +12,7 @@
 #include "brain_svc/brain_price.h"
 #include "brain_svc/brain_replay.h"
 #include "brain_svc/brain_run.h"
+#include "brain_svc/brain_stop.h"
 #include "lib/daemon.h"
 #include "lib/migrate.h"
 
@@ -89,6 +90,7 @@ start(struct brain *brain, struct ag_err *err)
     brain_environment_register(brain);
     brain_session_register(brain);
     brain_event_register(brain);
+    brain_stop_register(brain);
     if (ag_rpc_server_listen_unix(brain->server, conf->listen_ingress, err) < 0
         || ag_rpc_server_start(brain->server, err) < 0)
         return -1;
@@ -129,9 +131,9 @@ serve(struct brain *brain, struct ag_err *err)
     return 0;
 }
 
-/* `brain_svc replay SESSION` */
+/* `brain_svc replay SESSION`, `stop-all REASON`, `resume-all`. */
 static int
-replay(struct brain *brain, const char *session, struct ag_err *err)
+command(struct brain *brain, char **words, struct ag_err *err)
 {
     int rc = -1;
 
@@ -144,10 +146,25 @@ replay(struct brain *brain, const char *session, struct ag_err *err)
                     : ag_db_new(brain->loop, brain->conf.database, 1,
                                 brain->conf.db_timeout_ms, err);
     if (brain->db != NULL)
-        rc = brain_replay(brain, session, err);
+        rc = strcmp(words[0], "replay") == 0
+                 ? brain_replay(brain, words[1], err)
+                 : brain_stop_all(brain,
+                                  strcmp(words[0], "stop-all") == 0
+                                      ? ag_str(words[1])
+                                      : AG_STR(""),
+                                  err);
     ag_db_free(brain->db);
     ag_loop_free(brain->loop);
     return rc;
+}
+
+static bool
+is_command(char **words, int n)
+{
+    if (n == 2)
+        return strcmp(words[0], "replay") == 0
+               || (strcmp(words[0], "stop-all") == 0 && words[1][0] != '\0');
+    return n == 1 && strcmp(words[0], "resume-all") == 0;
 }
 
 /* The words of the command line are argv[0..*n_words-1] afterwards. */
@@ -161,10 +178,11 @@ configure(struct brain *brain, int argc, char **argv, int *n_words,
             < 0
         || brain_conf_check(&brain->conf, err) < 0)
         return -1;
-    if (*n_words > 0 && (*n_words != 2 || strcmp(argv[0], "replay") != 0))
+    if (*n_words > 0 && !is_command(argv, *n_words))
         return ag_err_set(err, AG_ERR_INVALID,
                           "brain_svc takes options and, at most, the words "
-                          "\"replay SESSION\" (--help)");
+                          "\"replay SESSION\", \"stop-all REASON\" or "
+                          "\"resume-all\" (--help)");
     if (ag_log_level_parse(ag_str(brain->conf.log_level), &level) < 0)
         return ag_err_set(err, AG_ERR_INVALID,
                           "log_level: must be debug, info, warn or error");
@@ -182,7 +200,7 @@ main(int argc, char **argv)
     ag_log_init("brain", AG_INFO);
     rc = configure(&brain, argc, argv, &n_words, &err);
     if (rc == 0 && n_words > 0)
-        rc = replay(&brain, argv[1], &err);
+        rc = command(&brain, argv, &err);
     else if (rc == 0)
         rc = brain.conf.migrate ? migrate(&brain.conf, &err)
                                 : serve(&brain, &err);

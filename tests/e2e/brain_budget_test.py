@@ -148,6 +148,84 @@ def budgets_that_are_none_are_refused_by_name():
         assert word in error["message"], error
 
 
+# ---- the kill switch ---------------------------------------------------------
+
+def busy():
+    s = p.session(p.agent("runbook"))
+    p.send(s, "```sh\nsleep 60\n```\n")
+    bb.wait_for("the command", lambda: any(
+        e["type"] == "agent.tool_use" and e["name"] == "sandbox_execute"
+        for e in p.events(s)))
+    return s
+
+
+def stopped(s):
+    events = p.idle(s, seconds=10)
+    error = [e for e in events if e["type"] == "session.error"][-1]["error"]
+    assert "(stopped)" in error["message"], error
+    assert "/platform/v1/stops" in error["message"], error
+    e = p.refused(400, "POST", f"/v1/sessions/{s}/events", {"events": [
+        {"type": "user.message", "content": [{"type": "text", "text": "x"}]}]})
+    assert "stopped" in e["message"], e
+
+
+def goes_on(s):
+    events = p.turn(s, "```sh\necho on\n```\n", 2)
+    assert bb.result_of(events)[1]["stdout"] == "on\n"
+
+
+@p.test
+def switch_stops_one_session_at_once():
+    one, other = busy(), busy()
+    got = p.call("POST", "/platform/v1/stops", {"session_id": one,
+                                                "reason": "runs wild"})
+    assert (got["scope"], got["session_id"]) == ("session", one)
+    stopped(one)
+    assert p.call("GET", f"/v1/sessions/{other}")["status"] == "running"
+    assert [x["reason"] for x in p.call("GET", "/platform/v1/stops")["data"]] \
+        == ["runs wild"]
+    p.interrupt(other)
+    p.idle(other)
+    p.call("POST", "/platform/v1/stops/resume", {"session_id": one})
+    goes_on(one)
+    p.refused(404, "POST", "/platform/v1/stops/resume", {"session_id": one})
+    p.refused(404, "POST", "/platform/v1/stops", {
+        "session_id": "sesn_" + "0" * 26, "reason": "x"})
+
+
+@p.test
+def switch_stops_a_tenant_and_needs_the_scope():
+    key = p.call("POST", "/platform/v1/keys", {
+        "name": "w", "scopes": ["read", "write"]})["secret"]
+    e = p.refused(403, "POST", "/platform/v1/stops", {"reason": "x"}, key=key)
+    assert "admin" in e["message"], e
+    p.refused(400, "POST", "/platform/v1/stops", {})
+    s = busy()
+    assert p.call("POST", "/platform/v1/stops",
+                  {"reason": "all hands"})["scope"] == "tenant"
+    stopped(s)
+    p.call("POST", "/platform/v1/stops/resume", {})
+    goes_on(s)
+
+
+@p.test
+def root_stops_everything_and_a_restart_does_not_undo_it():
+    def root(*words):
+        subprocess.run([p.bin + "/brain_svc", *words,
+                        f"--database=host={p.run}/pg dbname=brainbox "
+                        "user=brain_run", "--user=brainbox-brain"],
+                       check=True)
+    s = busy()
+    root("stop-all", "fire in the house")
+    stopped(s)
+    subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r", SCAN], check=True)
+    bb.wait_for("the brain", alive)
+    assert p.call("GET", "/platform/v1/stops")["data"][0]["scope"] == "all"
+    stopped(s)
+    root("resume-all")
+    goes_on(s)
+
+
 @p.test
 def every_session_above_replays_to_its_log():
     p.replay_all()
