@@ -151,6 +151,8 @@ main(int argc, char **argv)
     if (ag_conf_load(&conf, argc, argv, &s.opt, &n_words, &err) < 0
         || start(&s, &err) < 0) {
         ag_log(AG_ERROR, "vault_bridge.failed", AG_E(&err));
+        vault_deployment_release(&s.deployment);
+        ag_conf_release(&conf, &s.opt);
         return 1;
     }
     ag_log(AG_INFO, "vault_bridge.started", AG_S("listen", s.opt.listen),

@@ -56,7 +56,7 @@ def sanitizer_env():
     libs = [os.path.realpath(subprocess.run(
         ["gcc", f"-print-file-name=lib{name}.so"], check=True,
         capture_output=True, text=True).stdout.strip())
-        for name in ("asan", "ubsan")]
+        for name in ("asan", "ubsan", "stdc++")]
     return {"BRAINBOX_SANITIZER_ENV":
             "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 "
             "UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1",

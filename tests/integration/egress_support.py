@@ -297,9 +297,12 @@ class Egress:
     def start(self):
         env = dict(os.environ)
         if self.asan:
-            env["LD_PRELOAD"] = subprocess.run(
-                ["gcc", "-print-file-name=libasan.so"], text=True,
+            # The rules' library throws: the sanitizer finds what throws only
+            # when it is there from the beginning.
+            env["LD_PRELOAD"] = " ".join(subprocess.run(
+                ["gcc", "-print-file-name=" + x], text=True,
                 stdout=subprocess.PIPE).stdout.strip()
+                for x in ("libasan.so", "libstdc++.so.6"))
             env["ASAN_OPTIONS"] = "detect_leaks=0"
         for d in "egress-bridge", "egress-brain":
             for f in os.listdir(os.path.join(self.run, d)):
