@@ -64,6 +64,12 @@ brain_run_turn(const struct brain_run *run)
 }
 
 void
+brain_run_spent_vault(struct brain_run *run, int64_t us)
+{
+    run->spent.vault_us += us;
+}
+
+void
 brain_run_thinking(struct brain_run *run)
 {
     brain_run_enter(run, BRAIN_RUN_THINKING);

@@ -206,6 +206,7 @@ answered(void *arg, const struct brain_reply *reply, const struct ag_err *err)
         failed(n, err);
         return;
     }
+    brain_run_spent_vault(run, reply->vault_us);
     if (n->cut_seq > 0) {
         summed_up(n, reply);
         return;

@@ -33,6 +33,7 @@ struct brain_model_call {
     struct ag_timer limit; /* until the first token, then between tokens */
     int attempt;           /* on this route */
     int64_t retry_after_ms, cost_nano_usd;
+    int64_t opening_us, vault_us; /* began; took */
     bool is_cancelled, is_opening;
     struct ag_err parse_err;
 };
@@ -75,6 +76,7 @@ succeed(struct brain_model_call *c)
     struct brain_reply reply = {
         .answer = &c->answer,
         .route = c->route,
+        .vault_us = c->vault_us,
         .cost_nano_usd = c->cost_nano_usd,
         .cost_source = BRAIN_COST_GATEWAY,
     };
@@ -337,6 +339,7 @@ opened(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
     struct brain_model_call *c = arg;
 
     c->is_opening = false;
+    c->vault_us = ag_mono_us() - c->opening_us;
     if (c->is_cancelled) {
         model_free(c);
         return;
@@ -368,6 +371,7 @@ brain_model_start(struct brain *brain, const struct brain_model_ask *ask)
     brain_answer_init(&c->answer, 0, NULL, NULL);
     c->retry.fn = retry_now;
     c->limit.fn = over_limit;
+    c->opening_us = ag_mono_us();
     c->is_opening = true;
     m.session_id = c->session;
     m.kind = AGENT__VAULT__V1__WORKLOAD_KIND__WORKLOAD_BRAIN;

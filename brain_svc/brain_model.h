@@ -22,6 +22,7 @@ struct brain_reply {
     struct brain_route route; /* that gave it */
     int64_t cost_nano_usd;
     enum brain_cost_source cost_source;
+    int64_t vault_us;        /* opening the workload took */
     char request_sha256[65]; /* of the request's body, in hex */
 };
 

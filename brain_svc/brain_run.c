@@ -36,6 +36,38 @@ static const struct {
     [BRAIN_RUN_GONE] = {"gone", 0},
 };
 
+/* The state is left: what it was busy with gets its time. */
+static void
+count_time(struct brain_run *run)
+{
+    int64_t now = ag_mono_us(), took = now - run->spent.entered_us;
+
+    run->spent.entered_us = now;
+    if (run->state == BRAIN_RUN_THINKING)
+        run->spent.model_us += took;
+    else if (run->state == BRAIN_RUN_TOOL && run->is_provisioning)
+        run->spent.provision_us += took;
+    else if (run->state == BRAIN_RUN_TOOL)
+        run->spent.execute_us += took;
+}
+
+/* What a turn cost, and whom. */
+static void
+log_turn(const struct brain_run *run)
+{
+    const struct brain_spent *s = &run->spent;
+    int64_t busy =
+        s->model_us + s->provision_us + s->execute_us + s->destroy_us;
+
+    ag_log(AG_INFO, "turn.ended", AG_S("session", run->session),
+           AG_I("wall_ms", (ag_now_us() - run->turn_started_us) / 1000),
+           AG_I("own_us", ag_mono_us() - s->begun_us - busy),
+           AG_I("model_us", s->model_us - s->vault_us),
+           AG_I("vault_us", s->vault_us), AG_I("provision_us", s->provision_us),
+           AG_I("execute_us", s->execute_us),
+           AG_I("destroy_us", s->destroy_us));
+}
+
 void
 brain_run_enter(struct brain_run *run, enum brain_run_state next)
 {
@@ -43,6 +75,7 @@ brain_run_enter(struct brain_run *run, enum brain_run_state next)
     ag_log(AG_DEBUG, "run.entered", AG_S("session", run->session),
            AG_S("from", states[run->state].name),
            AG_S("to", states[next].name));
+    count_time(run);
     run->state = next;
 }
 
@@ -166,8 +199,7 @@ turn_ended(struct brain_run *run, int64_t first)
         || brain_log_last(&run->log) >= first + (int64_t)run->n_ended;
     char session[AG_ID_TEXT];
 
-    ag_log(AG_INFO, "turn.ended", AG_S("session", run->session),
-           AG_I("wall_ms", (ag_now_us() - run->turn_started_us) / 1000));
+    log_turn(run);
     memcpy(session, run->session, sizeof(session));
     brain_run_enter(run, BRAIN_RUN_GONE);
     brain_run_free(run);
@@ -276,6 +308,7 @@ close_turn(struct brain_run *run)
     json_t **events = ag_take(&run->events);
     size_t n = run->n_events;
 
+    run->spent.destroy_us = ag_mono_us() - run->spent.entered_us;
     run->n_events = 0;
     if (brain_run_dropped(run)) {
         for (size_t i = 0; i < n; i++)
@@ -487,6 +520,9 @@ decide(struct brain_run *run)
     case BRAIN_STEP_CALL:
         if (!brain_run_affords(run, &one_command, NULL, 0))
             return;
+        run->is_provisioning =
+            ag_str_is(ag_json_str(json_object_get(d.call->body, "name")),
+                      "sandbox_provision");
         brain_run_enter(run, BRAIN_RUN_TOOL);
         run->brain->io->tool_start(run, d.call);
         return;

@@ -63,6 +63,8 @@ size_t brain_run_turn(const struct brain_run *run);
 /* The log's event `index` was there before this brain had the run. */
 bool brain_run_is_inherited(const struct brain_run *run, size_t index);
 
+/* So much of the time it thought was the vault's. */
+void brain_run_spent_vault(struct brain_run *run, int64_t us);
 /* The driver has begun something and will come back. */
 void brain_run_thinking(struct brain_run *run);
 /* What the driver keeps for a step; NULL when none. */

@@ -15,6 +15,16 @@
 
 struct brain_tool;
 
+/* Where a turn's time went, in this brain; the rest is our own. */
+struct brain_spent {
+    int64_t begun_us,
+        entered_us;   /* the run, its state; of the monotonic clock */
+    int64_t model_us; /* with `vault_us` */
+    int64_t vault_us; /* opening the workload that asks the model */
+    int64_t provision_us, execute_us;
+    int64_t destroy_us; /* of the sandbox, at the end */
+};
+
 struct brain_run {
     UT_hash_handle hh;
     struct brain *brain;
@@ -37,6 +47,7 @@ struct brain_run {
     bool is_loaded;
     int64_t turn_started_us;
     bool is_over_time;
+    bool is_provisioning;  /* the tool that is under way */
     bool is_frozen;        /* by an incident: the turn ends */
     const char *frozen_by; /* its kind */
     bool is_dropped;       /* free as soon as nothing is under way */
@@ -56,6 +67,7 @@ struct brain_run {
     bool is_over_active; /* the budget's time ran out in this turn */
 
     struct ag_timer turn_timer;
+    struct brain_spent spent;
     void *driver;
     struct brain_tool *tool;
 };

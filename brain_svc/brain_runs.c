@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "brain_svc/brain_io.h"
+#include "lib/clock.h"
 
 void
 brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
@@ -28,6 +29,7 @@ brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
     run->tenant = ag_arena_copy(run->arena, tenant);
     run->fence = fence;
     run->turn_started_us = turn_started_us;
+    run->spent.begun_us = run->spent.entered_us = ag_mono_us();
     HASH_ADD(hh, brain->runs->all, session, session.n, run);
     brain_run_load_agent(run);
 }

@@ -124,6 +124,10 @@ bench-sandbox: all ## those of sandboxes alone, beside their peers (root)
 bench-vault: all ## numbers of the vault: decisions, verification (root)
 	$(need_root)
 	@tests/bench/run.sh $(B) vault
+.PHONY: bench-brain
+bench-brain: all ## numbers of the brain: own time, memory, listeners (root)
+	$(need_root)
+	@tests/bench/run.sh $(B) brain
 .PHONY: bench-egress
 bench-egress: all ## numbers of egress beside nginx and mitmproxy (root)
 	$(need_root)

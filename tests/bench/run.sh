@@ -2,8 +2,8 @@
 # Measures, prints one line `figure NAME VALUE UNIT` a figure, and writes the
 # tables of docs/benchmarks. Needs root, and a machine that does nothing else.
 #
-#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform, egress, vault,
-#                                  rules (all)
+#   run.sh BUILD_DIR [PART ...]    PART: sandbox, platform, brain, egress,
+#                                  vault, rules (all)
 #   OUT=FOLDER run.sh …            tables go there, not to docs/benchmarks
 #
 # Each part runs on an instance of its own under /tmp that ends with it.
@@ -25,12 +25,13 @@ make --no-print-directory -s -j2 "$build/tools/sandbox_bench" \
     "$build/tools/launcher_bench" "$build/tools/spawn_bench" \
     "$build/tools/rules_scan"
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- sandbox platform egress vault rules
+[ $# -gt 0 ] || set -- sandbox platform brain egress vault rules
 for p; do
     : >"$figures"
     case $p in
     sandbox) OUT=$out python3 tests/bench/sandbox_bench.py "${SANDBOX_ROUNDS:-200}" ;;
     platform) python3 tests/bench/platform_bench.py ;;
+    brain) python3 tests/bench/brain_bench.py ;;
     egress) python3 tests/bench/egress_bench.py ;;
     vault) python3 tests/bench/vault_bench.py &&
            python3 tests/bench/vault_authorize_bench.py ;;

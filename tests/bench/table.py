@@ -13,6 +13,33 @@ import time
 
 # What each figure says; a figure without an entry stands in the table as it is.
 MEANING = {
+    "brain.turn_own": "the brain's own time in a turn of the model's with one "
+                      "provision and one execute: all but model, vault, "
+                      "sandbox",
+    "brain.turn_model": "what the (scripted) model took of it, three calls",
+    "brain.turn_vault": "opening the workload for them, in the vault",
+    "brain.turn_provision": "the sandbox",
+    "brain.turn_execute": "`true` in it",
+    "brain.turn_destroy": "its end",
+    "brain.post_to_model": "from `POST` of a message to the model's request, "
+                           "seen at its server",
+    "brain.rss_begin_mb": "RSS before the sessions",
+    "brain.rss_idle10k_mb": "RSS with 10,000 idle sessions",
+    "brain.rss_waiting_mb": "RSS with 1,000 runs that wait for a streaming "
+                            "model",
+    "brain.waiting_each_kib": "what each of them takes",
+    "brain.long_session_events": "events of each of four sessions",
+    "brain.turn_late_vs_early": "a turn at their end beside one at their "
+                                "beginning",
+    "brain.rss_after_turns_ratio": "RSS after all turns beside that after a "
+                                   "tenth of them",
+    "brain.turns_per_s": "such turns a second",
+    "api.stream_brain_kb": "what one of 5,000 event streams takes of the brain",
+    "api.stream_nginx_kb": "and of nginx",
+    "api.stream_delay": "from `POST` of a message until 100 listeners of its "
+                        "session have it",
+    "brain.append_per_s": "appends a second, four connections",
+    "brain.append_vs_insert": "beside a bare `INSERT … unnest` of the same row",
     "vault.rules_gb_s": "the rule set, on text, one core",
     "vault.rules_corpus_mb": "C headers, libraries and documents that were "
                              "searched with it",
@@ -96,7 +123,7 @@ MEANING = {
     "egress.swap_vs_nginx": "the first by the second",
     "egress.swap_vs_nginx_dial": "the first by the third",
 }
-TITLE = {
+TITLE = {"brain": "The brain", 
     "rules": "The rule set","sandbox": "Sandboxes", "platform": "The whole platform",
          "egress": "Egress",
          "vault": "The vault"}

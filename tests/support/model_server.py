@@ -338,12 +338,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def do_POST(self):
+        at = time.time()
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = json.loads(body)
         with LOCK, open(os.path.join(self.folder, "model.jsonl"), "a") as f:
             f.write(json.dumps({"path": self.path, "headers": dict(
                 self.headers.items()), "body": request,
-                "raw": body.decode()}) + "\n")
+                "raw": body.decode(), "at": at}) + "\n")
         if self.path not in WIRES:
             self.refuse({"status": 404, "message": "no such path"})
             return
@@ -374,6 +375,7 @@ def main():
     os.makedirs(folder, exist_ok=True)
     port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     handler = type("ScriptHandler", (Handler,), {"folder": folder})
+    http.server.ThreadingHTTPServer.request_queue_size = 1024
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     # A caller that leaves is no news.
