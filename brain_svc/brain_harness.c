@@ -66,7 +66,7 @@ brain_run_turn(const struct brain_run *run)
 void
 brain_run_spent_vault(struct brain_run *run, int64_t us)
 {
-    run->spent.vault_us += us;
+    run->times.vault_us += us;
 }
 
 void

@@ -40,22 +40,22 @@ static const struct {
 static void
 count_time(struct brain_run *run)
 {
-    int64_t now = ag_mono_us(), took = now - run->spent.entered_us;
+    int64_t now = ag_mono_us(), took = now - run->times.entered_us;
 
-    run->spent.entered_us = now;
+    run->times.entered_us = now;
     if (run->state == BRAIN_RUN_THINKING)
-        run->spent.model_us += took;
+        run->times.model_us += took;
     else if (run->state == BRAIN_RUN_TOOL && run->is_provisioning)
-        run->spent.provision_us += took;
+        run->times.provision_us += took;
     else if (run->state == BRAIN_RUN_TOOL)
-        run->spent.execute_us += took;
+        run->times.execute_us += took;
 }
 
 /* What a turn cost, and whom. */
 static void
 log_turn(const struct brain_run *run)
 {
-    const struct brain_spent *s = &run->spent;
+    const struct brain_times *s = &run->times;
     int64_t busy =
         s->model_us + s->provision_us + s->execute_us + s->destroy_us;
 
@@ -308,7 +308,7 @@ close_turn(struct brain_run *run)
     json_t **events = ag_take(&run->events);
     size_t n = run->n_events;
 
-    run->spent.destroy_us = ag_mono_us() - run->spent.entered_us;
+    run->times.destroy_us = ag_mono_us() - run->times.entered_us;
     run->n_events = 0;
     if (brain_run_dropped(run)) {
         for (size_t i = 0; i < n; i++)

@@ -16,7 +16,7 @@
 struct brain_tool;
 
 /* Where a turn's time went, in this brain; the rest is our own. */
-struct brain_spent {
+struct brain_times {
     int64_t begun_us,
         entered_us;   /* the run, its state; of the monotonic clock */
     int64_t model_us; /* with `vault_us` */
@@ -67,7 +67,7 @@ struct brain_run {
     bool is_over_active; /* the budget's time ran out in this turn */
 
     struct ag_timer turn_timer;
-    struct brain_spent spent;
+    struct brain_times times;
     void *driver;
     struct brain_tool *tool;
 };

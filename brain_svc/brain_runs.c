@@ -29,7 +29,7 @@ brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
     run->tenant = ag_arena_copy(run->arena, tenant);
     run->fence = fence;
     run->turn_started_us = turn_started_us;
-    run->spent.begun_us = run->spent.entered_us = ag_mono_us();
+    run->times.begun_us = run->times.entered_us = ag_mono_us();
     HASH_ADD(hh, brain->runs->all, session, session.n, run);
     brain_run_load_agent(run);
 }

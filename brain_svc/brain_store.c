@@ -75,6 +75,16 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
 }
 
 void
+brain_store_find(struct brain *brain, ag_str_t tenant, ag_str_t session,
+                 ag_str_t id, ag_db_done *done, void *arg)
+{
+    ag_db_query(brain->db, tenant,
+                "SELECT seq FROM brain.event WHERE id = $1 AND session_id = $2",
+                (struct ag_db_param[]){ag_db_str(id), ag_db_str(session)}, 2,
+                done, arg);
+}
+
+void
 brain_store_read(struct brain *brain, ag_str_t tenant, ag_str_t session,
                  int64_t after, int limit, ag_db_done *done, void *arg)
 {

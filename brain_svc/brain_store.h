@@ -25,12 +25,17 @@ struct brain_append {
 
 /*
  * The result is one cell: the first seq; 0 when BRAIN_WRITE_END wrote nothing.
- * Repeating the same events is safe. Kinds of error: NOT_FOUND no session,
+ * Repeating the same events is safe: EXISTS, then, and brain_store_find has the
+ * seq that they got. Other kinds of error: NOT_FOUND no session,
  * PRECONDITION it has ended, CONFLICT the lease was taken over, UNAVAILABLE
  * perhaps written: repeat.
  */
 void brain_store_append(struct brain *brain, const struct brain_append *append,
                         ag_db_done *done, void *arg);
+
+/* One row with the seq of this event of the session, or none. */
+void brain_store_find(struct brain *brain, ag_str_t tenant, ag_str_t session,
+                      ag_str_t id, ag_db_done *done, void *arg);
 
 /* Rows (seq, body) of a session's events above `after`, in order. */
 void brain_store_read(struct brain *brain, ag_str_t tenant, ag_str_t session,
