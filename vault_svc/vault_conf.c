@@ -96,6 +96,11 @@ static const struct ag_conf_option options[] = {
      AT(fingerprints_ms),
      "shortest time between two tables of a tenant's fingerprints: values that "
      "are new are looked for so much later"},
+    {"expiry_warning_days", AG_CONF_INT, "days", "14", 0, 3650, NULL,
+     AT(expiry_warning_days),
+     "how long before its `expires_at` the log warns of a credential; 0: never"},
+    {"expiry_check_ms", AG_CONF_INT, "ms", "86400000", 100, 86400000, NULL,
+     AT(expiry_check_ms), "how often it warns"},
     {"clock_offset_seconds", AG_CONF_INT, "s", "0", -315360000, 315360000, NULL,
      AT(clock_offset_seconds), "added to the machine's clock; for tests"},
     {"log_level", AG_CONF_STR, "", "info", 1, 8, NULL, AT(log_level),

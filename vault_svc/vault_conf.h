@@ -16,6 +16,7 @@ struct vault_conf {
     int64_t approvals_max, scrub_hits_max, unknown_stubs_per_minute;
     int64_t fingerprints_ms, minted_max, data_key_days;
     int64_t data_key_check_ms, clock_offset_seconds;
+    int64_t expiry_warning_days, expiry_check_ms;
     bool migrate, follow;
 };
 

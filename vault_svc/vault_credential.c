@@ -5,6 +5,7 @@
 #include "vault_svc/vault_credential.h"
 
 #include <ctype.h>
+#include <time.h>
 
 #include "agent_rpc.h"
 #include "lib/clock.h"
@@ -29,6 +30,24 @@ vault_value_check(ag_str_t value, const char *field, struct ag_err *err)
             && !ag_without("control_characters"))
             return ag_err_set(err, AG_ERR_INVALID,
                               "%s: byte %zu is a control character", field, i);
+    return 0;
+}
+
+int
+vault_expiry_parse(const char *text, int64_t *out, struct ag_err *err)
+{
+    struct tm tm = {0};
+
+    *out = 0;
+    if (*text == '\0')
+        return 0;
+    const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    time_t at = end != NULL && *end == '\0' ? timegm(&tm) : -1;
+    if (at <= 0)
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "expires_at: not a time like "
+                          "\"2027-01-31T12:00:00Z\"");
+    *out = (int64_t)at * 1000000;
     return 0;
 }
 
@@ -63,6 +82,7 @@ vault_credential_make(struct vault *v, const struct vault_tenant *tenant,
         .stub_prefix = ag_arena_copy(
             arena, vault_shape_stub_prefix(&v->shapes, in->value)),
         .display_name = in->display_name,
+        .expires_us = in->expires_us,
         .session_id = in->session_id,
         .parent_id = in->parent_id,
         .is_for_brain = in->is_for_brain,
@@ -87,9 +107,10 @@ vault_credential_insert(struct vault *v, const struct vault_tenant *tenant,
         "INSERT INTO vault.credential (id, tenant, vault_id, auth, metadata,"
         " binding, env_name, stub_prefix, display_name, sealed, mac,"
         " is_for_brain, is_model, version, created_us, updated_us,"
-        " key_version)"
+        " key_version, expires_us)"
         " SELECT $1, $2, v.id, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
-        " $14, $15, $15, $16::integer FROM vault.vault v"
+        " $14, $15, $15, $16::integer,"
+        " nullif($17::bigint, 0) FROM vault.vault v"
         " WHERE v.id = $3 AND v.archived_us IS NULL RETURNING id";
     ag_str_t name = ag_str(tenant->name);
     struct ag_db_param params[] = {ag_db_str(row->id),
@@ -109,6 +130,7 @@ vault_credential_insert(struct vault *v, const struct vault_tenant *tenant,
                                    ag_db_bool(row->is_model),
                                    ag_db_int(row->version),
                                    ag_db_int(row->created_us),
-                                   ag_db_int(row->key_version)};
-    ag_db_query(v->db, name, sql, params, 16, done, arg);
+                                   ag_db_int(row->key_version),
+                                   ag_db_int(row->expires_us)};
+    ag_db_query(v->db, name, sql, params, 17, done, arg);
 }

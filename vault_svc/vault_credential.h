@@ -12,6 +12,7 @@ struct vault_new_credential {
     ag_str_t binding;                /* canonical */
     ag_str_t env_name;
     bool is_for_brain, is_model;
+    int64_t expires_us;             /* 0: not said */
     ag_str_t session_id, parent_id; /* of one that was minted */
     ag_str_t value;
 };
@@ -29,6 +30,8 @@ void vault_credential_insert(struct vault *v, const struct vault_tenant *tenant,
 
 /* 16 bytes to 64 KiB without control characters. */
 int vault_value_check(ag_str_t value, const char *field, struct ag_err *err);
+/* RFC 3339 in UTC, to the second; "" is 0. */
+int vault_expiry_parse(const char *text, int64_t *out, struct ag_err *err);
 /* A name that a shell takes: letters, digits, '_', at most 128. */
 bool vault_env_name_is_valid(ag_str_t name);
 

@@ -35,6 +35,11 @@ credential_message(struct vault_op *op, const struct vault_credential_row *row)
     out->binding_json = vault_op_data(op, row->binding);
     out->created_at = vault_op_time(op, row->created_us);
     out->updated_at = vault_op_time(op, row->updated_us);
+    if (row->expires_us != 0) {
+        out->_expires_at_case =
+            AGENT__VAULT__V1__CREDENTIAL___EXPIRES_AT_EXPIRES_AT;
+        out->expires_at = vault_op_time(op, row->expires_us);
+    }
     if (row->archived_us != 0) {
         out->_archived_at_case =
             AGENT__VAULT__V1__CREDENTIAL___ARCHIVED_AT_ARCHIVED_AT;
@@ -94,6 +99,10 @@ new_credential_row(struct vault_op *op,
     if (in.display_name.n > 256)
         return ag_err_set(err, AG_ERR_INVALID,
                           "display_name: more than 256 bytes");
+    if (req->_expires_at_case
+            == AGENT__VAULT__V1__CREATE_CREDENTIAL_REQUEST___EXPIRES_AT_EXPIRES_AT
+        && vault_expiry_parse(req->expires_at, &in.expires_us, err) < 0)
+        return -1;
     return vault_credential_make(op->v, op->tenant, &in, op->arena, out, err);
 }
 
@@ -414,6 +423,10 @@ change_row(struct vault_op *op, struct vault_credential_row *row,
                                 &row->metadata, err)
                < 0)
         return -1;
+    if (req->_expires_at_case
+            == AGENT__VAULT__V1__UPDATE_CREDENTIAL_REQUEST___EXPIRES_AT_EXPIRES_AT
+        && vault_expiry_parse(req->expires_at, &row->expires_us, err) < 0)
+        return -1;
     if (req->auth_json.len == 0)
         return 0;
     j = ag_json_parse(vault_op_bytes(req->auth_json), err);
@@ -432,7 +445,8 @@ on_credential_to_update(void *arg, const struct ag_db_result *res,
     static const char sql[] =
         "UPDATE vault.credential SET display_name = $2, metadata = $3,"
         " sealed = $4, version = $5::integer, updated_us = $6::bigint,"
-        " mac = $7, key_version = $9::integer"
+        " mac = $7, key_version = $9::integer,"
+        " expires_us = nullif($10::bigint, 0)"
         " WHERE id = $1 AND mac = $8 RETURNING id";
     struct vault_op *op = arg;
     const Agent__Vault__V1__UpdateCredentialRequest *req = op->request;
@@ -463,8 +477,9 @@ on_credential_to_update(void *arg, const struct ag_db_result *res,
                                    ag_db_int(row->updated_us),
                                    ag_db_bytes(ag_str_n(mac, sizeof(mac))),
                                    ag_db_bytes(before),
-                                   ag_db_int(row->key_version)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 9,
+                                   ag_db_int(row->key_version),
+                                   ag_db_int(row->expires_us)};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 10,
                 on_credential_updated, op);
 }
 

@@ -71,6 +71,7 @@ vault_credential_read(const struct ag_db_result *res, int row, int col,
     out->session_id = text(res, row, col + 16, arena);
     out->parent_id = text(res, row, col + 17, arena);
     out->key_version = number(res, row, col + 18);
+    out->expires_us = number(res, row, col + 19);
 }
 
 void
@@ -93,6 +94,8 @@ vault_credential_mac(const struct vault_tenant *tenant,
     vault_field_int(&b, row->created_us);
     vault_field_int(&b, row->updated_us);
     vault_field_int(&b, row->archived_us);
+    if (row->expires_us != 0)
+        vault_field_int(&b, row->expires_us);
     /* What a person made has neither; the number of fields tells them apart. */
     if (row->session_id.p != NULL) {
         vault_field(&b, row->session_id);

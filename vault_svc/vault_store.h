@@ -16,14 +16,16 @@ struct vault_credential_row {
     bool is_for_brain, is_model;
     int64_t version, created_us, updated_us, archived_us; /* 0: not */
     int64_t key_version; /* of the data key that sealed it */
+    int64_t expires_us;  /* 0: nobody said */
 };
 
 #define VAULT_CREDENTIAL_COLUMNS                                         \
     "c.id, c.vault_id, c.auth, c.metadata, c.binding, c.env_name,"       \
     " c.stub_prefix, c.display_name, c.sealed, c.mac, c.is_for_brain,"   \
     " c.is_model, c.version, c.created_us, c.updated_us, c.archived_us," \
-    " c.session_id, c.parent_id, c.key_version"
-enum { VAULT_CREDENTIAL_N = 19 };
+    " c.session_id, c.parent_id, c.key_version,"                         \
+    " c.expires_us"
+enum { VAULT_CREDENTIAL_N = 20 };
 
 void
 vault_credential_read(const struct ag_db_result *res, int row, int col,

@@ -86,6 +86,8 @@ MEANING = {
     "vault.commit_p50_us": "an INSERT of one row by PostgreSQL, one "
                            "connection, committed: median",
     "vault.commit_p99_us": "the same: 99th percentile",
+    "vault.authorize_rounds_lost": "rounds of both in which the rate was too "
+                                   "much, so that a decision failed",
     "vault.authorize_rps": "decisions asked for at a fixed rate, each with "
                            "its committed audit row",
     "vault.authorize_p50_us": "time of one, one tenant with one credential: "
