@@ -124,6 +124,11 @@ bench-sandbox: all ## those of sandboxes alone, beside their peers (root)
 bench-vault: all ## numbers of the vault: decisions, verification (root)
 	$(need_root)
 	@tests/bench/run.sh $(B) vault
+.PHONY: fault
+fault: all ## faults at seeded moments, SEEDS=50 each; prints a table (root)
+	$(need_root)
+	@BRAINBOX_BUILD=$(CURDIR)/$(B) SEEDS=$(or $(SEEDS),50) \
+	  PATH=/usr/sbin:/sbin:$$PATH $(PYTHON) tests/e2e/kill_test.py
 .PHONY: bench-brain
 bench-brain: all ## numbers of the brain: own time, memory, listeners (root)
 	$(need_root)

@@ -80,7 +80,7 @@ def sanitizer_reports(folder):
 
 
 def enter(path, hosts=("api.demo.test", "other.demo.test"), model=True,
-          env=None):
+          env=None, state_mb=0):
     if os.environ.get("BRAINBOX_HOSTS"):
         return Context()
     if os.geteuid() != 0:
@@ -93,6 +93,8 @@ def enter(path, hosts=("api.demo.test", "other.demo.test"), model=True,
         for p in helpers:
             p.kill()
             p.wait()
+        if state_mb:
+            subprocess.run(["umount", "-l", folder + "/state"])
         if os.environ.get("KEEP"):
             print(f"kept {folder}")
         else:
@@ -112,6 +114,10 @@ def enter(path, hosts=("api.demo.test", "other.demo.test"), model=True,
     with open(hosts_dir + "/hosts.json") as f:
         ports = json.load(f)
     os.mkdir(folder + "/state")
+    if state_mb:  # a disk of its own, that a test may fill
+        subprocess.run(["mount", "-t", "tmpfs", "-o",
+                        f"size={state_mb}m,mode=755", "tmpfs",
+                        folder + "/state"], check=True)
     with open(folder + "/state/deployment.conf", "w") as f:
         for name, port in ports.items():
             f.write(f"destination {name}:443 address=127.0.0.1:{port} "
