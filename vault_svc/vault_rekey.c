@@ -55,6 +55,7 @@ finish(struct vault_rekey *r, const struct ag_err *err)
     if (r->done != NULL)
         r->done(r->arg, r->version, r->n_resealed, err);
     ag_arena_free(r->part);
+    free(r->last);
     ag_wipe(r, sizeof(*r));
     free(r);
 }
