@@ -15,7 +15,8 @@ typedef struct {
     ngx_queue_t                queue;
     u_char                     digest[32];
     uint64_t                   generation;
-    ngx_msec_t                 expires;
+    ngx_msec_t                 expires;  /* by the monotonic clock */
+    time_t                     made;     /* by the one in assertions */
     ngx_uint_t                 scopes;
     ngx_uint_t                 denied;
     size_t                     assertion_len;
@@ -191,9 +192,13 @@ ngx_agent_key_find(ngx_shm_zone_t *zone, u_char digest[32],
 
     kn = ngx_agent_key_lookup(keys, digest);
 
+    /* A clock that was set makes assertions old, or not valid yet. */
+
     if (kn != NULL
         && (kn->generation != generation
-            || (ngx_msec_int_t) (kn->expires - ngx_current_msec) <= 0))
+            || (ngx_msec_int_t) (kn->expires - ngx_current_msec) <= 0
+            || ngx_time() < kn->made
+            || ngx_time() - kn->made > NGX_AGENT_KEY_TTL / 1000 + 1))
     {
         ngx_agent_key_drop(shpool, keys, kn);
         kn = NULL;
@@ -246,6 +251,7 @@ ngx_agent_key_store(ngx_shm_zone_t *zone, u_char digest[32],
         kn->generation = generation;
         kn->scopes = principal->scopes;
         kn->denied = principal->denied;
+        kn->made = ngx_time();
         kn->expires = ngx_current_msec
                       + (principal->denied ? NGX_AGENT_KEY_DENIED_TTL
                                            : NGX_AGENT_KEY_TTL);

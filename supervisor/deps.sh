@@ -16,7 +16,7 @@ build=(gcc libc6-dev make python3 python3-protobuf protobuf-compiler
        libmnl-dev uthash-dev libhyperscan-dev libpcre2-dev nginx nginx-dev postgresql-15 mmdebstrap s6 musl-tools
        iproute2 util-linux openssl curl ca-certificates jq git)
 tests=(clang clang-format libclang-rt-14-dev lld libcmocka-dev nodejs npm
-       chromium wrk nghttp2-client bubblewrap procps python3-grpcio
+       chromium wrk nghttp2-client bubblewrap procps libfaketime python3-grpcio
        hey openjdk-17-jre-headless)
 
 if [ "$(id -u)" -ne 0 ]; then

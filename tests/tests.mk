@@ -129,6 +129,8 @@ fault: all ## faults at seeded moments, SEEDS=50 each; prints a table (root)
 	$(need_root)
 	@BRAINBOX_BUILD=$(CURDIR)/$(B) SEEDS=$(or $(SEEDS),50) \
 	  PATH=/usr/sbin:/sbin:$$PATH $(PYTHON) tests/e2e/kill_test.py
+	@BRAINBOX_BUILD=$(CURDIR)/$(B) PATH=/usr/sbin:/sbin:$$PATH \
+	  $(PYTHON) tests/e2e/clock.py
 .PHONY: bench-brain
 bench-brain: all ## numbers of the brain: own time, memory, listeners (root)
 	$(need_root)
