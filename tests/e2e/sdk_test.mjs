@@ -61,7 +61,10 @@ test("events are listed, and filtered by type", async () => {
   assert.deepEqual(types, ["user.message"]);
 });
 
-test("a custom tool is run by the client, a command is allowed by it", async () => {
+// What stands in for the brain in ingress's own tests asks no model.
+const asksModel = Boolean(process.env.BRAINBOX_MODEL);
+test("a custom tool is run by the client, a command is allowed by it",
+     { skip: !asksModel && "needs a brain" }, async () => {
   const helper = await client.beta.agents.create({
     name: "with tools", model: "test-model",
     metadata: { "brainbox.harness": "native" },
