@@ -19,6 +19,7 @@ struct brain_http;
 struct brain_incidents;
 struct brain_prices;
 struct brain_io;
+struct brain_trace;
 struct brain_replay;
 
 struct brain {
@@ -34,6 +35,7 @@ struct brain {
     struct brain_http *http; /* model calls */
     struct brain_incidents *incidents;
     struct brain_prices *prices;
+    struct brain_trace *trace;   /* or NULL */
     const struct brain_io *io;   /* of runs: live, or a replay */
     struct brain_replay *replay; /* or NULL */
 };

@@ -23,7 +23,8 @@ struct brain_conf {
         compact_keep_tokens;
     int64_t grace_ms, notify_fd;
     bool migrate;
-    char *tenant;
+    char *tenant, *trace_file;
+    int64_t trace_file_bytes;
 };
 
 extern const struct ag_conf brain_conf_table;

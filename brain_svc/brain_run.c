@@ -13,6 +13,7 @@
 #include "brain_svc/brain_io.h"
 #include "brain_svc/brain_native.h"
 #include "brain_svc/brain_store.h"
+#include "brain_svc/brain_trace.h"
 #include "lib/clock.h"
 
 #define RETRY_MS 500
@@ -200,6 +201,15 @@ turn_ended(struct brain_run *run, int64_t first)
     char session[AG_ID_TEXT];
 
     log_turn(run);
+    brain_trace_put(run->brain->trace,
+                    &(struct brain_trace_turn){
+                        .tenant = run->tenant,
+                        .session = ag_str(run->session),
+                        .instance = ag_str(run->brain->conf.instance),
+                        .model = run->model,
+                        .log = &run->log,
+                        .start = run->turn.start,
+                    });
     memcpy(session, run->session, sizeof(session));
     brain_run_enter(run, BRAIN_RUN_GONE);
     brain_run_free(run);

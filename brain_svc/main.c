@@ -12,6 +12,7 @@
 #include "brain_svc/brain_price.h"
 #include "brain_svc/brain_replay.h"
 #include "brain_svc/brain_run.h"
+#include "brain_svc/brain_trace.h"
 #include "brain_svc/brain_stop.h"
 #include "lib/daemon.h"
 #include "lib/migrate.h"
@@ -83,6 +84,9 @@ start(struct brain *brain, struct ag_err *err)
     brain->vault = ag_rpc_channel_new(brain->rpc, conf->vault);
     brain->sandbox = ag_rpc_channel_new(brain->rpc, conf->sandbox);
     brain->io = &brain_io_live;
+    if (conf->trace_file[0] != '\0'
+        && (brain->trace = brain_trace_new(brain, err)) == NULL)
+        return -1;
     brain->hub = brain_hub_new(brain);
     brain->runs = brain_runs_new(brain);
     brain->server = ag_rpc_server_new(brain->rpc, "brain-ingress");
@@ -104,6 +108,7 @@ stop(struct brain *brain)
     ag_rpc_server_free(brain->server);
     ag_db_free(brain->db);
     brain_runs_free(brain->runs);
+    brain_trace_free(brain->trace);
     brain_hub_free(brain->hub);
     brain_http_free(brain->http);
     brain_incidents_free(brain->incidents);
