@@ -119,12 +119,15 @@ find_element(ag_str_t t, size_t at, ag_str_t token)
 
     at = skip_space(t, at + 1);
 
+    /* Behind a value stands a comma, or the array has ended; what is neither
+     * would be looked at again and again. */
     for (int64_t i = 0; at < t.n && t.p[at] != ']'; i++) {
         if (i == index)
             return at;
         at = skip_space(t, skip_value(t, at));
-        if (at < t.n && t.p[at] == ',')
-            at = skip_space(t, at + 1);
+        if (at >= t.n || t.p[at] != ',')
+            return t.n;
+        at = skip_space(t, at + 1);
     }
 
     return t.n;

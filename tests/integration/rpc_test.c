@@ -32,7 +32,7 @@ struct fixture {
     struct ag_rpc_channel *ch;
     /* What the callbacks saw. */
     struct ag_err err;
-    int replies, items, ends, cancels;
+    int replies, items, ends, cancels, stops;
     char text[128];
     struct ag_rpc_call *held;
     struct ag_timer timer;
@@ -124,6 +124,13 @@ static void
 stop_loop(void *arg)
 {
     ag_loop_stop(((struct fixture *)arg)->loop);
+}
+
+static void
+server_stopped(void *arg)
+{
+    ((struct fixture *)arg)->stops++;
+    stop_loop(arg);
 }
 
 static int
@@ -313,11 +320,11 @@ server_stop_cancels_what_outlives_the_grace(void **state)
         ag_loop_run(f->loop);
     }
     before = ag_mono_ms();
-    ag_rpc_server_stop(f->srv, 100, stop_loop, f);
+    ag_rpc_server_stop(f->srv, 100, server_stopped, f);
     while (f->cancels == 0)
         ag_loop_run(f->loop);
     assert_true(ag_mono_ms() - before >= 100);
-    while (f->ends == 0) {
+    while (f->ends == 0 || f->stops == 0) {
         ag_timer_start(f->loop, &f->timer, 5);
         ag_loop_run(f->loop);
     }
