@@ -162,12 +162,17 @@ extern ngx_module_t  ngx_agent_egress_module;
 
 
 /* ngx_agent_egress.c */
+/* The access phase: what is done with a request before it goes out. */
+ngx_int_t ngx_agent_egress_access(ngx_http_request_t *r);
 /* Answer with a refusal. NGX_DONE, for a phase handler to return. */
 ngx_int_t ngx_agent_egress_refuse(ngx_http_request_t *r, ngx_uint_t status,
     const char *reason, const char *message, ngx_uint_t challenge);
 /* The same when the vault could not be heard. */
 ngx_int_t ngx_agent_egress_unavailable(ngx_http_request_t *r);
 ngx_agent_egress_ctx_t *ngx_agent_egress_get_ctx(ngx_http_request_t *r);
+
+/* ngx_agent_egress_vars.c */
+ngx_int_t ngx_agent_egress_variables(ngx_conf_t *cf);
 
 /* ngx_agent_egress_request.c: what is asked, and by whom */
 /*

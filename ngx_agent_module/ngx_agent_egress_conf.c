@@ -1,0 +1,414 @@
+/*
+ * Directives of egress, and the module: a second one in the same library, for an
+ * nginx instance of its own.
+ */
+#include "ngx_agent_module/ngx_agent_egress.h"
+
+#include <pwd.h>
+#include <sys/prctl.h>
+
+#include "lib/without.h"
+#include "ngx_agent_module/ngx_agent_module.h"
+#include "ngx_agent_module/ngx_agent_rules.h"
+
+
+static char *ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_agent_egress_set_peer(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_agent_egress_set_leaf(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_agent_egress_set_rules(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_int_t ngx_agent_egress_init(ngx_conf_t *cf);
+static void *ngx_agent_egress_create_conf(ngx_conf_t *cf);
+static char *ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_agent_egress_init_process(ngx_cycle_t *cycle);
+
+
+static ngx_command_t  ngx_agent_egress_commands[] = {
+
+    { ngx_string("agent_egress"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_agent_egress_set_mode,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agent_egress_peer"),
+      NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_agent_egress_set_peer,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agent_egress_refusals"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, refusals),
+      NULL },
+
+    { ngx_string("agent_egress_leaf"),
+      NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_agent_egress_set_leaf,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agent_egress_swap_body"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, swap_body),
+      NULL },
+
+    { ngx_string("agent_egress_grpc"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, grpc),
+      NULL },
+
+    { ngx_string("agent_egress_rules"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_agent_egress_set_rules,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agent_egress_mint_body"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, mint_body),
+      NULL },
+
+    { ngx_string("agent_egress_dial"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_ANY,
+      ngx_agent_egress_dial,
+      0,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_agent_egress_module_ctx = {
+    ngx_agent_egress_variables,            /* preconfiguration */
+    ngx_agent_egress_init,                 /* postconfiguration */
+
+    NULL,                                  /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_agent_egress_create_conf,          /* create location configuration */
+    ngx_agent_egress_merge_conf            /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_agent_egress_module = {
+    NGX_MODULE_V1,
+    &ngx_agent_egress_module_ctx,          /* module context */
+    ngx_agent_egress_commands,             /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_agent_egress_init_process,         /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static int
+ngx_agent_egress_cert_cb(ngx_ssl_conn_t *ssl, void *arg)
+{
+    return ngx_agent_leaf_give(ssl, arg);
+}
+
+
+static ngx_int_t
+ngx_agent_egress_set_callbacks(ngx_conf_t *cf)
+{
+    ngx_uint_t                   i;
+    ngx_http_ssl_srv_conf_t     *sscf;
+    ngx_agent_egress_conf_t     *ecf;
+    ngx_http_core_srv_conf_t   **cscfp;
+    ngx_http_core_main_conf_t   *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    cscfp = cmcf->servers.elts;
+
+    for (i = 0; i < cmcf->servers.nelts; i++) {
+        sscf = cscfp[i]->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
+        ecf = cscfp[i]->ctx->loc_conf[ngx_agent_egress_module.ctx_index];
+
+        if (ecf->leaf != NULL && sscf->ssl.ctx != NULL) {
+            SSL_CTX_set_cert_cb(sscf->ssl.ctx, ngx_agent_egress_cert_cb,
+                                ecf->leaf);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_agent_egress_init(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_agent_egress_access;
+
+    if (ngx_agent_egress_set_callbacks(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_agent_egress_grpc_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_agent_egress_filter_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_agent_egress_mint_init(cf);
+}
+
+
+static char *
+ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                *value;
+    ngx_agent_egress_conf_t  *ecf = conf;
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "sandbox") == 0) {
+        ecf->mode = NGX_AGENT_EGRESS_SANDBOX;
+
+    } else if (ngx_strcmp(value[1].data, "brain") == 0) {
+        ecf->mode = NGX_AGENT_EGRESS_BRAIN;
+
+    } else if (ngx_strcmp(value[1].data, "report") == 0) {
+        ecf->mode = NGX_AGENT_EGRESS_REPORT;
+
+    } else {
+        return "is none of \"sandbox\", \"brain\" and \"report\"";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_agent_egress_set_peer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                *value;
+    struct passwd            *pw;
+    ngx_agent_egress_conf_t  *ecf = conf;
+
+    value = cf->args->elts;
+    pw = getpwnam((char *) value[1].data);
+
+    if (pw == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "user \"%V\" does not exist", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    ecf->peer_uid = pw->pw_uid;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_agent_egress_set_leaf(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                *value;
+    ngx_agent_egress_conf_t  *ecf = conf;
+
+    value = cf->args->elts;
+
+    if (ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ecf->leaf = ngx_agent_leaf_create(cf, &value[1]);
+
+    return ecf->leaf != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+/* The file's text, in the pool of the configuration. */
+static ngx_int_t
+ngx_agent_egress_read_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *text)
+{
+    ssize_t          n;
+    ngx_file_t       file;
+    ngx_file_info_t  fi;
+
+    ngx_memzero(&file, sizeof(ngx_file_t));
+    file.name = *name;
+    file.log = cf->log;
+    file.fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (file.fd == NGX_INVALID_FILE
+        || ngx_fd_info(file.fd, &fi) == NGX_FILE_ERROR)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "\"%V\" cannot be opened", name);
+        n = -1;
+
+    } else {
+        text->len = ngx_file_size(&fi);
+        text->data = ngx_pnalloc(cf->pool, text->len + 1);
+        n = text->data == NULL
+            ? -1 : ngx_read_file(&file, text->data, text->len, 0);
+    }
+
+    if (file.fd != NGX_INVALID_FILE) {
+        (void) ngx_close_file(file.fd);
+    }
+
+    return n >= 0 && (size_t) n == text->len ? NGX_OK : NGX_ERROR;
+}
+
+
+static void
+ngx_agent_egress_rules_free(void *data)
+{
+    ngx_agent_rules_free(data);
+}
+
+
+static char *
+ngx_agent_egress_set_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t                *value, text;
+    struct ag_err             err = AG_ERR_INIT;
+    ngx_pool_cleanup_t       *cln;
+    ngx_agent_egress_conf_t  *ecf = conf;
+
+    value = cf->args->elts;
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+
+    if (cln == NULL || ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK
+        || ngx_agent_egress_read_file(cf, &value[1], &text) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    ecf->rules = ngx_agent_rules_new(ngx_agent_view(text), &err);
+
+    if (ecf->rules == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V: %s", &value[1],
+                           err.msg);
+        return NGX_CONF_ERROR;
+    }
+
+    cln->handler = ngx_agent_egress_rules_free;
+    cln->data = ecf->rules;
+
+    return NGX_CONF_OK;
+}
+
+
+static void *
+ngx_agent_egress_create_conf(ngx_conf_t *cf)
+{
+    ngx_agent_egress_conf_t  *ecf;
+
+    ecf = ngx_pcalloc(cf->pool, sizeof(ngx_agent_egress_conf_t));
+    if (ecf == NULL) {
+        return NULL;
+    }
+
+    ecf->mode = NGX_CONF_UNSET_UINT;
+    ecf->peer_uid = NGX_CONF_UNSET;
+    ecf->refusals = NGX_CONF_UNSET;
+    ecf->swap_body = NGX_CONF_UNSET_SIZE;
+    ecf->rules = NGX_CONF_UNSET_PTR;
+    ecf->mint_body = NGX_CONF_UNSET_SIZE;
+
+    return ecf;
+}
+
+
+static char *
+ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_agent_egress_conf_t  *prev = parent;
+    ngx_agent_egress_conf_t  *conf = child;
+
+    /* The mode is a location's own: error pages ask nobody. */
+
+    if (conf->mode == NGX_CONF_UNSET_UINT) {
+        conf->mode = NGX_AGENT_EGRESS_OFF;
+    }
+
+    ngx_conf_merge_value(conf->peer_uid, prev->peer_uid, -1);
+    ngx_conf_merge_value(conf->refusals, prev->refusals, 5);
+    ngx_conf_merge_ptr_value(conf->rules, prev->rules, NULL);
+    ngx_conf_merge_size_value(conf->swap_body, prev->swap_body, 1024 * 1024);
+    ngx_conf_merge_size_value(conf->mint_body, prev->mint_body, 1024 * 1024);
+
+    return NGX_CONF_OK;
+}
+
+
+/* nginx makes workers dumpable when it changes their user. */
+static ngx_int_t
+ngx_agent_egress_init_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                   i;
+    ngx_agent_main_conf_t       *amcf;
+    ngx_agent_egress_conf_t     *ecf;
+    ngx_http_conf_ctx_t         *hctx;
+    ngx_http_core_srv_conf_t   **cscfp;
+    ngx_http_core_main_conf_t   *cmcf;
+
+    hctx = (ngx_http_conf_ctx_t *) cycle->conf_ctx[ngx_http_module.index];
+
+    if (hctx == NULL) {
+        return NGX_OK;
+    }
+
+    cmcf = hctx->main_conf[ngx_http_core_module.ctx_index];
+    cscfp = cmcf->servers.elts;
+
+    for (i = 0; i < cmcf->servers.nelts; i++) {
+        ecf = cscfp[i]->ctx->loc_conf[ngx_agent_egress_module.ctx_index];
+
+        if (ecf->leaf == NULL) {
+            continue;
+        }
+
+        if (!ag_without("dumpable")) {
+            (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        }
+
+        amcf = hctx->main_conf[ngx_agent_module.ctx_index];
+        ngx_agent_egress_watch_init(cycle, &amcf->generation);
+
+        return NGX_OK;
+    }
+
+    return NGX_OK;
+}
