@@ -262,11 +262,12 @@ def what_a_command_leaves_cannot_stop_the_next(w):
 def a_background_command_outlives_its_call(w):
     s = session()
     w.provision(s)
-    r, out, _ = w.execute(s, "c1", "(while :; do date +%N > beat; sleep 0.1; "
-                          "done) > /dev/null 2>&1 & echo $!")
+    r, out, _ = w.execute(s, "c1", "(while :; do date +%N > b; mv b beat; "
+                          "sleep 0.1; done) > /dev/null 2>&1 & echo $!")
     assert r["outcome"] == "EXITED" and r["wall_ms"] < 5000, r
     pid = out.strip()
-    r, out, _ = w.execute(s, "c2", f"a=$(cat beat); sleep 0.5; b=$(cat beat); "
+    r, out, _ = w.execute(s, "c2", "until [ -s beat ]; do sleep 0.05; done; "
+                          "a=$(cat beat); sleep 0.5; b=$(cat beat); "
                           f"[ $a != $b ] && kill -0 {pid} && echo beats")
     assert out == "beats\n", r
     # Also one that keeps the output, which is not waited for.
