@@ -15,7 +15,7 @@
 
 struct brain_hub;
 struct brain_runs;
-struct brain_http;
+struct ag_http;
 struct brain_incidents;
 struct brain_prices;
 struct brain_io;
@@ -32,7 +32,7 @@ struct brain {
     struct ag_assertion_key *key;
     struct brain_hub *hub;   /* event streams */
     struct brain_runs *runs; /* runs that are doing something */
-    struct brain_http *http; /* model calls */
+    struct ag_http *http;    /* model calls */
     struct brain_incidents *incidents;
     struct brain_prices *prices;
     struct brain_trace *trace;   /* or NULL */

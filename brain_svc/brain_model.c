@@ -8,7 +8,7 @@
 #include <sys/random.h>
 
 #include "agent_rpc.h"
-#include "brain_svc/brain_http.h"
+#include "lib/http_client.h"
 #include "brain_svc/brain_price.h"
 #include "brain_svc/brain_retry.h"
 #include "lib/clock.h"
@@ -28,7 +28,7 @@ struct brain_model_call {
     struct ag_buf body, error_body;
     char *stub;
     struct brain_answer answer;
-    struct brain_http_request *http;
+    struct ag_http_request *http;
     struct ag_timer retry;
     struct ag_timer limit; /* until the first token, then between tokens */
     int attempt;           /* on this route */
@@ -46,7 +46,7 @@ model_free(struct brain_model_call *c)
 {
     ag_timer_stop(c->brain->loop, &c->retry);
     ag_timer_stop(c->brain->loop, &c->limit);
-    brain_http_cancel(c->http);
+    ag_http_cancel(c->http);
     brain_answer_release(&c->answer);
     ag_buf_release(&c->body);
     ag_buf_release(&c->error_body);
@@ -156,7 +156,7 @@ over_limit(struct ag_timer *timer)
     const struct brain_conf *conf = &c->brain->conf;
     struct ag_err err;
 
-    brain_http_cancel(ag_take(&c->http));
+    ag_http_cancel(ag_take(&c->http));
     ag_err_set(&err, AG_ERR_TIMEOUT,
                has_begun ? "the model was silent for %lld s "
                            "(model_idle_seconds)"
@@ -268,7 +268,7 @@ post(struct brain_model_call *c, const char *const *headers)
     const struct brain_conf *conf = &c->brain->conf;
     ag_str_t base = c->route.base_url;
     bool is_tls = ag_str_starts(base, AG_STR("https://"));
-    struct brain_http_post request = {
+    struct ag_http_post request = {
         .socket_path = is_tls ? conf->egress_tls : conf->egress_plain,
         .ca_file = conf->ca_file,
         .headers = headers,
@@ -280,8 +280,8 @@ post(struct brain_model_call *c, const char *const *headers)
         base.n--;
     ag_buf_addf(&url, "%.*s%s", AG_FMT(base), c->route.wire->path);
     request.url = ag_buf_cstr(&url);
-    c->http = brain_http_post(c->brain->http, &request, on_header, on_data,
-                              on_done, c);
+    c->http =
+        ag_http_post(c->brain->http, &request, on_header, on_data, on_done, c);
 }
 
 static void

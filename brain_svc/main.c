@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "brain_svc/brain.h"
-#include "brain_svc/brain_http.h"
+#include "lib/http_client.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_incident.h"
 #include "brain_svc/brain_io.h"
@@ -74,7 +74,7 @@ start(struct brain *brain, struct ag_err *err)
         || ag_loop_on_term(brain->loop, on_term, brain, err) < 0)
         return -1;
     brain->rpc = ag_rpc_new(brain->loop, err);
-    brain->http = brain->rpc == NULL ? NULL : brain_http_new(brain->loop, err);
+    brain->http = brain->rpc == NULL ? NULL : ag_http_new(brain->loop, err);
     if (brain->http == NULL)
         return -1;
     brain->db = ag_db_new(brain->loop, conf->database,
@@ -110,7 +110,7 @@ stop(struct brain *brain)
     brain_runs_free(brain->runs);
     brain_trace_free(brain->trace);
     brain_hub_free(brain->hub);
-    brain_http_free(brain->http);
+    ag_http_free(brain->http);
     brain_incidents_free(brain->incidents);
     ag_rpc_channel_free(brain->vault);
     ag_rpc_channel_free(brain->sandbox);

@@ -300,7 +300,8 @@ ngx_agent_egress_apply(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 
     if (v->verdict == AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__DENY) {
         status = v->http_status == NGX_HTTP_UNAUTHORIZED
-                 ? NGX_HTTP_UNAUTHORIZED : NGX_HTTP_FORBIDDEN;
+                 || v->http_status == NGX_HTTP_SERVICE_UNAVAILABLE
+                 ? (ngx_uint_t) v->http_status : NGX_HTTP_FORBIDDEN;
         return ngx_agent_egress_refuse(r, status, v->reason, v->message,
                                        v->challenge_basic);
     }

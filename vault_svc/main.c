@@ -26,6 +26,7 @@
 #include "vault_svc/vault_import.h"
 #include "vault_svc/vault_incident.h"
 #include "vault_svc/vault_mint.h"
+#include "vault_svc/vault_oauth.h"
 #include "vault_svc/vault_observe.h"
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_rekey.h"
@@ -163,6 +164,7 @@ on_term(void *arg)
     s->is_stopping = s->v.is_stopping = true;
     vault_approval_stop(&s->v);
     vault_incident_stop(&s->v);
+    vault_oauth_stop(s->v.oauth);
     ag_log(AG_INFO, "service.stopping",
            AG_I("servers", (long long)s->n_servers));
     for (size_t i = 0; i < s->n_servers; i++)
@@ -183,6 +185,7 @@ release(struct service *s)
     vault_snapshots_free(s->v.snapshots);
     vault_ca_free(s->ca);
     ag_db_free(s->v.db);
+    vault_oauth_free(s->v.oauth);
     vault_tenants_watch_free(s->watch);
     vault_use_free(&s->v);
     vault_signer_free(s->signer);
@@ -296,6 +299,9 @@ bring_up(struct service *s, struct ag_err *err)
     s->expiry = vault_expiry_start(v);
     s->signer = vault_signer_start(v, err);
     if (s->signer == NULL && err->kind != AG_ERR_NONE)
+        return -1;
+    v->oauth = vault_oauth_new(v, err);
+    if (v->oauth == NULL)
         return -1;
     s->rpc = ag_rpc_new(v->loop, err);
     return s->rpc == NULL ? -1 : serve_all(s, err);

@@ -22,6 +22,7 @@ struct vault_watchers;  /* vault_incident_rpc.c */
 struct vault_guesses;   /* vault_incident.c */
 struct vault_uses;      /* vault_use.c */
 struct vault_search;    /* vault_search.c */
+struct vault_oauth;     /* vault_oauth.c */
 struct vault_term;      /* vault_term.h */
 struct vault_rekey;     /* vault_rekey.c */
 
@@ -60,6 +61,7 @@ struct vault {
     struct vault_watchers *watchers; /* of incidents */
     struct vault_guesses *guesses;
     struct vault_uses *uses; /* of credentials, not written yet */
+    struct vault_oauth *oauth;
     bool is_stopping;
 };
 

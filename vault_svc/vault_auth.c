@@ -4,6 +4,7 @@
 #include "lib/json.h"
 #include "vault_svc/vault_binding.h"
 #include "vault_svc/vault_credential.h"
+#include "vault_svc/vault_oauth_auth.h"
 #include "vault_svc/vault_sign.h"
 
 /* {"header":true,"body":true}: where the stub may stand. */
@@ -31,6 +32,35 @@ read_location(const json_t *auth, unsigned *out, struct ag_err *err)
     return 0;
 }
 
+/* {"type":"limited","allowed_hosts":[…]}. */
+static int
+read_networking(struct vault_op *op, const json_t *net,
+                struct vault_reach *reach, struct ag_err *err)
+{
+    ag_str_t type = {NULL, 0};
+
+    if (!json_is_object(net) || ag_json_get_str(net, "type", &type, err) < 0
+        || !ag_str_is(type, "limited"))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "auth.networking.type: must be \"limited\": a "
+                          "credential is bound to its hosts");
+    return vault_policy_hosts_parse(
+        json_object_get(net, "allowed_hosts"), "auth.networking.allowed_hosts",
+        &op->v->deployment, op->arena, &reach->hosts, err);
+}
+
+static int
+read_name(const json_t *j, ag_str_t *name, struct ag_err *err)
+{
+    if (ag_json_get_str(j, "secret_name", name, err) < 0)
+        return ag_err_wrap(err, "auth");
+    if (!vault_env_name_is_valid(*name))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "auth.secret_name: not 1 to 128 letters, digits "
+                          "and \"_\"");
+    return 0;
+}
+
 static int
 read_environment_variable(struct vault_op *op, const json_t *j,
                           struct vault_new_credential *in,
@@ -40,27 +70,37 @@ read_environment_variable(struct vault_op *op, const json_t *j,
         "type",       "secret_name",        "secret_value",
         "networking", "injection_location", "signing",
         NULL};
-    const json_t *net = json_object_get(j, "networking");
-    ag_str_t type = {NULL, 0};
 
     if (vault_keys_check(j, known, err) < 0
-        || ag_json_get_str(j, "secret_name", &in->env_name, err) < 0
         || ag_json_get_str(j, "secret_value", &in->value, err) < 0)
         return ag_err_wrap(err, "auth");
-    if (read_location(j, &reach->location, err) < 0)
+    if (read_location(j, &reach->location, err) < 0
+        || read_name(j, &in->env_name, err) < 0)
         return -1;
-    if (!vault_env_name_is_valid(in->env_name))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "auth.secret_name: not 1 to 128 letters, digits "
-                          "and \"_\"");
-    if (!json_is_object(net) || ag_json_get_str(net, "type", &type, err) < 0
-        || !ag_str_is(type, "limited"))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "auth.networking.type: must be \"limited\": a "
-                          "credential is bound to its hosts");
-    return vault_policy_hosts_parse(
-        json_object_get(net, "allowed_hosts"), "auth.networking.allowed_hosts",
-        &op->v->deployment, op->arena, &reach->hosts, err);
+    return read_networking(op, json_object_get(j, "networking"), reach, err);
+}
+
+/* An access token for sandboxes, with what renews it behind it. */
+static int
+read_oauth(struct vault_op *op, const json_t *j,
+           struct vault_new_credential *in, struct vault_reach *reach,
+           struct ag_err *err)
+{
+    AG_AUTO(ag_buf_wipe) struct ag_buf all = AG_BUF_INIT(VAULT_PLAIN_MAX);
+    static const char *const known[] = {
+        "type",    "secret_name", "access_token",       "expires_at",
+        "refresh", "networking",  "injection_location", NULL};
+    struct vault_oauth_secrets secrets = {0};
+
+    if (vault_keys_check(j, known, err) < 0)
+        return ag_err_wrap(err, "auth");
+    if (vault_oauth_read(j, &op->v->deployment, &secrets, err) < 0
+        || vault_oauth_join(&secrets, &all, err) < 0
+        || read_location(j, &reach->location, err) < 0
+        || read_name(j, &in->env_name, err) < 0)
+        return -1;
+    in->value = ag_arena_copy(op->arena, ag_buf_str(&all));
+    return read_networking(op, json_object_get(j, "networking"), reach, err);
 }
 
 /* "https://host[:port]/…" -> "host[:port]". */
@@ -137,14 +177,16 @@ vault_auth_read(struct vault_op *op, const json_t *j,
             return check_signing_key(signing, in->value, err);
         return vault_value_check(in->value, "auth.secret_value", err);
     }
+    if (ag_str_is(type, "oauth2_refresh"))
+        return read_oauth(op, j, in, reach, err);
     if (ag_str_is(type, "static_bearer")) {
         if (read_static_bearer(op, j, in, reach, err) < 0)
             return -1;
         return vault_value_check(in->value, "auth.token", err);
     }
     return ag_err_set(err, AG_ERR_INVALID,
-                      "auth.type: neither \"environment_variable\" nor "
-                      "\"static_bearer\"");
+                      "auth.type: none of \"environment_variable\", "
+                      "\"static_bearer\" and \"oauth2_refresh\"");
 }
 
 int
@@ -156,6 +198,7 @@ vault_auth_strip(struct vault_op *op, const json_t *j, ag_str_t *out,
 
     json_object_del(shown, "secret_value");
     json_object_del(shown, "token");
+    vault_oauth_strip(shown);
     if (ag_json_dump(shown, &text, err) < 0)
         return -1;
     *out = ag_arena_copy(op->arena, ag_buf_str(&text));
@@ -176,6 +219,10 @@ vault_auth_new_value(const json_t *j, ag_str_t stored_json, ag_str_t *value,
     if (!json_is_object(j))
         return ag_err_set(err, AG_ERR_INVALID, "auth: not an object");
     ag_str_t is = ag_json_str(json_object_get(stored, "type"));
+    if (ag_str_is(is, "oauth2_refresh"))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "auth: the values of this type come from the token "
+                          "endpoint; make a new credential for others");
     bool is_variable = ag_str_is(is, "environment_variable");
     const char *key = is_variable ? "secret_value" : "token";
     const char *other = is_variable ? "token" : "secret_value";

@@ -10,6 +10,7 @@ struct vault_conf {
     char *keeper, *user, *database, *database_owner, *sql_dir;
     char *deployment, *rules, *generation, *intermediate, *log_level;
     char *audit_heads, *tenant, *name, *scopes, *model_base_url, *model_api_key;
+    char *bridge;
     int64_t db_connections, db_timeout_ms, notify_fd, observations_max;
     int64_t snapshot_ms, tenant_poll_ms, audit_head_ms, since, use_flush_ms;
     int64_t approval_wait_seconds, approval_parked, approval_seconds;
@@ -17,6 +18,8 @@ struct vault_conf {
     int64_t fingerprints_ms, minted_max, data_key_days;
     int64_t data_key_check_ms, clock_offset_seconds;
     int64_t expiry_warning_days, expiry_check_ms;
+    int64_t oauth_ahead_seconds, oauth_seconds, oauth_timeout_ms;
+    int64_t oauth_retry_ms;
     bool migrate, follow;
 };
 

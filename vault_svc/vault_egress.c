@@ -284,15 +284,13 @@ read_ask(struct vault_authorizing *a,
 }
 
 static void
-authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
+begin(struct vault_authorizing *a)
 {
-    const Agent__Vault__V1__AuthorizeRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_plain(call, req, arg);
-    struct vault_authorizing *a = ag_arena_alloc(op->arena, sizeof(*a));
+    struct vault_op *op = a->op;
+    const Agent__Vault__V1__AuthorizeRequest *req = op->request;
     struct ag_err err = AG_ERR_INIT;
     char address[46];
 
-    a->op = op;
     if (read_ask(a, req, &err) < 0) {
         vault_answer_fail(a, &err);
         return;
@@ -310,6 +308,26 @@ authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     }
     a->address = ag_arena_copy(op->arena, ag_str(address));
     find_session(a, "at", a->address);
+}
+
+void
+vault_authorize_anew(struct vault_authorizing *a)
+{
+    struct vault_op *op = a->op;
+
+    vault_answer_finish(a);
+    *a = (struct vault_authorizing){.op = op, .is_renewed = true};
+    begin(a);
+}
+
+static void
+authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    struct vault_op *op = vault_op_plain(call, request, arg);
+    struct vault_authorizing *a = ag_arena_alloc(op->arena, sizeof(*a));
+
+    a->op = op;
+    begin(a);
 }
 
 void

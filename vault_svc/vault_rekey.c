@@ -115,7 +115,7 @@ reseal(struct vault_rekey *r, struct vault_credential_row *row,
     unsigned char mac[VAULT_MAC_BYTES];
     ag_str_t before = row->mac;
 
-    if (vault_credential_open(r->tenant, row, &value, err) < 0
+    if (vault_credential_open_all(r->tenant, row, &value, err) < 0
         || vault_credential_seal(r->tenant, row, ag_secret_view(&value),
                                  r->part, err)
                < 0)

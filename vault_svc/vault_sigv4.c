@@ -30,8 +30,8 @@ is_unreserved(char c)
            || c == '~';
 }
 
-static void
-encode(struct ag_buf *b, ag_str_t s, bool keep_slash)
+void
+vault_uri_encode(struct ag_buf *b, ag_str_t s, bool keep_slash)
 {
     static const char hex[] = "0123456789ABCDEF";
 
@@ -100,7 +100,7 @@ static ag_str_t
 recode(ag_str_t s, struct ag_arena *arena)
 {
     AG_AUTO(ag_buf_release) struct ag_buf b = AG_BUF_INIT(CANONICAL_MAX);
-    encode(&b, decode(s, arena), false);
+    vault_uri_encode(&b, decode(s, arena), false);
     return ag_arena_copy(arena, ag_buf_str(&b));
 }
 
@@ -188,7 +188,7 @@ canonical_request(const struct vault_sigv4 *with,
     bool is_s3 = ag_str_is(with->service, "s3");
 
     ag_buf_addf(out, "%.*s\n", AG_FMT(what->method));
-    encode(out, is_s3 ? decode(what->path, arena) : what->path, true);
+    vault_uri_encode(out, is_s3 ? decode(what->path, arena) : what->path, true);
     ag_buf_addc(out, '\n');
     if (add_query(out, what->query, arena, err) < 0)
         return -1;

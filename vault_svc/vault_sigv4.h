@@ -16,4 +16,7 @@ int vault_sigv4(const struct vault_sigv4 *with, ag_str_t secret,
                 const struct vault_signable *what, ag_str_t amz_date,
                 struct ag_arena *arena, ag_str_t *out, struct ag_err *err);
 
+/* Append `s`, all but unreserved characters (RFC 3986, 2.3) as %XX. */
+void vault_uri_encode(struct ag_buf *b, ag_str_t s, bool keep_slash);
+
 #endif

@@ -5,6 +5,7 @@
  */
 #include "vault_svc/vault_store.h"
 
+#include "vault_svc/vault_oauth_auth.h"
 #include "vault_svc/vault_term.h"
 
 static void
@@ -115,9 +116,9 @@ vault_credential_check(const struct vault_tenant *tenant,
 }
 
 int
-vault_credential_open(const struct vault_tenant *tenant,
-                      const struct vault_credential_row *row, ag_secret_t *out,
-                      struct ag_err *err)
+vault_credential_open_all(const struct vault_tenant *tenant,
+                          const struct vault_credential_row *row,
+                          ag_secret_t *out, struct ag_err *err)
 {
     const struct vault_record_id id = {ag_str(tenant->name), row->id,
                                        row->version, row->binding};
@@ -132,6 +133,21 @@ vault_credential_open(const struct vault_tenant *tenant,
                           AG_FMT(row->id), (long long)row->key_version);
     if (vault_open(key, &id, row->sealed, out, err) < 0)
         return ag_err_wrap(err, "credential %.*s", AG_FMT(row->id));
+    return 0;
+}
+
+int
+vault_credential_open(const struct vault_tenant *tenant,
+                      const struct vault_credential_row *row, ag_secret_t *out,
+                      struct ag_err *err)
+{
+    AG_AUTO(ag_secret_release) ag_secret_t all = AG_SECRET_INIT;
+
+    if (!vault_auth_is_oauth(row->auth))
+        return vault_credential_open_all(tenant, row, out, err);
+    if (vault_credential_open_all(tenant, row, &all, err) < 0)
+        return -1;
+    *out = ag_secret_copy(all.p, strnlen((const char *)all.p, all.n));
     return 0;
 }
 

@@ -41,6 +41,11 @@ int vault_credential_check(const struct vault_tenant *tenant,
 int vault_credential_seal(const struct vault_tenant *tenant,
                           struct vault_credential_row *row, ag_str_t value,
                           struct ag_arena *arena, struct ag_err *err);
+/* Check, and open everything that is sealed: the value, and behind it what
+ * renews it (vault_oauth_auth.h). */
+int vault_credential_open_all(const struct vault_tenant *tenant,
+                              const struct vault_credential_row *row,
+                              ag_secret_t *out, struct ag_err *err);
 /* Check, and open the value. */
 int vault_credential_open(const struct vault_tenant *tenant,
                           const struct vault_credential_row *row,

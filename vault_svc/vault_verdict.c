@@ -12,6 +12,8 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_approval.h"
 #include "vault_svc/vault_incident.h"
+#include "vault_svc/vault_oauth.h"
+#include "vault_svc/vault_oauth_auth.h"
 #include "vault_svc/vault_observe.h"
 
 /* Open every credential of the session that is bound to the host: those to
@@ -248,6 +250,64 @@ ask_person(struct vault_authorizing *a)
     vault_approval_find(a->op, &ask, on_approval, a);
 }
 
+/* ---- tokens that end ---------------------------------------------------- */
+
+static void decided(struct vault_authorizing *a);
+
+/* Of the credential behind the stub; 0: it has no such end. */
+static int64_t
+token_end(const struct vault_authorizing *a, size_t stub)
+{
+    return vault_oauth_expires_us(
+        a->session.credentials[a->decision.swaps[stub]].row.auth);
+}
+
+static void renew(struct vault_authorizing *a);
+
+static void
+on_renewed(void *arg, const struct ag_err *err)
+{
+    struct vault_authorizing *a = arg;
+
+    if (err == NULL) {
+        vault_authorize_anew(a);
+        return;
+    }
+    if (token_end(a, a->renewing) > ag_now_us()) {
+        a->renewing++; /* it is good still */
+        renew(a);
+        return;
+    }
+    vault_decision_deny(&a->decision, "token_refresh_failed",
+                        "the access token has ended, and its token endpoint "
+                        "gave no new one; the vault's log says why");
+    a->decision.http_status = 503;
+    decided(a);
+}
+
+/* Refresh what ends soon among what would be sent, one after the other: the
+ * request is read anew behind each, until nothing is left to refresh. */
+static void
+renew(struct vault_authorizing *a)
+{
+    const struct vault_conf *conf = a->op->v->conf;
+    const struct vault_decision *d = &a->decision;
+    /* An endpoint may give tokens that do not last so long. */
+    int64_t ahead_us = a->is_renewed ? 0 : conf->oauth_ahead_seconds * 1000000;
+
+    for (; (d->is_allowed || d->must_ask) && a->renewing < a->ask.n_stubs;
+         a->renewing++) {
+        int64_t end = token_end(a, a->renewing);
+        if (end == 0 || end > ag_now_us() + ahead_us)
+            continue;
+        vault_oauth_refresh(a->op->v->oauth, a->op->tenant,
+                            a->session.held[d->swaps[a->renewing]].id,
+                            on_renewed, a);
+        return;
+    }
+    decided(a);
+}
+
 void
 vault_verdict_decide(struct vault_authorizing *a)
 {
@@ -263,6 +323,13 @@ vault_verdict_decide(struct vault_authorizing *a)
     };
 
     vault_authorize(&a->ask, &state, a->op->arena, &a->decision);
+    a->renewing = 0;
+    renew(a);
+}
+
+static void
+decided(struct vault_authorizing *a)
+{
     if (!can_sign(a))
         return;
     if (a->decision.must_ask) {

@@ -23,12 +23,19 @@ struct vault_authorizing {
     ag_str_t key;                    /* of it; empty: not kept */
     bool leads;                      /* reads it for others, too */
     struct vault_snapshot_wait wait; /* while another does */
+    size_t renewing;                 /* stub whose token is refreshed */
+    bool is_renewed;                 /* tokens were, and it began anew */
 };
 
 /* ---- vault_verdict.c --------------------------------------------------- */
 
 /* Everything is read: decide, and answer in the end. */
 void vault_verdict_decide(struct vault_authorizing *a);
+
+/* ---- vault_egress.c ---------------------------------------------------- */
+
+/* Tokens were refreshed: read and decide from the beginning. */
+void vault_authorize_anew(struct vault_authorizing *a);
 
 /* ---- vault_answer.c ---------------------------------------------------- */
 
