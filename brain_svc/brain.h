@@ -13,6 +13,7 @@
 #include "lib/rpc_client.h"
 #include "lib/rpc_server.h"
 
+struct ag_metrics;
 struct brain_hub;
 struct brain_runs;
 struct ag_http;
@@ -36,6 +37,7 @@ struct brain {
     struct brain_incidents *incidents;
     struct brain_prices *prices;
     struct brain_trace *trace;   /* or NULL */
+    struct ag_metrics *metrics;  /* brain_metrics.h; NULL in a replay */
     const struct brain_io *io;   /* of runs: live, or a replay */
     struct brain_replay *replay; /* or NULL */
 };
@@ -55,7 +57,7 @@ struct brain_req {
     void *state;        /* of the handler */
 };
 
-enum brain_scope { BRAIN_READ, BRAIN_WRITE };
+enum brain_scope { BRAIN_READ, BRAIN_WRITE, BRAIN_ADMIN };
 
 /*
  * Check the assertion and the scope; with `is_bound` the assertion must be made
@@ -75,6 +77,7 @@ void brain_environment_register(struct brain *brain);
 void brain_session_register(struct brain *brain);
 void brain_event_register(struct brain *brain);
 void brain_stop_register(struct brain *brain);
+void brain_ops_register(struct brain *brain);
 
 /* Name of the driver for agents that name none. */
 const char *brain_harness_default(const struct brain *brain);

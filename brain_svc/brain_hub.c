@@ -388,3 +388,14 @@ brain_hub_free(struct brain_hub *hub)
     }
     free(hub);
 }
+
+size_t
+brain_hub_count(const struct brain_hub *hub)
+{
+    size_t n = 0;
+
+    for (const struct topic *t = hub->topics; t != NULL; t = t->hh.next)
+        for (const struct stream *s = t->streams; s != NULL; s = s->next)
+            n++;
+    return n;
+}

@@ -27,6 +27,9 @@ bool brain_hub_wants_deltas(struct brain_hub *hub, ag_str_t session);
 /* The session has ended: end its streams. */
 void brain_hub_close(struct brain_hub *hub, ag_str_t session);
 
+/* Open streams. */
+size_t brain_hub_count(const struct brain_hub *hub);
+
 /* Serve a StreamEvents call that has been let in. */
 void brain_hub_stream(struct brain_req *req, const ProtobufCMessage *request);
 

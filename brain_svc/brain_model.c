@@ -4,6 +4,8 @@
  */
 #include "brain_svc/brain_model.h"
 
+#include "brain_svc/brain_metrics.h"
+
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -70,6 +72,32 @@ brain_model_digest(ag_str_t body, char out[65])
     out[64] = '\0';
 }
 
+/* An endpoint gave an answer, or refused one: each try counts. */
+static void
+count_try(const struct brain_model_call *c, const char *outcome)
+{
+    ag_metrics_add(c->brain->metrics, BRAIN_METRIC_MODEL_CALLS,
+                   c->route.wire == NULL ? "none" : c->route.wire->name,
+                   outcome, 1);
+}
+
+static void
+count_reply(const struct brain_model_call *c, const struct brain_reply *reply)
+{
+    struct ag_metrics *m = c->brain->metrics;
+    const struct brain_usage *u = &c->answer.usage;
+
+    count_try(c, "ok");
+    ag_metrics_add(m, BRAIN_METRIC_TOKENS, "input", NULL, (double)u->input);
+    ag_metrics_add(m, BRAIN_METRIC_TOKENS, "cache_read", NULL,
+                   (double)u->cache_read);
+    ag_metrics_add(m, BRAIN_METRIC_TOKENS, "cache_write", NULL,
+                   (double)u->cache_write);
+    ag_metrics_add(m, BRAIN_METRIC_TOKENS, "output", NULL, (double)u->output);
+    ag_metrics_add(m, BRAIN_METRIC_COST, NULL, NULL,
+                   (double)reply->cost_nano_usd / 1e9);
+}
+
 static void
 succeed(struct brain_model_call *c)
 {
@@ -90,6 +118,7 @@ succeed(struct brain_model_call *c)
                 ? BRAIN_COST_PRICES
                 : BRAIN_COST_UNKNOWN;
     }
+    count_reply(c, &reply);
     c->ask.done(c->ask.arg, &reply, NULL);
     model_free(c);
 }
@@ -125,6 +154,7 @@ fail(struct brain_model_call *c, int status, const struct ag_err *err)
                       && (status != 0 || err->kind == AG_ERR_UNAVAILABLE);
     struct brain_route next;
 
+    count_try(c, ag_err_kind_name(err->kind));
     ag_timer_stop(c->brain->loop, &c->limit);
     if (brain_answer_has_begun(&c->answer)) {
         /* A caller may have seen it: it is not begun again here. */

@@ -3,6 +3,23 @@
  */
 #include "brain_svc/brain.h"
 
+static const char *const scopes[] = {
+    [BRAIN_READ] = "read", [BRAIN_WRITE] = "write", [BRAIN_ADMIN] = "admin"};
+
+static bool
+has_scope(const struct ag_principal *who, enum brain_scope scope)
+{
+    switch (scope) {
+    case BRAIN_WRITE:
+        return who->can_write;
+    case BRAIN_ADMIN:
+        return who->can_admin;
+    case BRAIN_READ:
+    default:
+        return who->can_read;
+    }
+}
+
 struct brain_req *
 brain_enter(struct brain *brain, struct ag_rpc_call *call,
             enum brain_scope scope, bool is_bound)
@@ -21,9 +38,9 @@ brain_enter(struct brain *brain, struct ag_rpc_call *call,
         ag_rpc_fail(call, &err);
         return NULL;
     }
-    if (scope == BRAIN_WRITE ? !req->who.can_write : !req->who.can_read) {
+    if (!has_scope(&req->who, scope)) {
         ag_err_set(&err, AG_ERR_DENIED, "the key lacks the scope \"%s\"",
-                   scope == BRAIN_WRITE ? "write" : "read");
+                   scopes[scope]);
         ag_rpc_fail(call, &err);
         return NULL;
     }

@@ -11,6 +11,7 @@
 
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_io.h"
+#include "brain_svc/brain_metrics.h"
 #include "brain_svc/brain_native.h"
 #include "brain_svc/brain_store.h"
 #include "brain_svc/brain_trace.h"
@@ -67,6 +68,39 @@ log_turn(const struct brain_run *run)
            AG_I("vault_us", s->vault_us), AG_I("provision_us", s->provision_us),
            AG_I("execute_us", s->execute_us),
            AG_I("destroy_us", s->destroy_us));
+}
+
+/* The end of the turn is stored: its reason, and where its time went. */
+static void
+count_turn(const struct brain_run *run)
+{
+    struct ag_metrics *m = run->brain->metrics;
+    const struct brain_times *s = &run->times;
+    const char *reason = json_string_value(json_object_get(
+        json_object_get(run->events[run->n_events - 1], "stop_reason"),
+        "type"));
+    int64_t busy =
+        s->model_us + s->provision_us + s->execute_us + s->destroy_us;
+    const struct {
+        const char *part;
+        int64_t us;
+    } parts[] = {{"wall", ag_now_us() - run->turn_started_us},
+                 {"own", ag_mono_us() - s->begun_us - busy},
+                 {"model", s->model_us - s->vault_us},
+                 {"vault", s->vault_us},
+                 {"provision", s->provision_us},
+                 {"execute", s->execute_us},
+                 {"destroy", s->destroy_us}};
+
+    if (run->is_frozen)
+        reason = "frozen";
+    else if (run->is_over_time)
+        reason = "time_limit";
+    ag_metrics_add(m, BRAIN_METRIC_TURNS, reason == NULL ? "unknown" : reason,
+                   NULL, 1);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        ag_metrics_observe_us(m, BRAIN_METRIC_TURN_SECONDS, parts[i].part, NULL,
+                              parts[i].us);
 }
 
 void
@@ -243,6 +277,11 @@ written(void *arg, int64_t first, const struct ag_err *err)
         brain_log_put(&run->log, first + (int64_t)i, run->events[i]);
         brain_budget_count(&run->spent, run->events[i]);
     }
+    if (first > 0)
+        ag_metrics_add(run->brain->metrics, BRAIN_METRIC_EVENTS, NULL, NULL,
+                       (double)run->n_events);
+    if (first > 0 && run->write == BRAIN_WRITE_END)
+        count_turn(run);
     if (first > 0)
         brain_hub_publish(run->brain->hub, ag_str(run->session), first,
                           run->events, run->n_events);

@@ -31,6 +31,8 @@ struct brain_runs *brain_runs_new(struct brain *brain);
 void
 brain_runs_stop(struct brain_runs *runs, void (*done)(void *arg), void *arg);
 void brain_runs_free(struct brain_runs *runs);
+/* Runs under way. */
+size_t brain_runs_count(const struct brain_runs *runs);
 
 /* User events were stored: the session's run goes on, or is claimed. */
 void brain_run_told(struct brain *brain, ag_str_t session, int64_t first,

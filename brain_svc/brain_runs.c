@@ -149,3 +149,9 @@ brain_runs_free(struct brain_runs *runs)
         brain_run_free(run);
     free(runs);
 }
+
+size_t
+brain_runs_count(const struct brain_runs *runs)
+{
+    return HASH_COUNT(runs->all);
+}

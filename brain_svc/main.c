@@ -9,6 +9,7 @@
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_incident.h"
 #include "brain_svc/brain_io.h"
+#include "brain_svc/brain_metrics.h"
 #include "brain_svc/brain_price.h"
 #include "brain_svc/brain_replay.h"
 #include "brain_svc/brain_run.h"
@@ -87,6 +88,7 @@ start(struct brain *brain, struct ag_err *err)
     if (conf->trace_file[0] != '\0'
         && (brain->trace = brain_trace_new(brain, err)) == NULL)
         return -1;
+    brain->metrics = brain_metrics_new();
     brain->hub = brain_hub_new(brain);
     brain->runs = brain_runs_new(brain);
     brain->server = ag_rpc_server_new(brain->rpc, "brain-ingress");
@@ -95,6 +97,7 @@ start(struct brain *brain, struct ag_err *err)
     brain_session_register(brain);
     brain_event_register(brain);
     brain_stop_register(brain);
+    brain_ops_register(brain);
     if (ag_rpc_server_listen_unix(brain->server, conf->listen_ingress, err) < 0
         || ag_rpc_server_start(brain->server, err) < 0)
         return -1;
@@ -118,6 +121,7 @@ stop(struct brain *brain)
     ag_loop_free(brain->loop);
     ag_assertion_key_free(brain->key);
     brain_prices_free(brain->prices);
+    ag_metrics_free(brain->metrics);
 }
 
 /* Runs until told to stop. Returns -1 when it never came up. */

@@ -256,7 +256,10 @@ def emit_openapi(out_dir, full, table):
                               "schema": {"type": "string"}} for n in names],
               "responses": {"200": {"description": "OK", "content": {
                   "text/event-stream" if m.server_streaming else
-                  "application/json": {"schema": schema(m.output_type)}}}}}
+                  "text/plain" if r["response_body"] else
+                  "application/json": {"schema": {"type": "string"}
+                                       if r["response_body"] else
+                                       schema(m.output_type)}}}}}
         if (f.name, (6, si, 2, mi)) in notes:
             op["description"] = notes[f.name, (6, si, 2, mi)]
         if r["body"]:

@@ -206,10 +206,36 @@ ngx_agent_final_status(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
 
 /* ---- unary answers ----------------------------------------------------- */
 
-/* The JSON of the answer, or an envelope; returns the HTTP status. */
+static int
+ngx_agent_put_answer(ngx_agent_ctx_t *ctx, const char **type,
+    struct ag_err *err)
+{
+    ag_str_t                       message;
+    const struct ngx_agent_route  *route;
+
+    route = ctx->match.route;
+    message = ag_buf_str(&ctx->frames.message);
+
+    if (*route->response_body == '\0') {
+        return ngx_agent_codec_decode(route->output, message, &ctx->out, err);
+    }
+
+    /* the version is that of Prometheus' text format */
+
+    *type = "text/plain; version=0.0.4; charset=utf-8";
+
+    return ngx_agent_codec_text(route->output, route->response_body, message,
+                                &ctx->out, err);
+}
+
+
+/*
+ * The answer, or an envelope; returns the HTTP status and sets the content's
+ * type when it is not JSON.
+ */
 static ngx_uint_t
 ngx_agent_unary_text(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
-    struct ag_err *err)
+    const char **type, struct ag_err *err)
 {
     ag_str_t                        message;
     const struct ngx_agent_status  *st;
@@ -221,14 +247,11 @@ ngx_agent_unary_text(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
         return st->http;
     }
 
-    if (ctx->have_message
-        && ngx_agent_codec_decode(ctx->match.route->output,
-                                  ag_buf_str(&ctx->frames.message),
-                                  &ctx->out, err)
-           == 0)
-    {
+    if (ctx->have_message && ngx_agent_put_answer(ctx, type, err) == 0) {
         return NGX_HTTP_OK;
     }
+
+    *type = "application/json";
 
     ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                   "answer to %s cannot be passed on: %s",
@@ -246,14 +269,16 @@ static ngx_int_t
 ngx_agent_finish_unary(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     struct ag_err *err)
 {
-    ngx_int_t   sent;
-    ngx_uint_t  status;
+    ngx_int_t    sent;
+    ngx_uint_t   status;
+    const char  *type;
 
     ctx->ended = 1;
-    status = ngx_agent_unary_text(r, ctx, err);
+    type = "application/json";
+    status = ngx_agent_unary_text(r, ctx, &type, err);
 
     if (ngx_agent_clear_headers(r) != NGX_OK
-        || ngx_agent_set_headers(r, ctx, status, "application/json") != NGX_OK)
+        || ngx_agent_set_headers(r, ctx, status, type) != NGX_OK)
     {
         return NGX_ERROR;
     }

@@ -46,6 +46,16 @@ int ngx_agent_codec_decode(const ProtobufCMessageDescriptor *desc,
                            ag_str_t message, struct ag_buf *out,
                            struct ag_err *err);
 
+/*
+ * Append the text of the string field `name` of the serialized `message`, as
+ * it is: the whole answer of a route with a response_body.
+ *
+ * Returns 0, or -1 with AG_ERR_CORRUPT.
+ */
+int ngx_agent_codec_text(const ProtobufCMessageDescriptor *desc,
+                         const char *name, ag_str_t message,
+                         struct ag_buf *out, struct ag_err *err);
+
 /* True when every field is of a type that both directions know. */
 bool ngx_agent_codec_knows(const ProtobufCMessageDescriptor *desc);
 

@@ -222,6 +222,28 @@ ngx_agent_codec_decode(const ProtobufCMessageDescriptor *desc,
     return rc;
 }
 
+int
+ngx_agent_codec_text(const ProtobufCMessageDescriptor *desc, const char *name,
+                     ag_str_t message, struct ag_buf *out, struct ag_err *err)
+{
+    const ProtobufCFieldDescriptor *f =
+        protobuf_c_message_descriptor_get_field_by_name(desc, name);
+    ProtobufCMessage *m = protobuf_c_message_unpack(
+        desc, NULL, message.n, (const uint8_t *)message.p);
+    int rc;
+
+    if (m == NULL || f == NULL || f->type != PROTOBUF_C_TYPE_STRING) {
+        protobuf_c_message_free_unpacked(m, NULL);
+        return ag_err_set(err, AG_ERR_CORRUPT,
+                          "not a message of type %s with a text \"%s\"",
+                          desc->name, name);
+    }
+    rc = ag_buf_append(
+        out, ag_str(*(char *const *)((const char *)m + f->offset)), err);
+    protobuf_c_message_free_unpacked(m, NULL);
+    return rc;
+}
+
 bool
 ngx_agent_codec_knows(const ProtobufCMessageDescriptor *desc)
 {

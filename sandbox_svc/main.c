@@ -19,6 +19,7 @@
 #include "sandbox_svc/sandbox_ended.h"
 #include "sandbox_svc/sandbox_journal.h"
 #include "sandbox_svc/sandbox_link.h"
+#include "sandbox_svc/sandbox_metrics.h"
 #include "sandbox_svc/sandbox_pool.h"
 #include "sandbox_svc/sandbox_recover.h"
 #include "sandbox_svc/sandbox_rpc.h"
@@ -196,6 +197,7 @@ start(struct server *s, struct ag_err *err)
     if (svc->journal == NULL)
         return -1;
     sandbox_recover(svc);
+    svc->metrics = sandbox_metrics_new();
     svc->pool = sandbox_pool_new(svc);
     svc->ended = sandbox_ended_new();
     svc->link = sandbox_link_new(svc->loop, svc->conf.launcher, &events);
@@ -221,6 +223,7 @@ finish(struct server *s)
     ag_rpc_free(svc->rpc);
     ag_db_free(svc->db);
     ag_loop_free(svc->loop);
+    ag_metrics_free(svc->metrics);
     sandbox_journal_close(svc->journal, svc->jobs == NULL);
     ag_closep(&svc->output_dir);
     ag_freep(&svc->ca_pem);

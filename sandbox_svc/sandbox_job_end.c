@@ -11,6 +11,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "sandbox_svc/sandbox_exec.h"
+#include "sandbox_svc/sandbox_metrics.h"
 #include "sandbox_svc/sandbox_reply.h"
 
 /* What a command started and left behind may still hold its pipes. */
@@ -137,6 +138,15 @@ on_shell(struct ag_timer *timer)
                AG_E(&err));
 }
 
+static const char *
+outcome_name(int outcome)
+{
+    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(
+        &agent__sandbox__v1__execute_result__outcome__descriptor, outcome);
+
+    return v == NULL ? "unknown" : v->name;
+}
+
 /* The command is over, or its sandbox is. */
 void
 sandbox_job_finish(struct sandbox_job *job)
@@ -156,6 +166,10 @@ sandbox_job_finish(struct sandbox_job *job)
     set_outcome(job);
     for (int i = 0; i < 2; i++)
         sandbox_output_release(&job->streams[i].output);
+    ag_metrics_add(job->svc->metrics, SANDBOX_METRIC_COMMANDS,
+                   outcome_name((int)job->result.outcome), NULL, 1);
+    ag_metrics_observe_us(job->svc->metrics, SANDBOX_METRIC_COMMAND_SECONDS,
+                          NULL, NULL, job->result.wall_ms * 1000);
     ag_log(AG_INFO, "command.ended", AG_S("session", job->session_id),
            AG_S("call", job->call_id), AG_I("outcome", job->result.outcome),
            AG_I("exit_code", job->result.exit_code),

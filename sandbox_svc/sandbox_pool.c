@@ -6,6 +6,8 @@
  */
 #include "sandbox_svc/sandbox_pool.h"
 
+#include "sandbox_svc/sandbox_metrics.h"
+
 #include <stdio.h>
 
 #include "lib/clock.h"
@@ -185,6 +187,8 @@ sandbox_pool_claim(struct sandbox_pool *pool, sandbox_pool_done *done,
         return;
     }
     struct sandbox_box *box = pool->ready;
+    ag_metrics_add(pool->svc->metrics, SANDBOX_METRIC_CLAIMS,
+                   box != NULL ? "warm" : "cold", NULL, 1);
     if (box != NULL) {
         pool->ready = box->next;
         pool->n_ready--;
@@ -369,4 +373,10 @@ sandbox_pool_free(struct sandbox_pool *pool)
         return;
     sandbox_pool_down(pool);
     ag_freep(&pool);
+}
+
+int
+sandbox_pool_ready(const struct sandbox_pool *pool)
+{
+    return pool->n_ready;
 }

@@ -18,6 +18,9 @@ sandbox_pool_done(void *arg, struct sandbox_box *box, const struct ag_err *err);
 void sandbox_pool_claim(struct sandbox_pool *pool, sandbox_pool_done *done,
                         void *arg);
 
+/* Sandboxes that nobody has yet. */
+int sandbox_pool_ready(const struct sandbox_pool *pool);
+
 /* The launcher came or went. */
 void sandbox_pool_up(struct sandbox_pool *pool);
 void sandbox_pool_down(struct sandbox_pool *pool);

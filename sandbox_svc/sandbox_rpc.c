@@ -5,6 +5,8 @@
  */
 #include "sandbox_svc/sandbox_rpc.h"
 
+#include "sandbox_svc/sandbox_metrics.h"
+
 #include <stdio.h>
 
 #include "agent_rpc.h"
@@ -281,6 +283,22 @@ cancel(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
     ag_rpc_reply(call, &reply.base);
 }
 
+static void
+get_metrics(struct ag_rpc_call *call, const ProtobufCMessage *m, void *arg)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(1 << 20);
+    Agent__Sandbox__V1__Metrics reply = AGENT__SANDBOX__V1__METRICS__INIT;
+    struct ag_err err;
+
+    (void)m;
+    if (sandbox_metrics_write(arg, &text, &err) < 0) {
+        ag_rpc_fail(call, &err);
+        return;
+    }
+    reply.text = (char *)(uintptr_t)ag_buf_cstr(&text);
+    ag_rpc_reply(call, &reply.base);
+}
+
 void
 sandbox_rpc_add(struct ag_rpc_server *server, struct sandbox_svc *svc)
 {
@@ -301,4 +319,7 @@ sandbox_rpc_add(struct ag_rpc_server *server, struct sandbox_svc *svc)
     ag_rpc_server_add(server,
                       &agent__sandbox__v1__sandbox_service__list_sandboxes__rpc,
                       list_sandboxes, svc);
+    ag_rpc_server_add(server,
+                      &agent__sandbox__v1__sandbox_service__get_metrics__rpc,
+                      get_metrics, svc);
 }

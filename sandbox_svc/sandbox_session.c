@@ -10,6 +10,8 @@
  */
 #include "sandbox_svc/sandbox_session.h"
 
+#include "sandbox_svc/sandbox_metrics.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -271,6 +273,7 @@ session_destroy(struct sandbox_session *s, const char *why)
 
     ag_log(AG_INFO, "sandbox.ending", AG_S("session", s->id),
            AG_S("reason", why));
+    ag_metrics_add(s->svc->metrics, SANDBOX_METRIC_ENDED, why, NULL, 1);
     if (s->job != NULL)
         sandbox_job_turn_ended(s->job);
     session_enter(s, SANDBOX_SESSION_ENDING);
@@ -368,6 +371,7 @@ step_done(struct sandbox_session *s, const struct ag_err *err)
     sandbox_watch_start(s);
     ag_log(AG_INFO, "sandbox.provisioned", AG_S("sandbox", s->box->id),
            AG_S("session", s->id), AG_S("tenant", s->tenant));
+    ag_metrics_add(s->svc->metrics, SANDBOX_METRIC_PROVISIONED, NULL, NULL, 1);
     answer_provisions(s, NULL);
     if (s->is_end_wanted || s->box->is_dead)
         session_destroy(s, "ended while it was made");

@@ -11,6 +11,7 @@
 #include "sandbox_svc/sandbox_conf.h"
 #include "sandbox_svc/sandbox_limits.h"
 
+struct ag_metrics;
 struct sandbox_ended;
 struct sandbox_journal;
 struct sandbox_link;
@@ -30,6 +31,7 @@ struct sandbox_svc {
     struct sandbox_pool *pool;
     struct sandbox_session *sessions;
     struct sandbox_ended *ended;
+    struct ag_metrics *metrics; /* sandbox_metrics.h */
     struct sandbox_job *jobs;
     /* Holds a folder of whole outputs for each session. */
     int output_dir;

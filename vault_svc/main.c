@@ -25,6 +25,7 @@
 #include "vault_svc/vault_identity.h"
 #include "vault_svc/vault_import.h"
 #include "vault_svc/vault_incident.h"
+#include "vault_svc/vault_metrics.h"
 #include "vault_svc/vault_mint.h"
 #include "vault_svc/vault_oauth.h"
 #include "vault_svc/vault_observe.h"
@@ -70,6 +71,7 @@ offer_ingress(struct ag_rpc_server *srv, struct vault_face *face)
     vault_explain_serve(srv, face);
     vault_audit_serve(srv, face);
     vault_rekey_serve(srv, face);
+    vault_metrics_serve(srv, face);
 }
 
 static void
@@ -111,6 +113,7 @@ offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
     vault_explain_serve(srv, face);
     vault_audit_serve(srv, face);
     vault_rekey_serve(srv, face);
+    vault_metrics_serve(srv, face);
 }
 
 static int
@@ -188,6 +191,7 @@ release(struct service *s)
     vault_oauth_free(s->v.oauth);
     vault_tenants_watch_free(s->watch);
     vault_use_free(&s->v);
+    ag_metrics_free(s->v.metrics);
     vault_signer_free(s->signer);
     vault_rekeyer_free(s->rekeyer);
     vault_expiry_free(s->expiry);
@@ -213,6 +217,7 @@ open_vault(struct service *s, const char *database, int n_conns,
 
     v->conf = &s->conf;
     v->snapshots = vault_snapshots_new();
+    v->metrics = vault_metrics_new();
     v->loop = ag_loop_new(err);
     if (v->loop == NULL || ag_loop_on_term(v->loop, on_term, s, err) < 0)
         return -1;

@@ -15,6 +15,7 @@
 #include "vault_svc/vault_seal.h"
 #include "vault_svc/vault_shape.h"
 
+struct ag_metrics;      /* vault_metrics.h */
 struct vault_chain;     /* vault_audit.c */
 struct vault_snapshots; /* vault_snapshot.c */
 struct vault_waiters;   /* vault_approval_rpc.c */
@@ -60,6 +61,7 @@ struct vault {
     struct vault_waiters *waiters;   /* requests that wait for a person */
     struct vault_watchers *watchers; /* of incidents */
     struct vault_guesses *guesses;
+    struct ag_metrics *metrics;
     struct vault_uses *uses; /* of credentials, not written yet */
     struct vault_oauth *oauth;
     bool is_stopping;

@@ -5,6 +5,9 @@
  */
 #include "vault_svc/vault_audit.h"
 
+#include "vault_svc/vault_metrics.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "agent_rpc.h"
@@ -162,11 +165,26 @@ add_json_row(struct ag_buf *b, const struct vault_audit_row *r,
 }
 
 static void
+count_batch(const struct vault_chain *c, bool is_written)
+{
+    ag_metrics_add(c->v->metrics, VAULT_METRIC_AUDIT_BATCHES,
+                   is_written ? "written" : "failed", NULL, 1);
+    for (const struct entry *e = c->batch.head; is_written && e != NULL;
+         e = e->next) {
+        char action[64];
+
+        (void)snprintf(action, sizeof(action), "%.*s", AG_FMT(e->row.action));
+        ag_metrics_add(c->v->metrics, VAULT_METRIC_AUDIT_ROWS, action, NULL, 1);
+    }
+}
+
+static void
 on_written(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct vault_chain *c = arg;
 
     c->is_busy = false;
+    count_batch(c, res != NULL);
     if (res != NULL) {
         c->seq += (int64_t)c->batch.n;
         memcpy(c->mac, c->next_mac, sizeof(c->mac));

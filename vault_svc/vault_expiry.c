@@ -5,6 +5,7 @@
 
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "vault_svc/vault_metrics.h"
 
 enum { FIRST_MS = 2000 };
 
@@ -18,12 +19,15 @@ struct vault_expiry {
 static void
 on_expiring(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
+    const struct vault_expiry *e = arg;
     int64_t now = ag_now_us();
+    int n_soon = 0, n_expired = 0;
 
-    (void)arg;
     (void)err; /* the database says so itself */
     for (int i = 0; res != NULL && i < ag_db_rows(res); i++) {
         int64_t left = ag_db_get_int(res, i, 2) - now;
+        n_soon += left > 0;
+        n_expired += left <= 0;
         if (left > 0)
             ag_log(AG_WARN, "credential.expires_soon",
                    AG_V("tenant", ag_db_get(res, i, 0)),
@@ -35,6 +39,11 @@ on_expiring(void *arg, const struct ag_db_result *res, const struct ag_err *err)
                    AG_V("credential", ag_db_get(res, i, 1)),
                    AG_I("days", -left / DAY_US));
     }
+    if (res == NULL)
+        return;
+    ag_metrics_set(e->v->metrics, VAULT_METRIC_EXPIRING, "soon", NULL, n_soon);
+    ag_metrics_set(e->v->metrics, VAULT_METRIC_EXPIRING, "expired", NULL,
+                   n_expired);
 }
 
 static void
@@ -50,7 +59,7 @@ on_timer(struct ag_timer *timer)
 
     if (e->v->is_stopping)
         return;
-    ag_db_query(e->v->db, AG_STR(""), sql, params, 1, on_expiring, NULL);
+    ag_db_query(e->v->db, AG_STR(""), sql, params, 1, on_expiring, e);
     ag_timer_start(e->v->loop, &e->timer, e->v->conf->expiry_check_ms);
 }
 

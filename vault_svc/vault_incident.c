@@ -5,6 +5,8 @@
  */
 #include "vault_svc/vault_incident.h"
 
+#include "vault_svc/vault_metrics.h"
+
 #include <stdlib.h>
 
 #include "lib/clock.h"
@@ -111,6 +113,8 @@ on_frozen(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     vault_generation_revoke(o->v, r->session_id);
     ag_log(AG_WARN, "incident.opened", AG_V("incident", r->id),
            AG_V("session", r->session_id), AG_V("kind", r->kind));
+    ag_metrics_add(o->v->metrics, VAULT_METRIC_INCIDENTS,
+                   ag_arena_cstr(o->arena, r->kind), NULL, 1);
     vault_incident_publish(o->v, o->tenant->name, r);
     struct vault_audit_entry e = {
         "incident.opened", r->session_id, r->id, r->session_id,

@@ -1,0 +1,54 @@
+/*
+ * Numbers that a service keeps of itself: counters, gauges and histograms, each
+ * with at most two labels, written in Prometheus' text format 0.0.4.
+ *
+ * A service has one table of `ag_metric_def`; its rows are named by their place
+ * in it. Everything here belongs to one thread, the loop's, and takes no lock.
+ * Label values are the program's own words, never a tenant's or a person's; of
+ * one metric there are at most AG_METRIC_SERIES, what comes later is counted
+ * under the value "other".
+ */
+#ifndef LIB_METRICS_H
+#define LIB_METRICS_H
+
+#include "lib/buf.h"
+
+enum ag_metric_kind { AG_COUNTER, AG_GAUGE, AG_HISTOGRAM };
+
+#define AG_METRIC_LABELS 2
+#define AG_METRIC_SERIES 64
+/* Content type of what ag_metrics_write writes. */
+#define AG_METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+struct ag_metric_def {
+    const char *name; /* "brainbox_brain_turns_total" */
+    const char *help;
+    enum ag_metric_kind kind;
+    const char *labels[AG_METRIC_LABELS]; /* names; NULL: fewer */
+};
+
+struct ag_metrics;
+
+/* `defs` lives as long as the metrics. A metric without labels is there from
+ * the start, at zero. */
+struct ag_metrics *
+ag_metrics_new(const struct ag_metric_def *defs, size_t n_defs);
+void ag_metrics_free(struct ag_metrics *m);
+
+/*
+ * Counters and gauges: add, or set, the series with these label values (NULL
+ * where the metric has no such label). Histograms: observe seconds. With `m`
+ * NULL nothing happens.
+ */
+void ag_metrics_add(struct ag_metrics *m, size_t metric, const char *first,
+                    const char *second, double by);
+void ag_metrics_set(struct ag_metrics *m, size_t metric, const char *first,
+                    const char *second, double to);
+void ag_metrics_observe_us(struct ag_metrics *m, size_t metric,
+                           const char *first, const char *second, int64_t us);
+
+/* Append all of them. Returns 0, or -1 with AG_ERR_LIMIT. */
+int ag_metrics_write(const struct ag_metrics *m, struct ag_buf *out,
+                     struct ag_err *err);
+
+#endif

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""What Prometheus scrapes, and health: numbers move with what was done."""
+import os
+import signal
+import sys
+
+sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)),
+                os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                             "..", "support")]
+import bb  # noqa: E402
+import prometheus  # noqa: E402
+
+bb_ = bb.enter(os.path.abspath(__file__))
+test = bb_.test
+SERVICES = ("brain", "vault", "sandbox")
+
+
+def scrape(service):
+    with bb_.open("GET", f"/platform/v1/metrics/{service}") as answer:
+        assert answer.headers["content-type"] == (
+            "text/plain; version=0.0.4; charset=utf-8"), answer.headers
+        return prometheus.parse(answer.read().decode())
+
+
+def value(numbers, name, **labels):
+    return numbers.get(name, {}).get(tuple(sorted(labels.items())), 0)
+
+
+@test
+def numbers_move_with_a_turn():
+    old = {s: scrape(s) for s in SERVICES}
+    s = bb_.session()
+    bb_.turn(s, "```sh\necho hello\n```\n")
+    new = {s: scrape(s) for s in SERVICES}
+
+    def moved(service, name, **labels):
+        return (value(new[service], name, **labels)
+                - value(old[service], name, **labels))
+    assert moved("brain", "brainbox_brain_turns_total", reason="end_turn") == 1
+    assert moved("brain", "brainbox_brain_events_total") >= 4
+    for part in ("wall", "own", "model", "vault", "provision", "execute"):
+        assert moved("brain", "brainbox_brain_turn_seconds_count",
+                     part=part) == 1, part
+    assert moved("brain", "brainbox_brain_turn_seconds_sum",
+                 part="execute") > 0
+    assert moved("sandbox", "brainbox_sandbox_provisioned_total") == 1
+    assert moved("sandbox", "brainbox_sandbox_commands_total",
+                 outcome="EXITED") == 1
+    claims = (moved("sandbox", "brainbox_sandbox_claims_total", start="warm")
+              + moved("sandbox", "brainbox_sandbox_claims_total",
+                      start="cold"))
+    assert claims == 1, claims
+    assert moved("vault", "brainbox_vault_audit_batches_total",
+                 outcome="written") >= 1
+    assert moved("vault", "brainbox_vault_audit_rows_total",
+                 action="grant.put") == 1
+    assert value(new["vault"], "brainbox_vault_tenants") == 1
+
+
+@test
+def model_calls_are_counted_by_wire_and_outcome():
+    old = scrape("brain")
+    bb_.turn(bb_.session(agent=bb_.agent(harness="native")), "hello")
+    new = scrape("brain")
+    name = "brainbox_brain_model_calls_total"
+    ok = sum(v - old.get(name, {}).get(k, 0) for k, v in new[name].items()
+             if ("outcome", "ok") in k)
+    assert ok >= 1, new[name]
+    name = "brainbox_brain_tokens_total"
+    assert (value(new, name, direction="output")
+            > value(old, name, direction="output"))
+
+
+@test
+def a_listener_is_a_number():
+    s = bb_.session()
+    before = value(scrape("brain"), "brainbox_brain_listeners")
+    with bb_.open("GET", f"/v1/sessions/{s}/events/stream"):
+        bb.wait_for("the listener", lambda: value(
+            scrape("brain"), "brainbox_brain_listeners") == before + 1)
+    bb.wait_for("its end", lambda: value(
+        scrape("brain"), "brainbox_brain_listeners") == before)
+
+
+@test
+def metrics_are_of_all_tenants_and_need_an_admin():
+    key = bb_.call("POST", "/platform/v1/keys",
+                   {"name": "r", "scopes": ["read", "write"]})
+    for s in SERVICES:
+        bb_.refused(403, "GET", f"/platform/v1/metrics/{s}",
+                    key=key["secret"])
+    bb_.refused(404, "GET", "/platform/v1/metrics/none")
+
+
+def sandbox_pid():
+    """Of this run's: the binary is the same in others."""
+    socket = os.path.join(bb_.run, "sandbox-brain")
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if (os.path.basename(words[0]) == b"sandbox_svc"
+                and any(socket.encode() in w or bb_.run.encode() in w
+                        or bb_.state.encode() in w for w in words)):
+            return int(pid)
+    raise AssertionError("no sandbox_svc of this run")
+
+
+@test
+def health_names_what_is_down():
+    h = bb_.call("GET", "/platform/v1/health")
+    assert h["status"] == "ok", h
+    assert [p["name"] for p in h["parts"]] == ["database", "vault",
+                                               "sandbox"], h
+    assert all(p["ok"] for p in h["parts"]), h
+    pid = sandbox_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        e = bb_.refused(503, "GET", "/platform/v1/health")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "sandbox" in e["message"], e
+    assert "vault" not in e["message"] and "database" not in e["message"], e
+    assert bb_.call("GET", "/platform/v1/health")["status"] == "ok"
+
+
+bb_.main()
