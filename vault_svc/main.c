@@ -19,6 +19,7 @@
 #include "vault_svc/vault_rpc.h"
 #include "vault_svc/vault_egress.h"
 #include "vault_svc/vault_expiry.h"
+#include "vault_svc/vault_retention.h"
 #include "vault_svc/vault_explain.h"
 #include "vault_svc/vault_grant.h"
 #include "vault_svc/vault_head.h"
@@ -50,6 +51,7 @@ struct service {
     struct vault_signer *signer;
     struct vault_rekeyer *rekeyer;
     struct vault_expiry *expiry;
+    struct vault_retention *retention;
     struct vault_face faces[FACES_MAX];
     struct ag_rpc_server *servers[FACES_MAX];
     size_t n_servers, n_stopped;
@@ -195,6 +197,7 @@ release(struct service *s)
     vault_signer_free(s->signer);
     vault_rekeyer_free(s->rekeyer);
     vault_expiry_free(s->expiry);
+    vault_retention_free(s->retention);
     vault_tenants_free(&s->v);
     ag_assertion_key_free(s->v.assertion_key);
     ag_buf_release(&s->v.ca_pem);
@@ -302,6 +305,7 @@ bring_up(struct service *s, struct ag_err *err)
     s->watch = vault_tenants_watch_start(v);
     s->rekeyer = vault_rekeyer_start(v);
     s->expiry = vault_expiry_start(v);
+    s->retention = vault_retention_start(v);
     s->signer = vault_signer_start(v, err);
     if (s->signer == NULL && err->kind != AG_ERR_NONE)
         return -1;

@@ -18,6 +18,7 @@ struct vault_conf {
     int64_t fingerprints_ms, minted_max, data_key_days;
     int64_t data_key_check_ms, clock_offset_seconds;
     int64_t expiry_warning_days, expiry_check_ms;
+    int64_t audit_retention_days, audit_retention_check_ms;
     int64_t oauth_ahead_seconds, oauth_seconds, oauth_timeout_ms;
     int64_t oauth_retry_ms;
     bool migrate, follow;

@@ -256,10 +256,47 @@ check_end(struct reading *r, const unsigned char pub[32])
                 (long long)r->seq, (long long)r->head->seq);
 }
 
+/* The chain begins behind rows that were taken out: a row of the chain itself
+ * says through which one, and with what MAC it ended. */
+static int
+read_cut(void *arg, const struct ag_db_result *res, struct ag_err *err)
+{
+    AG_AUTO(ag_arena_freep) struct ag_arena *arena = ag_arena_new();
+    struct reading *r = arg;
+    ag_str_t mac;
+
+    (void)err;
+    if (ag_db_rows(res) == 0)
+        return 0;
+    mac = ag_db_get_bytes(res, 0, 1, arena);
+    if (mac.n != VAULT_MAC_BYTES)
+        return 0;
+    r->seq = ag_db_get_int(res, 0, 0);
+    memcpy(r->mac, mac.p, VAULT_MAC_BYTES);
+    return 0;
+}
+
+static int
+find_cut(struct reading *r, struct ag_err *err)
+{
+    static const char sql[] =
+        "SELECT f.first - 1, decode(a.detail::json ->> 'mac', 'hex')"
+        " FROM (SELECT min(seq) AS first FROM vault.audit) f"
+        " JOIN vault.audit a ON a.action = 'audit.pruned' AND"
+        " a.detail::json ->> 'through' = (f.first - 1)::text"
+        " WHERE f.first > 1 AND a.detail::json ->> 'mac' ~ '^[0-9a-f]{64}$'"
+        " ORDER BY a.seq DESC LIMIT 1";
+
+    return vault_query_now(r->v, ag_str(r->tenant->name), sql, NULL, 0,
+                           read_cut, r, err);
+}
+
 static int
 verify_tenant(struct reading *r, const unsigned char pub[32],
               struct ag_err *err)
 {
+    if (find_cut(r, err) < 0)
+        return -1;
     do {
         if (next_page(r, err) < 0)
             return -1;

@@ -252,6 +252,52 @@ def export_gives_every_row_and_follows():
     assert p.wait(10) == 0
 
 
+def old_rows_go_and_the_rest_still_verifies():
+    fill(20)
+    settle()
+    old = top()
+    keep = V.args
+    V.stop("vault")
+    # Ten days later, by the service's own clock.
+    V.args = keep + ["--audit-retention-days=3",
+                     "--audit-retention-check-ms=300",
+                     "--clock-offset-seconds=864000"]
+    V.start_vault()
+    try:
+        wait_for("old rows to go", lambda: int(V.sql(
+            "SELECT min(seq) FROM vault.audit WHERE tenant = 'default'"))
+            >= old)
+    finally:
+        V.stop("vault")
+        V.args = keep
+        V.start_vault()
+    assert "audit.pruned" in V.logged()
+    fill(5)
+    settle()
+    code, out = verify()
+    assert code == 0 and " 0 findings" in out, out
+    first = int(V.sql("SELECT min(seq) FROM vault.audit"
+                      " WHERE tenant = 'default'"))
+    assert first > 1
+    with Saved():  # one more row is gone than the chain says
+        V.sql("DELETE FROM vault.audit WHERE seq = %d" % first)
+        finds("rows 1 to %d are missing" % first)
+    with Saved():  # it says another beginning
+        V.sql("UPDATE vault.audit SET detail = replace(detail, '\"mac\":\"',"
+              " '\"mac\":\"0') WHERE action = 'audit.pruned'")
+        finds("are missing", "was changed")
+    with Saved():
+        V.sql("UPDATE vault.audit SET created_us = created_us + 1"
+              " WHERE seq = %d" % first)
+        finds("row %d (" % first, "was changed")
+
+
+def rows_are_deleted_only_when_the_chain_says_so():
+    before = int(V.sql("SELECT count(*) FROM vault.audit"))
+    V.sql("SELECT vault.audit_prune('default', %d)" % (top() - 1))
+    assert int(V.sql("SELECT count(*) FROM vault.audit")) == before
+
+
 TESTS = [
     an_honest_chain_verifies,
     edits_of_every_column_are_named,
@@ -262,6 +308,8 @@ TESTS = [
     a_missing_cut_or_forged_head_is_found,
     export_gives_every_row_and_follows,
     rows_that_were_put_back_are_named,
+    rows_are_deleted_only_when_the_chain_says_so,
+    old_rows_go_and_the_rest_still_verifies,
 ]
 
 if __name__ == "__main__":
