@@ -6,12 +6,6 @@
 
 #define BYTES_A_TOKEN 4
 
-static bool
-is_type(const struct brain_event *e, const char *type)
-{
-    return strcmp(e->type, type) == 0;
-}
-
 void
 brain_context_find(const struct brain_log *log, struct brain_context *context)
 {
@@ -19,7 +13,7 @@ brain_context_find(const struct brain_log *log, struct brain_context *context)
 
     *context = (struct brain_context){NULL, 0};
     for (size_t i = log->n; i > 0 && context->summary == NULL; i--)
-        if (is_type(&log->at[i - 1], BRAIN_COMPACTED))
+        if (brain_event_is(&log->at[i - 1], BRAIN_COMPACTED))
             context->summary = &log->at[i - 1];
     if (context->summary == NULL)
         return;
@@ -55,7 +49,7 @@ counted(const struct brain_event *e)
     const json_t *usage = json_object_get(e->body, "model_usage");
     int64_t n = 0;
 
-    if (!is_type(e, "span.model_request_end"))
+    if (!brain_event_is(e, "span.model_request_end"))
         return 0;
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         n += json_integer_value(json_object_get(usage, keys[i]));
@@ -85,7 +79,7 @@ brain_context_tokens(const struct brain_log *log)
 static bool
 is_seam(const struct brain_log *log, size_t i)
 {
-    return is_type(&log->at[i], "span.model_request_start")
+    return brain_event_is(&log->at[i], "span.model_request_start")
            && json_object_get(log->at[i].body, "brainbox.cut_seq") == NULL;
 }
 

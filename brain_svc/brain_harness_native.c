@@ -24,12 +24,6 @@ struct native {
     char start_id[AG_ID_TEXT];
 };
 
-static bool
-is_type(const struct brain_event *e, const char *type)
-{
-    return strcmp(e->type, type) == 0;
-}
-
 /* ---- the request ------------------------------------------------------- */
 
 static const char summary_request[] =
@@ -232,12 +226,13 @@ is_answered(const struct brain_run *run)
     for (size_t i = log->n; i > brain_run_turn(run); i--) {
         const struct brain_event *e = &log->at[i - 1];
 
-        has_answer |=
-            is_type(e, "agent.message") || is_type(e, "session.error");
-        if (is_type(e, "span.model_request_start"))
+        has_answer |= brain_event_is(e, "agent.message")
+                      || brain_event_is(e, "session.error");
+        if (brain_event_is(e, "span.model_request_start"))
             return has_answer;
-        if (is_type(e, "user.message") || is_type(e, "agent.tool_result")
-            || is_type(e, "user.custom_tool_result"))
+        if (brain_event_is(e, "user.message")
+            || brain_event_is(e, "agent.tool_result")
+            || brain_event_is(e, "user.custom_tool_result"))
             return false;
     }
     return false;
@@ -261,10 +256,10 @@ count_steps(const struct brain_run *run, size_t *open_start)
     for (size_t i = brain_run_turn(run); i < log->n; i++) {
         const struct brain_event *e = &log->at[i];
 
-        if (is_type(e, "span.model_request_start")) {
+        if (brain_event_is(e, "span.model_request_start")) {
             *open_start = i;
             n += cut_of(e) == 0;
-        } else if (is_type(e, "span.model_request_end")) {
+        } else if (brain_event_is(e, "span.model_request_end")) {
             *open_start = SIZE_MAX;
         }
     }

@@ -21,12 +21,6 @@ struct position {
     bool is_answered; /* the closing agent.message is there */
 };
 
-static bool
-is_type(const struct brain_event *e, const char *type)
-{
-    return strcmp(e->type, type) == 0;
-}
-
 /*
  * Messages are worked off one by one: the first without its closing
  * agent.message is the current one.
@@ -39,9 +33,9 @@ find_position(const struct brain_run *run, struct position *pos)
 
     *pos = (struct position){0};
     for (size_t i = brain_run_turn(run); i < log->n; i++)
-        n_answers += is_type(&log->at[i], "agent.message");
+        n_answers += brain_event_is(&log->at[i], "agent.message");
     for (size_t i = brain_run_turn(run); i < log->n; i++) {
-        if (!is_type(&log->at[i], "user.message"))
+        if (!brain_event_is(&log->at[i], "user.message"))
             continue;
         if (n_messages++ < n_answers)
             continue;
@@ -55,13 +49,13 @@ find_position(const struct brain_run *run, struct position *pos)
         const struct brain_event *e = &log->at[i];
         ag_str_t name = ag_json_str(json_object_get(e->body, "name"));
 
-        if (is_type(e, "agent.message")) {
+        if (brain_event_is(e, "agent.message")) {
             pos->n_executed = 0;
             pos->last_result = NULL;
-        } else if (is_type(e, "agent.tool_use")) {
+        } else if (brain_event_is(e, "agent.tool_use")) {
             pos->is_provisioned |= ag_str_is(name, "sandbox_provision");
             pos->n_executed += ag_str_is(name, "sandbox_execute");
-        } else if (is_type(e, "agent.tool_result")) {
+        } else if (brain_event_is(e, "agent.tool_result")) {
             pos->last_result = e;
         }
     }

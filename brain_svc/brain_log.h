@@ -22,6 +22,12 @@ struct brain_log {
     int64_t base; /* seq behind which it begins: what is before was not read */
 };
 
+static inline bool
+brain_event_is(const struct brain_event *e, const char *type)
+{
+    return strcmp(e->type, type) == 0;
+}
+
 /* A new event with a new id and the time of now. Never NULL. */
 json_t *brain_event_new(const char *type);
 /* `content` of one text block. */

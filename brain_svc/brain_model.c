@@ -58,20 +58,6 @@ model_free(struct brain_model_call *c)
 
 /* ---- the end ----------------------------------------------------------- */
 
-void
-brain_model_digest(ag_str_t body, char out[65])
-{
-    static const char digits[] = "0123456789abcdef";
-    unsigned char hash[32];
-
-    ag_sha256(body, hash);
-    for (int i = 0; i < 32; i++) {
-        out[2 * i] = digits[hash[i] >> 4];
-        out[2 * i + 1] = digits[hash[i] & 15];
-    }
-    out[64] = '\0';
-}
-
 /* An endpoint gave an answer, or refused one: each try counts. */
 static void
 count_try(const struct brain_model_call *c, const char *outcome)
@@ -109,7 +95,7 @@ succeed(struct brain_model_call *c)
         .cost_source = BRAIN_COST_GATEWAY,
     };
 
-    brain_model_digest(ag_buf_str(&c->body), reply.request_sha256);
+    ag_sha256_hex(ag_buf_str(&c->body), reply.request_sha256);
     if (c->cost_nano_usd < 0) {
         reply.cost_nano_usd = 0;
         reply.cost_source =

@@ -54,7 +54,4 @@ brain_model_start(struct brain *brain, const struct brain_model_ask *ask);
 /* Drop it: no callback comes any more. */
 void brain_model_cancel(struct brain_model_call *call);
 
-/* The digest as a reply has it. */
-void brain_model_digest(ag_str_t body, char out[65]);
-
 #endif

@@ -12,6 +12,7 @@
 #include "brain_svc/brain_io.h"
 #include "brain_svc/brain_replay_log.h"
 #include "brain_svc/brain_run_internal.h"
+#include "lib/secret.h"
 
 enum waiting { NOTHING, LOADING, STORING, ASKING, CALLING, ENDING, BEGINNING };
 
@@ -284,7 +285,7 @@ model_answers(struct brain_replay *r)
     } else if (r->ask.write(r->ask.arg, &a->reply.route, &request, &err) < 0) {
         differ(r, err.msg, NULL);
     } else {
-        brain_model_digest(ag_buf_str(&request), a->reply.request_sha256);
+        ag_sha256_hex(ag_buf_str(&request), a->reply.request_sha256);
         r->ask.done(r->ask.arg, &a->reply, NULL);
     }
     brain_replay_answer_free(a);

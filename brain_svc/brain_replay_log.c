@@ -9,18 +9,6 @@
 
 #define READ_ROWS 1000
 
-static bool
-is_type(const struct brain_event *e, const char *type)
-{
-    return strcmp(e->type, type) == 0;
-}
-
-static ag_str_t
-member(const json_t *body, const char *key)
-{
-    return ag_json_str(json_object_get(body, key));
-}
-
 /* ---- the log ------------------------------------------------------------- */
 
 void
@@ -48,7 +36,7 @@ check_row(const struct brain_replay_log *log, int64_t seq, ag_str_t body,
         return ag_err_set(err, AG_ERR_CONFLICT,
                           "behind seq %zu comes %lld: events are missing",
                           log->n, (long long)seq);
-    brain_model_digest(body, ours);
+    ag_sha256_hex(body, ours);
     /* Events from before there were digests have none. */
     if (digest.n > 0 && !ag_str_is(digest, ours))
         return ag_err_set(err, AG_ERR_CONFLICT,
@@ -97,7 +85,7 @@ brain_replay_is_input(const struct brain_event *e)
         "session.status_rescheduled", "session.error"};
 
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
-        if (is_type(e, ours[i]))
+        if (brain_event_is(e, ours[i]))
             return false;
     return !ag_str_starts(ag_str(e->type), AG_STR("agent."))
            && !ag_str_starts(ag_str(e->type), AG_STR("span."));
@@ -131,7 +119,7 @@ brain_replay_compare(const json_t *made, const json_t *recorded)
 
     if (json_equal(a, b))
         return NULL;
-    if (!ag_str_eq(member(a, "type"), member(b, "type")))
+    if (!ag_str_eq(ag_json_member(a, "type"), ag_json_member(b, "type")))
         return "another event";
     json_object_del(json_object_get(a, "brainbox.model"), "request_sha256");
     json_object_del(json_object_get(b, "brainbox.model"), "request_sha256");
@@ -147,8 +135,8 @@ was_not_run(const struct brain_event *e)
     const json_t *first =
         json_array_get(json_object_get(e->body, "content"), 0);
 
-    return is_type(e, "agent.tool_result")
-           && ag_str_is(member(first, "text"), BRAIN_NOT_RUN);
+    return brain_event_is(e, "agent.tool_result")
+           && ag_str_is(ag_json_member(first, "text"), BRAIN_NOT_RUN);
 }
 
 /* Events that close a turn that was stopped, before the one that says why. */
@@ -156,7 +144,7 @@ static bool
 is_closing(const struct brain_event *e)
 {
     return brain_replay_is_input(e) || was_not_run(e)
-           || (is_type(e, "span.model_request_end")
+           || (brain_event_is(e, "span.model_request_end")
                && json_is_true(json_object_get(e->body, "is_error")));
 }
 
@@ -177,9 +165,10 @@ brain_replay_foresee(const struct brain_replay_log *log, size_t next,
     if (next < log->n
         && brain_replay_is_pause(&log->at[next], &limit, &is_hard))
         stop->is_over_active = limit == BRAIN_LIMIT_ACTIVE;
-    for (; next < log->n && is_type(&log->at[next], "session.error"); next++) {
-        message =
-            member(json_object_get(log->at[next].body, "error"), "message");
+    for (; next < log->n && brain_event_is(&log->at[next], "session.error");
+         next++) {
+        message = ag_json_member(json_object_get(log->at[next].body, "error"),
+                                 "message");
         if (ag_str_ends(message, AG_STR("(max_turn_seconds)")))
             stop->is_over_time = true;
         if (!ag_str_starts(message, ag_str(frozen)))
@@ -197,10 +186,10 @@ brain_replay_is_pause(const struct brain_event *e, enum brain_limit *limit,
     const json_t *reason =
         e == NULL ? NULL : json_object_get(e->body, "stop_reason");
 
-    if (!ag_str_is(member(reason, "type"), "budget_reached"))
+    if (!ag_str_is(ag_json_member(reason, "type"), "budget_reached"))
         return false;
-    *limit = brain_limit_find(member(reason, "brainbox.limit"));
-    *is_hard = ag_str_is(member(reason, "brainbox.kind"), "hard");
+    *limit = brain_limit_find(ag_json_member(reason, "brainbox.limit"));
+    *is_hard = ag_str_is(ag_json_member(reason, "brainbox.kind"), "hard");
     return *limit < BRAIN_LIMITS;
 }
 
@@ -223,10 +212,10 @@ static void
 read_reply(const json_t *end, struct brain_reply *reply)
 {
     const json_t *more = json_object_get(end, "brainbox.model");
-    ag_str_t source = member(more, "cost_source");
+    ag_str_t source = ag_json_member(more, "cost_source");
 
-    reply->route.wire = brain_wire_find(member(more, "wire"));
-    reply->route.model = member(more, "model");
+    reply->route.wire = brain_wire_find(ag_json_member(more, "wire"));
+    reply->route.model = ag_json_member(more, "model");
     reply->cost_nano_usd =
         json_integer_value(json_object_get(more, "cost_nano_usd"));
     reply->cost_source = ag_str_is(source, "gateway")  ? BRAIN_COST_GATEWAY
@@ -239,7 +228,7 @@ read_call(struct brain_block *b, const json_t *body)
 {
     char *text;
 
-    ag_buf_add(&b->name, member(body, "name"));
+    ag_buf_add(&b->name, ag_json_member(body, "name"));
     if (json_object_get(body, "brainbox.input_error") != NULL) {
         ag_buf_add(&b->text, AG_STR("{"));
         return;
@@ -255,15 +244,15 @@ read_block(struct brain_answer *a, const struct brain_event *e)
 {
     static const char lead[] = BRAIN_SUMMARY_LEAD;
     struct ag_err err;
-    bool is_summary = is_type(e, BRAIN_COMPACTED);
+    bool is_summary = brain_event_is(e, BRAIN_COMPACTED);
     enum brain_block_kind kind =
-        is_type(e, "agent.thinking")                ? BRAIN_BLOCK_THINKING
-        : is_type(e, "agent.message") || is_summary ? BRAIN_BLOCK_TEXT
-                                                    : BRAIN_BLOCK_CALL;
+        brain_event_is(e, "agent.thinking") ? BRAIN_BLOCK_THINKING
+        : brain_event_is(e, "agent.message") || is_summary ? BRAIN_BLOCK_TEXT
+                                                           : BRAIN_BLOCK_CALL;
     struct brain_block *b;
 
-    if (kind == BRAIN_BLOCK_CALL && !is_type(e, "agent.tool_use")
-        && !is_type(e, "agent.custom_tool_use"))
+    if (kind == BRAIN_BLOCK_CALL && !brain_event_is(e, "agent.tool_use")
+        && !brain_event_is(e, "agent.custom_tool_use"))
         return false;
     b = brain_answer_add(a, kind, (int64_t)a->n_blocks, &err);
     if (b == NULL)
@@ -286,8 +275,8 @@ finish_of(const struct brain_event *e, const struct brain_answer *a)
 {
     ag_str_t why = {NULL, 0};
 
-    if (e != NULL && is_type(e, "session.error"))
-        why = member(json_object_get(e->body, "error"), "message");
+    if (e != NULL && brain_event_is(e, "session.error"))
+        why = ag_json_member(json_object_get(e->body, "error"), "message");
     return ag_str_ends(why, AG_STR("length limit"))     ? BRAIN_FINISH_LENGTH
            : ag_str_ends(why, AG_STR("content filter")) ? BRAIN_FINISH_FILTER
            : a->n_calls > 0                             ? BRAIN_FINISH_CALLS
@@ -299,13 +288,13 @@ static void
 read_error(const struct brain_event *e, struct ag_err *err)
 {
     const json_t *error = e == NULL ? NULL : json_object_get(e->body, "error");
-    ag_str_t type = member(error, "type");
+    ag_str_t type = ag_json_member(error, "type");
 
     ag_err_set(err,
                ag_str_is(type, "model_rate_limited_error") ? AG_ERR_LIMIT
                : ag_str_is(type, "model_overloaded_error") ? AG_ERR_UNAVAILABLE
                                                            : AG_ERR_INVALID,
-               "%.*s", AG_FMT(member(error, "message")));
+               "%.*s", AG_FMT(ag_json_member(error, "message")));
 }
 
 struct brain_replay_answer *

@@ -22,39 +22,21 @@ enum {
 
 /* ---- spans --------------------------------------------------------------- */
 
-static bool
-is_type(const struct brain_event *e, const char *type)
-{
-    return strcmp(e->type, type) == 0;
-}
-
-static ag_str_t
-member(const json_t *body, const char *key)
-{
-    return ag_json_str(json_object_get(body, key));
-}
-
 /* The first `n` bytes of a hash, in hex: the same log gives the same ids. */
 static json_t *
 id_of(const char *text, size_t n)
 {
-    static const char digits[] = "0123456789abcdef";
-    unsigned char hash[32];
-    char out[65];
+    char hash[65];
 
-    ag_sha256(ag_str(text), hash);
-    for (size_t i = 0; i < n; i++) {
-        out[2 * i] = digits[hash[i] >> 4];
-        out[2 * i + 1] = digits[hash[i] & 15];
-    }
-    return json_stringn(out, 2 * n);
+    ag_sha256_hex(ag_str(text), hash);
+    return json_stringn(hash, 2 * n);
 }
 
 /* Nanoseconds since the epoch as text, of an event's time. */
 static json_t *
 time_of(const struct brain_event *e)
 {
-    ag_str_t text = member(e->body, "processed_at");
+    ag_str_t text = ag_json_member(e->body, "processed_at");
     struct tm tm = {0};
     char copy[AG_TIME_TEXT], out[32];
     char *rest;
@@ -133,8 +115,8 @@ answer_to(const struct brain_log *log, size_t i, const char *type,
           const char *key, const char *id)
 {
     while (++i < log->n)
-        if (is_type(&log->at[i], type)
-            && ag_str_is(member(log->at[i].body, key), id))
+        if (brain_event_is(&log->at[i], type)
+            && ag_str_is(ag_json_member(log->at[i].body, key), id))
             return &log->at[i];
     return NULL;
 }
@@ -156,11 +138,12 @@ add_chat(const struct spans *s, size_t i)
     }
     usage = json_object_get(to->body, "model_usage");
     more = json_object_get(to->body, "brainbox.model");
-    model = more == NULL ? s->turn->model : member(more, "model");
+    model = more == NULL ? s->turn->model : ag_json_member(more, "model");
     add_text(a, "gen_ai.operation.name", AG_STR("chat"));
     add_text(a, "gen_ai.provider.name",
-             ag_str_is(member(more, "wire"), "messages") ? AG_STR("anthropic")
-                                                         : AG_STR("openai"));
+             ag_str_is(ag_json_member(more, "wire"), "messages")
+                 ? AG_STR("anthropic")
+                 : AG_STR("openai"));
     add_text(a, "gen_ai.conversation.id", s->turn->session);
     add_text(a, "gen_ai.request.model", model);
     add_count(a, "gen_ai.usage.input_tokens",
@@ -184,7 +167,7 @@ add_tool(const struct spans *s, size_t i, bool is_custom)
                               "custom_tool_use_id", from->id)
                   : answer_to(s->turn->log, i, "agent.tool_result",
                               "tool_use_id", from->id);
-    ag_str_t tool = member(from->body, "name");
+    ag_str_t tool = ag_json_member(from->body, "name");
     json_t *a = json_array(), *span;
     char name[128];
 
@@ -217,9 +200,10 @@ add_turn(const struct spans *s)
     span = add_span(s, "invoke_agent", KIND_INTERNAL, &log->at[s->turn->start],
                     &log->at[log->n - 1], a);
     for (size_t i = s->turn->start; i < log->n; i++)
-        if (is_type(&log->at[i], "session.error")) {
-            set_failed(span, member(json_object_get(log->at[i].body, "error"),
-                                    "type"));
+        if (brain_event_is(&log->at[i], "session.error")) {
+            set_failed(span,
+                       ag_json_member(json_object_get(log->at[i].body, "error"),
+                                      "type"));
             break;
         }
 }
@@ -237,11 +221,11 @@ brain_trace_json(const struct brain_trace_turn *turn)
     for (size_t i = turn->start; i < turn->log->n; i++) {
         const struct brain_event *e = &turn->log->at[i];
 
-        if (is_type(e, "span.model_request_start"))
+        if (brain_event_is(e, "span.model_request_start"))
             add_chat(&s, i);
-        else if (is_type(e, "agent.tool_use")
-                 || is_type(e, "agent.custom_tool_use"))
-            add_tool(&s, i, is_type(e, "agent.custom_tool_use"));
+        else if (brain_event_is(e, "agent.tool_use")
+                 || brain_event_is(e, "agent.custom_tool_use"))
+            add_tool(&s, i, brain_event_is(e, "agent.custom_tool_use"));
     }
     add_text(resource, "service.name", AG_STR("brain_svc"));
     add_text(resource, "service.instance.id", turn->instance);

@@ -5,12 +5,6 @@
 #include "brain_svc/brain_turn.h"
 
 static bool
-is_type(const struct brain_event *e, const char *type)
-{
-    return strcmp(e->type, type) == 0;
-}
-
-static bool
 names(const struct brain_event *e, const char *key, const char *id)
 {
     return ag_str_is(ag_json_str(json_object_get(e->body, key)), id);
@@ -22,7 +16,7 @@ ended_a_turn(const struct brain_event *e)
     const json_t *reason = json_object_get(e->body, "stop_reason");
     ag_str_t type = ag_json_str(json_object_get(reason, "type"));
 
-    return is_type(e, "session.status_idle")
+    return brain_event_is(e, "session.status_idle")
            && !ag_str_is(type, "requires_action")
            && !ag_str_is(type, "budget_reached");
 }
@@ -30,16 +24,16 @@ ended_a_turn(const struct brain_event *e)
 static void
 take_event(struct brain_turn *turn, const struct brain_event *e)
 {
-    if (is_type(e, "session.status_running")) {
+    if (brain_event_is(e, "session.status_running")) {
         turn->has_begun = true;
-    } else if (is_type(e, "session.status_idle")) {
+    } else if (brain_event_is(e, "session.status_idle")) {
         turn->has_begun = false;
-    } else if (is_type(e, "agent.tool_use")) {
+    } else if (brain_event_is(e, "agent.tool_use")) {
         turn->has_sandbox = true;
-    } else if (is_type(e, "user.message")) {
+    } else if (brain_event_is(e, "user.message")) {
         turn->has_message = true;
         turn->is_interrupted = false;
-    } else if (is_type(e, "user.interrupt") && turn->has_message) {
+    } else if (brain_event_is(e, "user.interrupt") && turn->has_message) {
         turn->is_interrupted = true;
     }
 }
@@ -65,12 +59,13 @@ find_answer(const struct brain_log *log, size_t call, bool is_confirmation)
     for (size_t i = call + 1; i < log->n; i++) {
         const struct brain_event *e = &log->at[i];
 
-        if (is_confirmation ? is_type(e, "user.tool_confirmation")
-                                  && names(e, "tool_use_id", id)
-                            : (is_type(e, "agent.tool_result")
-                               && names(e, "tool_use_id", id))
-                                  || (is_type(e, "user.custom_tool_result")
-                                      && names(e, "custom_tool_use_id", id)))
+        if (is_confirmation
+                ? brain_event_is(e, "user.tool_confirmation")
+                      && names(e, "tool_use_id", id)
+                : (brain_event_is(e, "agent.tool_result")
+                   && names(e, "tool_use_id", id))
+                      || (brain_event_is(e, "user.custom_tool_result")
+                          && names(e, "custom_tool_use_id", id)))
             return e;
     }
     return NULL;
@@ -81,7 +76,8 @@ is_open_call(const struct brain_log *log, size_t i)
 {
     const struct brain_event *e = &log->at[i];
 
-    return (is_type(e, "agent.tool_use") || is_type(e, "agent.custom_tool_use"))
+    return (brain_event_is(e, "agent.tool_use")
+            || brain_event_is(e, "agent.custom_tool_use"))
            && find_answer(log, i, false) == NULL;
 }
 
@@ -104,7 +100,7 @@ decide_call(const struct brain_log *log, size_t i)
 {
     struct brain_decision d = {BRAIN_STEP_CALL, &log->at[i], NULL};
 
-    if (is_type(d.call, "agent.custom_tool_use")) {
+    if (brain_event_is(d.call, "agent.custom_tool_use")) {
         d.step = BRAIN_STEP_WAIT;
     } else if (names(d.call, "evaluated_permission", "ask")) {
         d.answer = find_answer(log, i, true);
@@ -149,9 +145,9 @@ brain_turn_open_span(const struct brain_log *log, const struct brain_turn *turn)
     const struct brain_event *span = NULL;
 
     for (size_t i = turn->start; i < log->n; i++) {
-        if (is_type(&log->at[i], "span.model_request_start"))
+        if (brain_event_is(&log->at[i], "span.model_request_start"))
             span = &log->at[i];
-        else if (is_type(&log->at[i], "span.model_request_end"))
+        else if (brain_event_is(&log->at[i], "span.model_request_end"))
             span = NULL;
     }
     return span;

@@ -155,6 +155,12 @@ ag_json_str(const json_t *j)
     return ag_str_n(json_string_value(j), json_string_length(j));
 }
 
+ag_str_t
+ag_json_member(const json_t *obj, const char *key)
+{
+    return ag_json_str(json_object_get(obj, key));
+}
+
 /* Append `s` with every malformed byte replaced by U+FFFD. */
 static void
 add_clean(struct ag_buf *b, ag_str_t s)

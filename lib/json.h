@@ -42,6 +42,8 @@ int ag_json_get_bool(const json_t *obj, const char *key, bool *out,
 
 /* String value as a view that lives as long as `j`; {NULL, 0} otherwise. */
 ag_str_t ag_json_str(const json_t *j);
+/* The same of a member; {NULL, 0} also when `obj` is no object. */
+ag_str_t ag_json_member(const json_t *obj, const char *key);
 /* A JSON string from a view; invalid UTF-8 becomes U+FFFD. Never NULL. */
 json_t *ag_json_from_str(ag_str_t s);
 

@@ -147,3 +147,17 @@ ag_sha256(ag_str_t s, unsigned char out[32])
         EVP_Digest(s.p == NULL ? "" : s.p, s.n, out, &n, EVP_sha256(), NULL)
         == 1);
 }
+
+void
+ag_sha256_hex(ag_str_t s, char out[65])
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char hash[32];
+
+    ag_sha256(s, hash);
+    for (int i = 0; i < 32; i++) {
+        out[2 * i] = digits[hash[i] >> 4];
+        out[2 * i + 1] = digits[hash[i] & 15];
+    }
+    out[64] = '\0';
+}

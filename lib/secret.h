@@ -39,5 +39,7 @@ void ag_random(void *p, size_t n);
 
 /* SHA-256 of `s` into `out[32]`. */
 void ag_sha256(ag_str_t s, unsigned char out[32]);
+/* The same in lower-case hex, with a NUL. */
+void ag_sha256_hex(ag_str_t s, char out[65]);
 
 #endif
