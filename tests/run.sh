@@ -16,7 +16,7 @@ export BRAINBOX_BUILD=$PWD/$build PATH=/usr/sbin:/sbin:$PATH
 export ASAN_OPTIONS=${ASAN_OPTIONS:-abort_on_error=0:detect_leaks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-ignore_noninstrumented_modules=1:suppressions=$PWD/tests/support/tsan.supp}
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 bad=""
 log=$(mktemp /tmp/brainbox-test.XXXXXX)
 # Sanitizers write here, so that what a service reports fails its test too.
 reports=$(mktemp -d /tmp/brainbox-reports.XXXXXX)
@@ -61,6 +61,9 @@ run() {
     else
         echo "FAILED  $name ($verdict, exit $status, $((SECONDS - start)) s)"
         tail -n "${TAIL:-80}" "$log"
+        # What failed comes last: logs of services are long.
+        bad+="FAILED  $name: $(grep -E '^ *(\[  (FAILED|ERROR)|FAIL|FAILED|not ok|[A-Za-z.]*Error)' \
+            "$log" | tail -n 6 | cut -c1-600)"$'\n'
     fi
     grep -hE '^skip' "$log"
 }
@@ -98,5 +101,6 @@ for kind in "$@"; do
 done
 
 echo
+printf '%s' "$bad"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -496,9 +496,9 @@ def run_one(test, world):
             launcher.stop()
         except Exception as e:  # every failure is printed, and counted
             import traceback
+            print(open(f"{tmp}/log").read())
             print(f"FAIL {test.__name__}")
             traceback.print_exc(file=sys.stdout)
-            print(open(f"{tmp}/log").read())
             return False
         finally:
             launcher.kill()

@@ -20,6 +20,8 @@ import sandbox_svc_test as svc  # noqa: E402
 SANDBOXES = int(os.environ.get("SANDBOXES", "1000"))
 KILLS = int(os.environ.get("KILLS", "20"))
 WARM_UP = 100
+# As long must nothing change before stock counts.
+QUIET_S = 1.5
 # What an allocator may hold on to. A leak of a page each would be 4 MiB.
 RSS_SLACK_KIB = 2048
 
@@ -103,14 +105,16 @@ def settled(w):
         return (len(w.boxes()) == 2
                 and not w.ask("list_sandboxes")[0]["sandboxes"])
     svc.wait_for(is_quiet, 30)
-    last = None
-    for _ in range(100):
-        time.sleep(0.1)
+    # The launcher takes down what has ended a moment later, and rarely at once.
+    last, since = None, 0
+    for _ in range(300):
         now = take_stock(w)
-        if now == last:
+        if now != last or not is_quiet():
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since >= QUIET_S:
             return now
-        last = now
-    return last
+        time.sleep(0.1)
+    raise AssertionError(f"still changing after 30 s: {last}")
 
 
 def many_sandboxes_leave_nothing(w):
