@@ -4,7 +4,8 @@
 #
 #   image.sh STATE/images/base
 #
-# Does nothing when the image is there already. The packages come from the
+# Does nothing when the image is there already, but say if another version of
+# this script made it. The packages come from the
 # machine's own apt sources; the tree is made beside its place and moved there
 # when complete, so that an interrupted build leaves no half image. Files keep
 # the owners of the image (0 for root): the launcher maps them at mount.
@@ -13,7 +14,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 umask 022
 
 packages=gcc,libc6-dev,make,git,curl,ca-certificates,python3,nodejs,procps
-packages+=,diffutils,patch,less,xz-utils,iproute2
+packages+=,diffutils,patch,less,xz-utils,iproute2,p11-kit-modules
 
 say() {
     echo "image: $*"
@@ -24,8 +25,11 @@ if [ $# -ne 1 ]; then
     exit 2
 fi
 target=${1%/}
+recipe=$(sha256sum "$0" | cut -d' ' -f1)
 if [ -e "$target/.brainbox-image" ]; then
     say "$target is there already"
+    [ "$recipe" = "$(cat "$target/.brainbox-image")" ] ||
+        say "it was made by another version: move it away to have it made anew"
     exit 0
 fi
 if [ "$(id -u)" -ne 0 ]; then
@@ -91,6 +95,12 @@ echo "nameserver 127.0.0.1" > "$root/etc/resolv.conf"
 printf '127.0.0.1 localhost sandbox\n::1 localhost\n' > "$root/etc/hosts"
 echo sandbox > "$root/etc/hostname"
 sed -i 's/^hosts:.*/hosts: files dns/' "$root/etc/nsswitch.conf"
+# NSS has its roots in a module. This one reads the bundle instead, also for
+# what is installed later.
+lib=usr/lib/$(uname -m)-linux-gnu
+dpkg-divert --root "$root" --local --no-rename --quiet \
+    --divert "/$lib/libnssckbi.so.nss" --add "/$lib/libnssckbi.so"
+ln -s pkcs11/p11-kit-trust.so "$root/$lib/libnssckbi.so"
 # Where the launcher mounts.
 mkdir -p "$root"/{dev,proc,sys,workspace}
 rm -rf "${root:?}"/dev/* "$root"/var/cache/apt/archives/*.deb
@@ -98,7 +108,7 @@ rm -f "$root"/etc/apt/apt.conf.d/99mmdebstrap
 git_defaults=$root/etc/gitconfig
 printf '[safe]\n\tdirectory = *\n[init]\n\tdefaultBranch = main\n' \
     > "$git_defaults"
-touch "$root/.brainbox-image"
+echo "$recipe" > "$root/.brainbox-image"
 chmod 755 "$root"
 sync -f "$root" || true
 mv -T "$root" "$target"

@@ -17,7 +17,7 @@ build=(gcc libc6-dev make python3 python3-protobuf protobuf-compiler
        iproute2 util-linux openssl curl ca-certificates jq git)
 tests=(clang clang-format libclang-rt-14-dev lld libcmocka-dev nodejs npm
        chromium wrk nghttp2-client bubblewrap procps libfaketime python3-grpcio
-       hey openjdk-17-jre-headless)
+       hey openjdk-17-jre-headless libnss3-tools)
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "deps: installing packages needs root: run \`sudo make deps\`" >&2

@@ -96,3 +96,16 @@ out(sh('cd /tmp; curl -sSf https://%s/go.tgz | tar -xz; ./hey -n 4 -c 2 ' + u),
     assert "200[exit 0]" in got[1], got[1]
     # It is the store that makes it so.
     assert "SSLException" in got[2] or "SSLHandshake" in got[2], got[2]
+
+
+@case("65c", "work: a program of NSS that is installed trusts it, too")
+def nss_works(t):
+    got = t.run("""
+client = 'tstclnt -b -D -Q -h %s -p 443 2>&1'
+out(sh('set -e; cd /tmp; curl -sSfO https://%s/nss.deb;'
+       ' dpkg -i nss.deb 2>&1 >/dev/null; ' + client),
+    sh('cd /usr/lib/*-linux-gnu; mv libnssckbi.so.nss libnssckbi.so; ' + client))
+""" % (work.FILES, work.FILES), session(t))
+    assert got[0].endswith("[exit 0]"), got[0]
+    # It is the module that makes it so.
+    assert "[exit 0]" not in got[1] and "issuer" in got[1].lower(), got[1]

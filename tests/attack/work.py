@@ -9,6 +9,7 @@ import http.server
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -40,20 +41,36 @@ def make_git(folder):
     run("git", "-C", repo, "config", "http.receivepack", "true", env=env)
 
 
+def make_package(root, name, out):
+    """What stands in the folder, as a package."""
+    os.makedirs(root + "/DEBIAN")
+    with open(root + "/DEBIAN/control", "w") as f:
+        f.write(f"Package: {name}\nVersion: 1.0\nArchitecture: all\n"
+                "Maintainer: a <a@b>\nDescription: a test\n")
+    run("dpkg-deb", "--root-owner-group", "-b", root, out)
+    return out
+
+
 def make_deb(folder):
     root = folder + "/deb"
-    os.makedirs(root + "/DEBIAN")
     os.makedirs(root + "/usr/bin")
-    with open(root + "/DEBIAN/control", "w") as f:
-        f.write(f"Package: {PACKAGE}\nVersion: 1.0\nArchitecture: all\n"
-                "Maintainer: a <a@b>\nDescription: a test\n")
     with open(root + "/usr/bin/" + PACKAGE, "w") as f:
         f.write("#!/bin/sh\necho hello from a package\n")
     os.chmod(root + "/usr/bin/" + PACKAGE, 0o755)
-    out = folder + "/files/apt/pool/hello.deb"
-    os.makedirs(os.path.dirname(out))
-    run("dpkg-deb", "--root-owner-group", "-b", root, out)
-    return out
+    os.makedirs(folder + "/files/apt/pool")
+    return make_package(root, PACKAGE, folder + "/files/apt/pool/hello.deb")
+
+
+def make_nss(folder):
+    """NSS with a client and the list of roots that Debian builds into it."""
+    files = subprocess.run(
+        ["dpkg", "-L", "libnss3", "libnspr4"], check=True,
+        stdout=subprocess.PIPE, text=True).stdout.split("\n")
+    for path in [f for f in files if ".so" in f or f.endswith(".chk")] + [
+            "/usr/bin/tstclnt"]:
+        os.makedirs(os.path.dirname(folder + "/nss" + path), exist_ok=True)
+        shutil.copy(path, folder + "/nss" + path)
+    make_package(folder + "/nss", "nss", folder + "/files/nss.deb")
 
 
 def digest_line(folder, path, data):
@@ -249,7 +266,7 @@ def serve(folder, ip, ctx):
     top = folder + "/work"
     os.makedirs(top + "/files")
     for make in (make_git, make_apt, make_wheel, make_pip, make_npm,
-                 make_clients):
+                 make_clients, make_nss):
         make(top)
 
     class Server(http.server.ThreadingHTTPServer):
