@@ -36,6 +36,7 @@ struct brain_model_call {
     int attempt;           /* on this route */
     int64_t retry_after_ms, cost_nano_usd;
     int64_t opening_us, vault_us; /* began; took */
+    int64_t sent_us;              /* this try */
     bool is_cancelled, is_opening;
     struct ag_err parse_err;
 };
@@ -58,32 +59,6 @@ model_free(struct brain_model_call *c)
 
 /* ---- the end ----------------------------------------------------------- */
 
-/* An endpoint gave an answer, or refused one: each try counts. */
-static void
-count_try(const struct brain_model_call *c, const char *outcome)
-{
-    ag_metrics_add(c->brain->metrics, BRAIN_METRIC_MODEL_CALLS,
-                   c->route.wire == NULL ? "none" : c->route.wire->name,
-                   outcome, 1);
-}
-
-static void
-count_reply(const struct brain_model_call *c, const struct brain_reply *reply)
-{
-    struct ag_metrics *m = c->brain->metrics;
-    const struct brain_usage *u = &c->answer.usage;
-
-    count_try(c, "ok");
-    ag_metrics_add(m, BRAIN_METRIC_TOKENS, "input", NULL, (double)u->input);
-    ag_metrics_add(m, BRAIN_METRIC_TOKENS, "cache_read", NULL,
-                   (double)u->cache_read);
-    ag_metrics_add(m, BRAIN_METRIC_TOKENS, "cache_write", NULL,
-                   (double)u->cache_write);
-    ag_metrics_add(m, BRAIN_METRIC_TOKENS, "output", NULL, (double)u->output);
-    ag_metrics_add(m, BRAIN_METRIC_COST, NULL, NULL,
-                   (double)reply->cost_nano_usd / 1e9);
-}
-
 static void
 succeed(struct brain_model_call *c)
 {
@@ -104,7 +79,8 @@ succeed(struct brain_model_call *c)
                 ? BRAIN_COST_PRICES
                 : BRAIN_COST_UNKNOWN;
     }
-    count_reply(c, &reply);
+    brain_metrics_answered(c->brain->metrics, &c->route, &c->answer.usage,
+                           reply.cost_nano_usd, ag_mono_us() - c->sent_us);
     c->ask.done(c->ask.arg, &reply, NULL);
     model_free(c);
 }
@@ -140,7 +116,9 @@ fail(struct brain_model_call *c, int status, const struct ag_err *err)
                       && (status != 0 || err->kind == AG_ERR_UNAVAILABLE);
     struct brain_route next;
 
-    count_try(c, ag_err_kind_name(err->kind));
+    brain_metrics_failed(c->brain->metrics, &c->route,
+                         ag_err_kind_name(err->kind),
+                         ag_mono_us() - c->sent_us);
     ag_timer_stop(c->brain->loop, &c->limit);
     if (brain_answer_has_begun(&c->answer)) {
         /* A caller may have seen it: it is not begun again here. */
@@ -326,6 +304,7 @@ model_send(struct brain_model_call *c)
     c->parse_err.kind = AG_ERR_NONE;
     c->retry_after_ms = c->cost_nano_usd = -1;
     c->attempt++;
+    c->sent_us = ag_mono_us();
     ag_timer_start(c->brain->loop, &c->limit,
                    c->brain->conf.model_first_token_seconds * 1000);
     post(c, headers);

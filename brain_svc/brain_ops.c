@@ -16,47 +16,6 @@
 #define PART_TIMEOUT_MS 2000
 #define TEXT_MAX (1 << 20)
 
-static const struct ag_metric_def defs[BRAIN_METRICS] = {
-    [BRAIN_METRIC_TURNS] = {"brainbox_brain_turns_total",
-                            "Turns that ended, by reason.",
-                            AG_COUNTER,
-                            {"reason", NULL}},
-    [BRAIN_METRIC_TURN_SECONDS] = {"brainbox_brain_turn_seconds",
-                                   "Time of a turn, by where it went.",
-                                   AG_HISTOGRAM,
-                                   {"part", NULL}},
-    [BRAIN_METRIC_EVENTS] = {"brainbox_brain_events_total",
-                             "Events that runs appended.",
-                             AG_COUNTER,
-                             {NULL, NULL}},
-    [BRAIN_METRIC_MODEL_CALLS] = {"brainbox_brain_model_calls_total",
-                                  "Model calls, by wire and outcome.",
-                                  AG_COUNTER,
-                                  {"wire", "outcome"}},
-    [BRAIN_METRIC_TOKENS] = {"brainbox_brain_tokens_total",
-                             "Tokens of model calls, by direction.",
-                             AG_COUNTER,
-                             {"direction", NULL}},
-    [BRAIN_METRIC_COST] = {"brainbox_brain_cost_dollars_total",
-                           "Known cost of model calls.",
-                           AG_COUNTER,
-                           {NULL, NULL}},
-    [BRAIN_METRIC_RUNS] = {"brainbox_brain_runs",
-                           "Runs under way in this brain.",
-                           AG_GAUGE,
-                           {NULL, NULL}},
-    [BRAIN_METRIC_LISTENERS] = {"brainbox_brain_listeners",
-                                "Open event streams.",
-                                AG_GAUGE,
-                                {NULL, NULL}},
-};
-
-struct ag_metrics *
-brain_metrics_new(void)
-{
-    return ag_metrics_new(defs, BRAIN_METRICS);
-}
-
 /* ---- metrics ----------------------------------------------------------- */
 
 static void

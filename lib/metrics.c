@@ -8,18 +8,16 @@
 
 /* Upper bounds of the buckets, in seconds: a warm command takes a
  * millisecond, a turn up to an hour. */
-static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-                                0.1,   0.25,   0.5,   1,    2.5,   5,
-                                10,    30,     60,    300,  1800,  3600};
-
-#define N_BOUNDS (sizeof(bounds) / sizeof(bounds[0]))
+static const double seconds[AG_METRIC_BOUNDS] = {
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1,     2.5,    5,     10,   30,    60,   300, 1800, 3600};
 
 struct series {
     struct series *next;
     char *labels[AG_METRIC_LABELS]; /* values; NULL as in the definition */
     double value;                   /* of a histogram: the sum */
     uint64_t count;
-    uint64_t buckets[N_BOUNDS]; /* not cumulated */
+    uint64_t buckets[AG_METRIC_BOUNDS]; /* not cumulated */
 };
 
 struct metric {
@@ -56,18 +54,23 @@ series_add(struct metric *metric, const char *const values[])
 static struct series *
 series_find(struct metric *metric, const char *const values[])
 {
-    for (struct series *s = metric->first; s != NULL; s = s->next)
-        if (is_same(s->labels[0], values[0])
-            && is_same(s->labels[1], values[1]))
+    for (struct series *s = metric->first; s != NULL; s = s->next) {
+        size_t i = 0;
+
+        while (i < AG_METRIC_LABELS && is_same(s->labels[i], values[i]))
+            i++;
+        if (i == AG_METRIC_LABELS)
             return s;
+    }
     return NULL;
 }
 
 /* The last place is that of "other". */
 static struct series *
-series_of(struct ag_metrics *m, size_t i, const char *first, const char *second)
+series_of(struct ag_metrics *m, size_t i,
+          const char *const values[AG_METRIC_LABELS])
 {
-    const char *values[AG_METRIC_LABELS] = {first, second};
+    const char *other[AG_METRIC_LABELS];
     struct series *s;
 
     ag_assert(i < m->n_defs);
@@ -76,12 +79,21 @@ series_of(struct ag_metrics *m, size_t i, const char *first, const char *second)
     s = series_find(&m->metrics[i], values);
     if (s != NULL)
         return s;
-    if (m->metrics[i].n >= AG_METRIC_SERIES - 1) {
-        for (size_t k = 0; k < AG_METRIC_LABELS; k++)
-            values[k] = values[k] == NULL ? NULL : "other";
-        s = series_find(&m->metrics[i], values);
-    }
-    return s != NULL ? s : series_add(&m->metrics[i], values);
+    if (m->metrics[i].n < AG_METRIC_SERIES - 1)
+        return series_add(&m->metrics[i], values);
+    for (size_t k = 0; k < AG_METRIC_LABELS; k++)
+        other[k] = values[k] == NULL ? NULL : "other";
+    s = series_find(&m->metrics[i], other);
+    return s != NULL ? s : series_add(&m->metrics[i], other);
+}
+
+static struct series *
+series_of_pair(struct ag_metrics *m, size_t i, const char *first,
+               const char *second)
+{
+    const char *const values[AG_METRIC_LABELS] = {first, second};
+
+    return series_of(m, i, values);
 }
 
 struct ag_metrics *
@@ -95,7 +107,7 @@ ag_metrics_new(const struct ag_metric_def *defs, size_t n_defs)
     for (size_t i = 0; i < n_defs; i++) {
         m->metrics[i].last = &m->metrics[i].first;
         if (defs[i].labels[0] == NULL)
-            (void)series_of(m, i, NULL, NULL);
+            (void)series_of_pair(m, i, NULL, NULL);
     }
     return m;
 }
@@ -123,7 +135,7 @@ ag_metrics_add(struct ag_metrics *m, size_t metric, const char *first,
     if (m == NULL)
         return;
     ag_assert(m->defs[metric].kind != AG_HISTOGRAM);
-    series_of(m, metric, first, second)->value += by;
+    series_of_pair(m, metric, first, second)->value += by;
 }
 
 void
@@ -133,27 +145,47 @@ ag_metrics_set(struct ag_metrics *m, size_t metric, const char *first,
     if (m == NULL)
         return;
     ag_assert(m->defs[metric].kind == AG_GAUGE);
-    series_of(m, metric, first, second)->value = to;
+    series_of_pair(m, metric, first, second)->value = to;
+}
+
+static const double *
+bounds_of(const struct ag_metric_def *def, size_t *n)
+{
+    const double *bounds = def->bounds == NULL ? seconds : def->bounds;
+
+    for (*n = 0; *n < AG_METRIC_BOUNDS && bounds[*n] > 0;)
+        ++*n;
+    return bounds;
+}
+
+void
+ag_metrics_observe(struct ag_metrics *m, size_t metric,
+                   const char *const values[AG_METRIC_LABELS], double value)
+{
+    const double *bounds;
+    struct series *s;
+    size_t n, i = 0;
+
+    if (m == NULL)
+        return;
+    ag_assert(m->defs[metric].kind == AG_HISTOGRAM);
+    s = series_of(m, metric, values);
+    s->count++;
+    s->value += value;
+    bounds = bounds_of(&m->defs[metric], &n);
+    while (i < n && value > bounds[i])
+        i++;
+    if (i < n)
+        s->buckets[i]++;
 }
 
 void
 ag_metrics_observe_us(struct ag_metrics *m, size_t metric, const char *first,
                       const char *second, int64_t us)
 {
-    double seconds = us < 0 ? 0 : (double)us / 1e6;
-    struct series *s;
+    const char *const values[AG_METRIC_LABELS] = {first, second};
 
-    if (m == NULL)
-        return;
-    ag_assert(m->defs[metric].kind == AG_HISTOGRAM);
-    s = series_of(m, metric, first, second);
-    s->count++;
-    s->value += seconds;
-    for (size_t i = 0; i < N_BOUNDS; i++)
-        if (seconds <= bounds[i]) {
-            s->buckets[i]++;
-            break;
-        }
+    ag_metrics_observe(m, metric, values, us < 0 ? 0 : (double)us / 1e6);
 }
 
 /* ---- the text ---------------------------------------------------------- */
@@ -218,12 +250,14 @@ static int
 put_histogram(struct ag_buf *out, const struct ag_metric_def *def,
               const struct series *s, struct ag_err *err)
 {
+    size_t n;
+    const double *bounds = bounds_of(def, &n);
     uint64_t total = 0;
 
-    for (size_t i = 0; i < N_BOUNDS; i++) {
+    for (size_t i = 0; i < n; i++) {
         AG_AUTO(ag_buf_release) struct ag_buf le = AG_BUF_INIT(32);
 
-        ag_buf_addf(&le, "%g", bounds[i]);
+        ag_buf_addf(&le, "%.15g", bounds[i]);
         total += s->buckets[i];
         if (put_line(out, def, s, "_bucket", ag_buf_cstr(&le), (double)total,
                      err)

@@ -1,6 +1,6 @@
 /*
- * Numbers that a service keeps of itself: counters, gauges and histograms, each
- * with at most two labels, written in Prometheus' text format 0.0.4.
+ * Numbers that a service keeps of itself: counters, gauges and histograms, with
+ * a few labels each, written in Prometheus' text format 0.0.4.
  *
  * A service has one table of `ag_metric_def`; its rows are named by their place
  * in it. Everything here belongs to one thread, the loop's, and takes no lock.
@@ -15,8 +15,9 @@
 
 enum ag_metric_kind { AG_COUNTER, AG_GAUGE, AG_HISTOGRAM };
 
-#define AG_METRIC_LABELS 2
+#define AG_METRIC_LABELS 4
 #define AG_METRIC_SERIES 64
+#define AG_METRIC_BOUNDS 18
 /* Content type of what ag_metrics_write writes. */
 #define AG_METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,6 +26,10 @@ struct ag_metric_def {
     const char *help;
     enum ag_metric_kind kind;
     const char *labels[AG_METRIC_LABELS]; /* names; NULL: fewer */
+    /* Of a histogram: rising upper bounds of its buckets, ended by 0 or by
+     * AG_METRIC_BOUNDS of them; NULL: of seconds, from a millisecond to an
+     * hour. */
+    const double *bounds;
 };
 
 struct ag_metrics;
@@ -46,6 +51,10 @@ void ag_metrics_set(struct ag_metrics *m, size_t metric, const char *first,
                     const char *second, double to);
 void ag_metrics_observe_us(struct ag_metrics *m, size_t metric,
                            const char *first, const char *second, int64_t us);
+/* The same for any histogram: in its own unit, with a value for each label. */
+void
+ag_metrics_observe(struct ag_metrics *m, size_t metric,
+                   const char *const values[AG_METRIC_LABELS], double value);
 
 /* Append all of them. Returns 0, or -1 with AG_ERR_LIMIT. */
 int ag_metrics_write(const struct ag_metrics *m, struct ag_buf *out,

@@ -26,6 +26,12 @@ def value(numbers, name, **labels):
     return numbers.get(name, {}).get(tuple(sorted(labels.items())), 0)
 
 
+def total(numbers, name, **labels):
+    """Of all series that have these labels among theirs."""
+    return sum(v for k, v in numbers.get(name, {}).items()
+               if set(labels.items()) <= set(k))
+
+
 @test
 def numbers_move_with_a_turn():
     old = {s: scrape(s) for s in SERVICES}
@@ -69,6 +75,16 @@ def model_calls_are_counted_by_wire_and_outcome():
     name = "brainbox_brain_tokens_total"
     assert (value(new, name, direction="output")
             > value(old, name, direction="output"))
+    # The same by the names of OpenTelemetry's conventions.
+    labels = dict(gen_ai_operation_name="chat", gen_ai_provider_name="openai")
+    for name, more in (
+            ("gen_ai_client_operation_duration_seconds", {"error_type": ""}),
+            ("gen_ai_client_token_usage", {"gen_ai_token_type": "input"}),
+            ("gen_ai_client_token_usage", {"gen_ai_token_type": "output"})):
+        assert (total(new, name + "_count", **labels, **more)
+                > total(old, name + "_count", **labels, **more)), (name, more)
+        assert (total(new, name + "_sum", **labels, **more)
+                > total(old, name + "_sum", **labels, **more)), (name, more)
 
 
 @test

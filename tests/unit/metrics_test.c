@@ -5,13 +5,16 @@
 
 #include "lib/metrics.h"
 
-enum { DONE, OPEN, TOOK };
+enum { DONE, OPEN, TOOK, SIZE };
+
+static const double sizes[] = {1, 1048576, 0};
 
 static const struct ag_metric_def defs[] = {
     [DONE] = {"t_done_total", "Done, by \"how\"\nand \\why.", AG_COUNTER,
               {"how", "why"}},
     [OPEN] = {"t_open", "Open.", AG_GAUGE, {NULL, NULL}},
     [TOOK] = {"t_took_seconds", "Took.", AG_HISTOGRAM, {"part", NULL}},
+    [SIZE] = {"t_size", "Size.", AG_HISTOGRAM, {"a", "b", "c", "d"}, sizes},
 };
 
 static struct ag_buf text;
@@ -37,7 +40,7 @@ has(const struct ag_metrics *m, const char *line)
 static void
 a_metric_without_labels_is_there_at_zero(void **state)
 {
-    struct ag_metrics *m = ag_metrics_new(defs, 3);
+    struct ag_metrics *m = ag_metrics_new(defs, 4);
 
     (void)state;
     has(m, "# HELP t_open Open.\n# TYPE t_open gauge\nt_open 0\n");
@@ -48,9 +51,28 @@ a_metric_without_labels_is_there_at_zero(void **state)
 }
 
 static void
+a_histogram_has_bounds_of_its_own(void **state)
+{
+    static const char *const w[] = {"1", "2", "3", "4"};
+    static const char *const x[] = {"1", "2", "3", "x"};
+    struct ag_metrics *m = ag_metrics_new(defs, 4);
+
+    (void)state;
+    ag_metrics_observe(m, SIZE, w, 1);
+    ag_metrics_observe(m, SIZE, w, 1048576);
+    ag_metrics_observe(m, SIZE, w, 1048577);
+    ag_metrics_observe(m, SIZE, x, 1);
+    has(m, "t_size_bucket{a=\"1\",b=\"2\",c=\"3\",d=\"4\",le=\"1\"} 1\n"
+           "t_size_bucket{a=\"1\",b=\"2\",c=\"3\",d=\"4\",le=\"1048576\"} 2\n"
+           "t_size_bucket{a=\"1\",b=\"2\",c=\"3\",d=\"4\",le=\"+Inf\"} 3\n");
+    has(m, "t_size_count{a=\"1\",b=\"2\",c=\"3\",d=\"x\"} 1\n");
+    ag_metrics_free(m);
+}
+
+static void
 labels_and_help_are_escaped(void **state)
 {
-    struct ag_metrics *m = ag_metrics_new(defs, 3);
+    struct ag_metrics *m = ag_metrics_new(defs, 4);
 
     (void)state;
     ag_metrics_add(m, DONE, "a\"b", "c\\d\ne", 1);
@@ -63,7 +85,7 @@ labels_and_help_are_escaped(void **state)
 static void
 buckets_are_cumulated(void **state)
 {
-    struct ag_metrics *m = ag_metrics_new(defs, 3);
+    struct ag_metrics *m = ag_metrics_new(defs, 4);
 
     (void)state;
     ag_metrics_observe_us(m, TOOK, "x", NULL, 1000);
@@ -82,7 +104,7 @@ buckets_are_cumulated(void **state)
 static void
 too_many_series_are_counted_as_other(void **state)
 {
-    struct ag_metrics *m = ag_metrics_new(defs, 3);
+    struct ag_metrics *m = ag_metrics_new(defs, 4);
     char how[16];
 
     (void)state;
@@ -99,7 +121,7 @@ too_many_series_are_counted_as_other(void **state)
 static void
 a_limit_is_an_error(void **state)
 {
-    struct ag_metrics *m = ag_metrics_new(defs, 3);
+    struct ag_metrics *m = ag_metrics_new(defs, 4);
     AG_AUTO(ag_buf_release) struct ag_buf out = AG_BUF_INIT(100);
     struct ag_err err;
 
@@ -115,6 +137,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_metric_without_labels_is_there_at_zero),
+        cmocka_unit_test(a_histogram_has_bounds_of_its_own),
         cmocka_unit_test(labels_and_help_are_escaped),
         cmocka_unit_test(buckets_are_cumulated),
         cmocka_unit_test(too_many_series_are_counted_as_other),
