@@ -76,6 +76,27 @@ add_count(json_t *attributes, const char *key, const json_t *value)
             json_pack("{s:s, s:{s:s}}", "key", key, "value", "intValue", text));
 }
 
+/* The conventions count as input what came from or went into a cache, too. */
+static void
+add_usage(json_t *attributes, const json_t *usage)
+{
+    const json_t *input = json_object_get(usage, "input_tokens");
+    const json_t *read = json_object_get(usage, "cache_read_input_tokens");
+    const json_t *written =
+        json_object_get(usage, "cache_creation_input_tokens");
+    AG_AUTO(ag_json_decref) json_t *all = NULL;
+
+    if (json_is_integer(input)) {
+        all = json_integer(json_integer_value(input) + json_integer_value(read)
+                           + json_integer_value(written));
+        add_count(attributes, "gen_ai.usage.input_tokens", all);
+    }
+    add_count(attributes, "gen_ai.usage.cache_read.input_tokens", read);
+    add_count(attributes, "gen_ai.usage.cache_creation.input_tokens", written);
+    add_count(attributes, "gen_ai.usage.output_tokens",
+              json_object_get(usage, "output_tokens"));
+}
+
 struct spans {
     const struct brain_trace_turn *turn;
     json_t *list;
@@ -128,7 +149,7 @@ add_chat(const struct spans *s, size_t i)
     const struct brain_event *to =
         answer_to(s->turn->log, i, "span.model_request_end",
                   "model_request_start_id", from->id);
-    json_t *a = json_array(), *span, *usage, *more;
+    json_t *a = json_array(), *span, *more;
     char name[128];
     ag_str_t model;
 
@@ -136,7 +157,6 @@ add_chat(const struct spans *s, size_t i)
         json_decref(a);
         return;
     }
-    usage = json_object_get(to->body, "model_usage");
     more = json_object_get(to->body, "brainbox.model");
     model = more == NULL ? s->turn->model : ag_json_member(more, "model");
     add_text(a, "gen_ai.operation.name", AG_STR("chat"));
@@ -146,10 +166,7 @@ add_chat(const struct spans *s, size_t i)
                  : AG_STR("openai"));
     add_text(a, "gen_ai.conversation.id", s->turn->session);
     add_text(a, "gen_ai.request.model", model);
-    add_count(a, "gen_ai.usage.input_tokens",
-              json_object_get(usage, "input_tokens"));
-    add_count(a, "gen_ai.usage.output_tokens",
-              json_object_get(usage, "output_tokens"));
+    add_usage(a, json_object_get(to->body, "model_usage"));
     add_count(a, "brainbox.cost_nano_usd",
               json_object_get(more, "cost_nano_usd"));
     (void)snprintf(name, sizeof(name), "chat %.*s", AG_FMT(model));

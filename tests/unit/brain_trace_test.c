@@ -14,7 +14,7 @@ static const char *const events[] = {
     "{\"id\":\"sevt_3\",\"type\":\"span.model_request_end\","
     "\"processed_at\":\"2026-11-21T14:00:02.500000Z\",\"is_error\":false,"
     "\"model_request_start_id\":\"sevt_2\",\"model_usage\":{"
-    "\"input_tokens\":12,\"output_tokens\":34},\"brainbox.model\":{"
+    "\"input_tokens\":12,\"cache_read_input_tokens\":100,\"output_tokens\":34},\"brainbox.model\":{"
     "\"wire\":\"messages\",\"model\":\"m-1\",\"cost_nano_usd\":56}}",
     "{\"id\":\"sevt_4\",\"type\":\"agent.tool_use\",\"name\":"
     "\"sandbox_execute\",\"processed_at\":\"2026-11-21T14:00:02.500000Z\","
@@ -111,7 +111,9 @@ turn_becomes_spans(void **state)
     assert_string_equal(text_of(s, "parentSpanId"),
                         text_of(json_array_get(spans, 0), "spanId"));
     assert_string_equal(attribute(s, "gen_ai.provider.name"), "anthropic");
-    assert_string_equal(attribute(s, "gen_ai.usage.input_tokens"), "12");
+    assert_string_equal(attribute(s, "gen_ai.usage.input_tokens"), "112");
+    assert_string_equal(attribute(s, "gen_ai.usage.cache_read.input_tokens"),
+                        "100");
     assert_string_equal(attribute(s, "gen_ai.usage.output_tokens"), "34");
     assert_string_equal(attribute(s, "brainbox.cost_nano_usd"), "56");
     assert_null(json_object_get(s, "status"));
