@@ -63,6 +63,12 @@ brain_run_turn(const struct brain_run *run)
     return run->turn.start;
 }
 
+struct brain_workload *
+brain_run_workload(const struct brain_run *run)
+{
+    return run->workload;
+}
+
 void
 brain_run_spent_vault(struct brain_run *run, int64_t us)
 {

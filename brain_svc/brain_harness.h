@@ -15,6 +15,8 @@ struct brain_harness {
     const char *name;
     /* It looks at turns before this one: their events are read, too. */
     bool needs_history;
+    /* It asks a model: the workload for that is opened as the run begins. */
+    bool asks_model;
     /*
      * Nothing is under way and every tool call in the log has its result: take
      * the next step, by brain_run_append or brain_run_end_turn, now or later.

@@ -272,6 +272,7 @@ call_model(struct brain_run *run, size_t start)
     struct native *n = ag_xcalloc(1, sizeof(*n));
     struct brain_model_ask ask = {
         .session = brain_run_session(run),
+        .workload = brain_run_workload(run),
         .model = brain_run_model(run),
         .wire = brain_run_wire(run),
         .write = write_request,
@@ -399,6 +400,7 @@ cancel(struct brain_run *run)
 const struct brain_harness brain_harness_native = {
     .name = "native",
     .needs_history = true,
+    .asks_model = true,
     .advance = advance,
     .cancel = cancel,
 };

@@ -81,6 +81,7 @@ const struct brain_io brain_io_live = {
     .affords = affords,
     .load = brain_run_load_live,
     .store = store,
+    .workload_new = brain_workload_new,
     .model_start = brain_model_start,
     .model_cancel = brain_model_cancel,
     .tool_start = brain_tool_start,

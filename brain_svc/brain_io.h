@@ -23,6 +23,9 @@ struct brain_io {
     void (*load)(struct brain_run *run);
     void (*store)(struct brain *brain, const struct brain_append *append,
                   brain_stored *done, void *arg);
+    /* The run will ask a model: open its workload. NULL is fine. */
+    struct brain_workload *(*workload_new)(struct brain *brain,
+                                           ag_str_t session);
     struct brain_model_call *(*model_start)(struct brain *brain,
                                             const struct brain_model_ask *ask);
     void (*model_cancel)(struct brain_model_call *call);

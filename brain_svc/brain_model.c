@@ -9,14 +9,12 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "agent_rpc.h"
-#include "lib/http_client.h"
 #include "brain_svc/brain_price.h"
 #include "brain_svc/brain_retry.h"
 #include "lib/clock.h"
+#include "lib/http_client.h"
 #include "lib/id.h"
 #include "lib/secret.h"
-#include "vault.pb-c.h"
 
 #define ERROR_BODY_MAX 4096
 #define REQUEST_MAX (32 * 1024 * 1024)
@@ -35,20 +33,21 @@ struct brain_model_call {
     struct ag_timer limit; /* until the first token, then between tokens */
     int attempt;           /* on this route */
     int64_t retry_after_ms, cost_nano_usd;
-    int64_t opening_us, vault_us; /* began; took */
+    int64_t opening_us, vault_us; /* began to wait; waited */
     int64_t sent_us;              /* this try */
-    bool is_cancelled, is_opening;
     struct ag_err parse_err;
 };
 
 static void model_send(struct brain_model_call *c);
 static void route_begin(struct brain_model_call *c);
+static void model_open(struct brain_model_call *c);
 
 static void
 model_free(struct brain_model_call *c)
 {
     ag_timer_stop(c->brain->loop, &c->retry);
     ag_timer_stop(c->brain->loop, &c->limit);
+    brain_workload_leave(c->ask.workload);
     ag_http_cancel(c->http);
     brain_answer_release(&c->answer);
     ag_buf_release(&c->body);
@@ -122,6 +121,11 @@ fail(struct brain_model_call *c, int status, const struct ag_err *err)
     ag_timer_stop(c->brain->loop, &c->limit);
     if (brain_answer_has_begun(&c->answer)) {
         /* A caller may have seen it: it is not begun again here. */
+    } else if (err->kind == AG_ERR_DENIED
+               && brain_workload_renew(c->ask.workload)) {
+        /* The credential may have been exchanged since the run began. */
+        model_open(c);
+        return;
     } else if (is_passing && c->attempt < c->brain->conf.model_attempts) {
         retry_later(c, err);
         return;
@@ -329,33 +333,32 @@ route_begin(struct brain_model_call *c)
 }
 
 static void
-opened(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
+opened(void *arg, const char *stub, const struct ag_err *err)
 {
     struct brain_model_call *c = arg;
 
-    c->is_opening = false;
-    c->vault_us = ag_mono_us() - c->opening_us;
-    if (c->is_cancelled) {
-        model_free(c);
-        return;
-    }
+    c->vault_us += ag_mono_us() - c->opening_us;
     if (err != NULL) {
         c->ask.done(c->ask.arg, NULL, err);
         model_free(c);
         return;
     }
-    c->stub = ag_str_dup(ag_str(
-        ((const Agent__Vault__V1__OpenWorkloadResponse *)reply)->model_stub));
+    free(c->stub);
+    c->stub = ag_str_dup(ag_str(stub));
     route_begin(c);
+}
+
+static void
+model_open(struct brain_model_call *c)
+{
+    c->opening_us = ag_mono_us();
+    brain_workload_await(c->ask.workload, opened, c);
 }
 
 struct brain_model_call *
 brain_model_start(struct brain *brain, const struct brain_model_ask *ask)
 {
     struct brain_model_call *c = ag_xcalloc(1, sizeof(*c));
-    Agent__Vault__V1__OpenWorkloadRequest m =
-        AGENT__VAULT__V1__OPEN_WORKLOAD_REQUEST__INIT;
-    struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, NULL, 0};
 
     ag_assert(ask->session.n < sizeof(c->session));
     c->brain = brain;
@@ -366,22 +369,13 @@ brain_model_start(struct brain *brain, const struct brain_model_ask *ask)
     brain_answer_init(&c->answer, 0, NULL, NULL);
     c->retry.fn = retry_now;
     c->limit.fn = over_limit;
-    c->opening_us = ag_mono_us();
-    c->is_opening = true;
-    m.session_id = c->session;
-    m.kind = AGENT__VAULT__V1__WORKLOAD_KIND__WORKLOAD_BRAIN;
-    ag_rpc_unary(brain->vault,
-                 &agent__vault__v1__workload_service__open_workload__rpc,
-                 &m.base, &opts, opened, c);
+    model_open(c);
     return c;
 }
 
 void
 brain_model_cancel(struct brain_model_call *call)
 {
-    if (call == NULL)
-        return;
-    call->is_cancelled = true;
-    if (!call->is_opening)
+    if (call != NULL)
         model_free(call);
 }

@@ -8,6 +8,7 @@
 
 #include "brain_svc/brain.h"
 #include "brain_svc/brain_route.h"
+#include "brain_svc/brain_workload.h"
 
 struct brain_model_call;
 
@@ -22,7 +23,7 @@ struct brain_reply {
     struct brain_route route; /* that gave it */
     int64_t cost_nano_usd;
     enum brain_cost_source cost_source;
-    int64_t vault_us;        /* opening the workload took */
+    int64_t vault_us;        /* it waited for the workload */
     char request_sha256[65]; /* of the request's body, in hex */
 };
 
@@ -40,7 +41,8 @@ typedef int brain_model_write(void *arg, const struct brain_route *route,
 
 struct brain_model_ask {
     ag_str_t session;
-    ag_str_t model, wire; /* of the agent; they outlive the call */
+    struct brain_workload *workload; /* outlives the call, too */
+    ag_str_t model, wire;            /* of the agent; they outlive the call */
     brain_model_write *write;
     brain_answer_text *text;
     brain_model_done *done;

@@ -251,6 +251,14 @@ come_stored(struct brain_replay *r)
 
 /* ---- the model ----------------------------------------------------------- */
 
+static struct brain_workload *
+workload_new(struct brain *brain, ag_str_t session)
+{
+    (void)brain; /* no model is asked */
+    (void)session;
+    return NULL;
+}
+
 static struct brain_model_call *
 model_start(struct brain *brain, const struct brain_model_ask *ask)
 {
@@ -410,6 +418,7 @@ static const struct brain_io io = {
     .affords = affords,
     .load = load,
     .store = store,
+    .workload_new = workload_new,
     .model_start = model_start,
     .model_cancel = model_cancel,
     .tool_start = tool_start,

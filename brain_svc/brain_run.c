@@ -135,6 +135,7 @@ brain_run_free(struct brain_run *run)
     brain_run_events_release(run);
     brain_log_release(&run->log);
     brain_tools_free(run->tools);
+    brain_workload_free(run->workload);
     ag_arena_free(run->arena);
     free(run);
 }

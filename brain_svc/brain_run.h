@@ -65,6 +65,9 @@ size_t brain_run_turn(const struct brain_run *run);
 /* The log's event `index` was there before this brain had the run. */
 bool brain_run_is_inherited(const struct brain_run *run, size_t index);
 
+struct brain_workload;
+/* With which the run asks the model; lives as long as the run. */
+struct brain_workload *brain_run_workload(const struct brain_run *run);
 /* So much of the time it thought was the vault's. */
 void brain_run_spent_vault(struct brain_run *run, int64_t us);
 /* The driver has begun something and will come back. */

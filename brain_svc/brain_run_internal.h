@@ -14,6 +14,7 @@
 #include "brain_svc/brain_turn.h"
 
 struct brain_tool;
+struct brain_workload;
 
 /* Where a turn's time went, in this brain; the rest is our own. */
 struct brain_times {
@@ -68,6 +69,7 @@ struct brain_run {
 
     struct ag_timer turn_timer;
     struct brain_times times;
+    struct brain_workload *workload; /* NULL: the driver asks no model */
     void *driver;
     struct brain_tool *tool;
 };

@@ -174,6 +174,10 @@ agent_loaded(void *arg, const struct ag_db_result *res,
         load_failed(run, &bad);
         return;
     }
+    if (run->workload == NULL && run->harness->asks_model
+        && run->brain->conf.model_base_url[0] != '\0')
+        run->workload =
+            run->brain->io->workload_new(run->brain, ag_str(run->session));
     brain_run_set_turn_timer(run);
     brain_run_load(run);
 }

@@ -239,6 +239,36 @@ def endless_broken_and_odd_answers_are_errors():
             assert events[-1]["type"] == "session.status_idle"
 
 
+def openings(s):
+    rows = p.call("GET", f"/platform/v1/audit?session_id={s}&limit=100")
+    return [r for r in rows["data"] if r["action"] == "workload.opened"
+            and r["object"] == "brain:" + s]
+
+
+@p.test
+def the_vault_opens_the_model_once_a_turn():
+    s, events, asked = turn([{"tools": [PROVISION]}, {"tools": [run("true")]},
+                             {"text": "Done."}])
+    assert len(asked) == 3 and bb.texts(events) == ["Done."]
+    assert len(openings(s)) == 1, openings(s)
+
+
+@p.test
+def a_stub_that_is_refused_in_mid_turn_is_asked_for_anew():
+    s = session()
+    unscripted = sum("SCRIPT:" not in r["raw"] for r in p.model_requests())
+    with open(p.model + "/script.json", "w") as f:
+        json.dump([{}] * unscripted + [
+            {"tools": [PROVISION]}, {"status": 401}, {"text": "Again."}], f)
+    try:
+        events = p.turn(s, "no script")
+    finally:
+        os.unlink(p.model + "/script.json")
+    assert bb.texts(events) == ["Again."], events
+    assert len(openings(s)) == 2, openings(s)
+    assert all(r["path"] == WIRES["chat"] for r in p.model_requests()[-3:])
+
+
 @p.test
 def wires_that_are_none_are_refused_by_name():
     e = p.refused(400, "POST", "/v1/agents", {

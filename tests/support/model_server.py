@@ -292,6 +292,7 @@ WIRES = {"/v1/chat/completions": (from_chat, chat_pieces),
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a piece goes out when it is written
     folder = "."
 
     def log_message(self, *args):
