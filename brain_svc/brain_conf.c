@@ -68,7 +68,7 @@ static const struct ag_conf_option options[] = {
         "longest wait for the database"),
     INT(lease_ms, "ms", "6000", 500, 600000,
         "life of a run's lease without renewal"),
-    INT(claim_poll_ms, "ms", "3000", 100, 600000,
+    INT(claim_poll_ms, "ms", "1000", 100, 600000,
         "time between looks for runs whose brain died; all else is notified"),
     INT(heartbeat_seconds, "s", "15", 1, 600,
         "time between heartbeats of an event stream"),

@@ -218,8 +218,10 @@ wait_for() {
 order="ingress brain_svc sandbox_svc launcher bridge egress vault_svc
        vault_bridge vault_keeper postgres"
 scan_pid=
+command_pid=
 stop() {
     trap '' INT TERM
+    [ -z "$command_pid" ] || kill "$command_pid" 2>/dev/null || true
     [ -n "$scan_pid" ] || return 0
     local s
     for s in $order; do
@@ -278,7 +280,11 @@ if [ -n "$command_to_run" ]; then
     BRAINBOX_KEY=$($new_key --name="of --exec")
     export BRAINBOX_KEY
     status=0
-    bash -c "$command_to_run" 8>&- || status=$?
+    # Beside this shell, so that a signal is not kept waiting for its end.
+    bash -c "$command_to_run" 8>&- <&0 &
+    command_pid=$!
+    wait "$command_pid" || status=$?
+    command_pid=
     stop
     exit "$status"
 fi

@@ -125,12 +125,11 @@ bench-vault: all ## numbers of the vault: decisions, verification (root)
 	$(need_root)
 	@tests/bench/run.sh $(B) vault
 .PHONY: fault
-fault: all ## faults at seeded moments, SEEDS=50 each; prints a table (root)
+fault: all ## faults at seeded moments; SEEDS=50 KINDS=a,b SEED=a:7 JOBS=2 (root)
 	$(need_root)
-	@BRAINBOX_BUILD=$(CURDIR)/$(B) SEEDS=$(or $(SEEDS),50) \
-	  PATH=/usr/sbin:/sbin:$$PATH $(PYTHON) tests/e2e/kill_test.py
-	@BRAINBOX_BUILD=$(CURDIR)/$(B) PATH=/usr/sbin:/sbin:$$PATH \
-	  $(PYTHON) tests/e2e/clock.py
+	@BRAINBOX_BUILD=$(CURDIR)/$(B) SEEDS=$(or $(SEEDS),50) KINDS=$(KINDS) \
+	  SEED=$(SEED) JOBS=$(or $(JOBS),2) PATH=/usr/sbin:/sbin:$$PATH \
+	  $(PYTHON) tests/e2e/fault.py
 .PHONY: bench-brain
 bench-brain: all ## numbers of the brain: own time, memory, listeners (root)
 	$(need_root)

@@ -100,7 +100,19 @@ def enter(path, hosts=("api.demo.test", "other.demo.test"), model=True,
         else:
             shutil.rmtree(folder, ignore_errors=True)
     atexit.register(clean)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stopped = []
+
+    def stop(signum, _):
+        """The instance is stopped, then its folder is cleaned, as always."""
+        if stopped:
+            return
+        stopped.append(128 + signum)
+        if not instance:
+            sys.exit(stopped[0])
+        instance[0].terminate()
+    instance = []
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     hosts_dir, model_dir = folder + "/hosts", folder + "/model"
     helpers.append(subprocess.Popen(
         [sys.executable, TOP + "/supervisor/demo/api_host.py", hosts_dir,
@@ -138,8 +150,12 @@ def enter(path, hosts=("api.demo.test", "other.demo.test"), model=True,
                     MODEL_NAME="test-model",
                     BRAINBOX_HARNESS="runbook")
     full.update(env or {})
-    p = subprocess.run(["bash", TOP + "/supervisor/run.sh", "--exec",
-                        f"{sys.executable} {path}"], env=full)
+    p = subprocess.Popen(["bash", TOP + "/supervisor/run.sh", "--exec",
+                          f"{sys.executable} {path}"], env=full)
+    instance.append(p)
+    p.wait()
+    if stopped:
+        sys.exit(stopped[0])
     if p.returncode != 0:
         show_logs(folder + "/state/log")
     # Looked for in every build: one without sanitizers has none.
