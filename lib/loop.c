@@ -33,6 +33,8 @@ struct ag_loop {
 
     pthread_mutex_t lock; /* guards: tasks, tasks_end */
     struct ag_task *tasks, **tasks_end;
+    pthread_t runner; /* in ag_loop_run; looks at tasks before it sleeps */
+    atomic_bool has_runner;
 
     /* The batch of epoll_wait that is being handed out; ag_io_stop clears
      * events of what it stops, so that a freed ag_io is never called. */
@@ -168,12 +170,25 @@ run_timers(struct ag_loop *loop)
     }
 }
 
-/* Milliseconds until the next timer, rounded up; -1 for none. */
+static bool
+has_tasks(struct ag_loop *loop)
+{
+    bool out;
+
+    (void)pthread_mutex_lock(&loop->lock);
+    out = loop->tasks != NULL;
+    (void)pthread_mutex_unlock(&loop->lock);
+    return out;
+}
+
+/* Milliseconds until there is something to do, rounded up; -1: nobody knows. */
 static int
-next_timeout(const struct ag_loop *loop)
+next_timeout(struct ag_loop *loop)
 {
     int64_t left;
 
+    if (has_tasks(loop))
+        return 0;
     if (loop->n_timers == 0)
         return -1;
     left = loop->heap[0]->due_us - ag_mono_us();
@@ -229,6 +244,13 @@ wake(struct ag_loop *loop)
     (void)!write(loop->wake.fd, &one, sizeof(one));
 }
 
+static bool
+is_runner(const struct ag_loop *loop)
+{
+    return atomic_load(&loop->has_runner)
+           && pthread_equal(loop->runner, pthread_self());
+}
+
 void
 ag_loop_post(struct ag_loop *loop, struct ag_task *task)
 {
@@ -241,7 +263,7 @@ ag_loop_post(struct ag_loop *loop, struct ag_task *task)
     loop->tasks_end = &task->next;
     (void)pthread_mutex_unlock(&loop->lock);
     /* A list that was not empty has its wake-up under way. */
-    if (was_empty)
+    if (was_empty && !is_runner(loop))
         wake(loop);
 }
 
@@ -267,6 +289,8 @@ run_tasks(struct ag_loop *loop)
 void
 ag_loop_run(struct ag_loop *loop)
 {
+    loop->runner = pthread_self();
+    atomic_store(&loop->has_runner, true);
     while (!atomic_load(&loop->is_stopped)) {
         int n = epoll_wait(loop->epoll_fd, loop->batch, EVENTS_AT_ONCE,
                            next_timeout(loop));
@@ -283,6 +307,7 @@ ag_loop_run(struct ag_loop *loop)
         run_tasks(loop);
         run_timers(loop);
     }
+    atomic_store(&loop->has_runner, false);
     atomic_store(&loop->is_stopped, false);
 }
 

@@ -187,9 +187,9 @@ release(struct service *s)
     vault_signer_stop(s->signer);
     vault_rekeyer_stop(s->rekeyer);
     vault_keeper_free(s->v.keeper);
-    vault_snapshots_free(s->v.snapshots);
     vault_ca_free(s->ca);
     ag_db_free(s->v.db);
+    vault_snapshots_free(s->v.snapshots);
     vault_oauth_free(s->v.oauth);
     vault_tenants_watch_free(s->watch);
     vault_use_free(&s->v);
@@ -199,6 +199,7 @@ release(struct service *s)
     vault_expiry_free(s->expiry);
     vault_retention_free(s->retention);
     vault_tenants_free(&s->v);
+    vault_audit_writer_free(s->v.audit_writer);
     ag_assertion_key_free(s->v.assertion_key);
     ag_buf_release(&s->v.ca_pem);
     vault_deployment_release(&s->v.deployment);
@@ -219,6 +220,7 @@ open_vault(struct service *s, const char *database, int n_conns,
     struct vault *v = &s->v;
 
     v->conf = &s->conf;
+    v->audit_writer = vault_audit_writer_new(v);
     v->snapshots = vault_snapshots_new();
     v->metrics = vault_metrics_new();
     v->loop = ag_loop_new(err);

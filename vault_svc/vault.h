@@ -15,8 +15,9 @@
 #include "vault_svc/vault_seal.h"
 #include "vault_svc/vault_shape.h"
 
-struct ag_metrics;      /* vault_metrics.h */
-struct vault_chain;     /* vault_audit.c */
+struct ag_metrics;  /* vault_metrics.h */
+struct vault_chain; /* vault_audit.c */
+struct vault_audit_writer;
 struct vault_snapshots; /* vault_snapshot.c */
 struct vault_waiters;   /* vault_approval_rpc.c */
 struct vault_watchers;  /* vault_incident_rpc.c */
@@ -57,6 +58,7 @@ struct vault {
     size_t n_tenants;
     struct ag_generation *generation; /* mapped; NULL: not configured */
     uint64_t changes;                 /* of what sessions may use */
+    struct vault_audit_writer *audit_writer;
     struct vault_snapshots *snapshots;
     struct vault_waiters *waiters;   /* requests that wait for a person */
     struct vault_watchers *watchers; /* of incidents */

@@ -1,23 +1,21 @@
 /*
- * Writing and listing the audit chain. Runs on the loop's thread. At most one
- * batch of a tenant is in flight, so rows commit in the order of their numbers
- * and the chain never forks.
+ * Writing the audit chains. Runs on the loop's thread. Rows of all tenants that
+ * wait when the database is free go out in one batch, one commit. A chain is in
+ * one batch at a time, so its rows commit in the order of their numbers and it
+ * never forks. A batch that the database refuses is written again tenant by
+ * tenant, so that one chain's trouble is not another's.
  */
 #include "vault_svc/vault_audit.h"
-
-#include "vault_svc/vault_metrics.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "agent_rpc.h"
 #include "lib/clock.h"
 #include "lib/id.h"
 #include "lib/log.h"
-#include "vault.pb-c.h"
-#include "vault_svc/vault_page.h"
+#include "vault_svc/vault_metrics.h"
 
-enum { BATCH_MAX = 100, WAITING_MAX = 8192, FIELD_MAX = 1024 };
+enum { BATCH_MAX = 100, FIELD_MAX = 1024 };
 
 struct entry {
     struct entry *next;
@@ -33,18 +31,42 @@ struct list {
     size_t n;
 };
 
+/* What a chain does; it is in at most one list of chains. */
+enum chain_state {
+    CHAIN_RESTS,
+    CHAIN_READS, /* its head */
+    CHAIN_READY, /* rows wait for the next batch */
+    CHAIN_WRITES,
+};
+
 struct vault_chain {
     struct vault *v;
     struct vault_tenant *tenant;
-    bool is_head_known, is_busy;
+    enum chain_state state;
+    bool is_head_known;
     int64_t seq; /* of the last committed row */
     unsigned char mac[VAULT_MAC_BYTES];
     unsigned char next_mac[VAULT_MAC_BYTES]; /* after the batch in flight */
     struct list waiting, batch;
+    struct vault_chain *next; /* in a list of chains */
+};
+
+struct chains {
+    struct vault_chain *head, **tail;
+};
+
+/* One a process. */
+struct vault_audit_writer {
+    struct vault *v;
+    struct chains ready;  /* rows wait */
+    struct chains alone;  /* refused in a batch of several: one by one */
+    struct chains flight; /* of the batch that is being written */
+    bool is_writing, is_posted;
     struct ag_task task;
 };
 
 static void pump(struct vault_chain *c);
+static void write_next(struct vault_audit_writer *w);
 
 struct vault_chain *
 vault_chain_new(void)
@@ -53,6 +75,20 @@ vault_chain_new(void)
     c->waiting.tail = &c->waiting.head;
     c->batch.tail = &c->batch.head;
     return c;
+}
+
+struct vault_audit_writer *
+vault_audit_writer_new(struct vault *v)
+{
+    struct vault_audit_writer *w = ag_xcalloc(1, sizeof(*w));
+    w->v = v;
+    return w;
+}
+
+void
+vault_audit_writer_free(struct vault_audit_writer *w)
+{
+    free(w);
 }
 
 static void
@@ -146,11 +182,9 @@ add_json_row(struct ag_buf *b, const struct vault_audit_row *r,
     const struct {
         const char *key;
         ag_str_t v;
-    } texts[] = {{"id", r->id},
-                 {"action", r->action},
-                 {"subject", r->subject},
-                 {"object", r->object},
-                 {"session", r->session_id},
+    } texts[] = {{"tenant", r->tenant}, {"id", r->id},
+                 {"action", r->action}, {"subject", r->subject},
+                 {"object", r->object}, {"session", r->session_id},
                  {"detail", r->detail}};
 
     ag_buf_addf(b, "{\"seq\":%lld,\"at\":%lld", (long long)r->seq,
@@ -179,13 +213,35 @@ count_batch(const struct vault_chain *c, bool is_written)
 }
 
 static void
-on_written(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+chains_push(struct chains *l, struct vault_chain *c)
 {
-    struct vault_chain *c = arg;
+    c->next = NULL;
+    if (l->head == NULL)
+        l->tail = &l->head;
+    *l->tail = c;
+    l->tail = &c->next;
+}
 
-    c->is_busy = false;
-    count_batch(c, res != NULL);
-    if (res != NULL) {
+static struct vault_chain *
+chains_shift(struct chains *l)
+{
+    struct vault_chain *c = l->head;
+
+    if (c != NULL)
+        l->head = c->next;
+    return c;
+}
+
+/* Its rows are committed, or nobody knows, or they are refused for good. */
+static void
+settle(struct vault_chain *c, const struct ag_err *err)
+{
+    struct ag_err unavailable = {AG_ERR_UNAVAILABLE, 0,
+                                 "the audit row was not written"};
+
+    c->state = CHAIN_RESTS;
+    count_batch(c, err == NULL);
+    if (err == NULL) {
         c->seq += (int64_t)c->batch.n;
         memcpy(c->mac, c->next_mac, sizeof(c->mac));
     } else {
@@ -193,44 +249,115 @@ on_written(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         ag_log(AG_ERROR, "audit.write_failed", AG_S("tenant", c->tenant->name),
                AG_I("rows", (long long)c->batch.n), AG_E(err));
     }
-    struct ag_err unavailable = {AG_ERR_UNAVAILABLE, 0,
-                                 "the audit row was not written"};
-    finish(&c->batch, res != NULL ? NULL : &unavailable);
+    finish(&c->batch, err == NULL ? NULL : &unavailable);
     pump(c);
 }
 
 static void
-write_batch(struct vault_chain *c)
+on_written(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
-    static const char sql[] =
-        "INSERT INTO vault.audit (tenant, seq, id, created_us, action,"
-        " subject, object, session_id, detail, mac)"
-        " SELECT $1, r.seq, r.id, r.at, r.action, r.subject, r.object,"
-        " r.session, r.detail, decode(r.mac, 'hex')"
-        " FROM json_to_recordset($2::json) AS r(seq bigint, id text,"
-        " at bigint, action text, subject text, object text, session text,"
-        " detail text, mac text)";
-    AG_AUTO(ag_buf_release) struct ag_buf rows = AG_BUF_INIT(8 << 20);
-    ag_str_t name = ag_str(c->tenant->name);
+    struct vault_audit_writer *w = arg;
+    struct chains flight = w->flight;
+    struct vault_chain *c;
+    /* Refused, so nothing of it is there. */
+    bool splits = res == NULL && err->kind != AG_ERR_UNAVAILABLE
+                  && flight.head->next != NULL;
+
+    w->is_writing = false;
+    w->flight = (struct chains){NULL, NULL};
+    while ((c = chains_shift(&flight)) != NULL)
+        if (splits)
+            chains_push(&w->alone, c);
+        else
+            settle(c, res != NULL ? NULL : err);
+    write_next(w);
+}
+
+/* What waits, up to `room` rows. */
+static void
+fill_batch(struct vault_chain *c, size_t room)
+{
     struct entry *e;
 
-    memcpy(c->next_mac, c->mac, sizeof(c->mac));
-    ag_buf_addc(&rows, '[');
-    while (c->batch.n < BATCH_MAX && (e = list_shift(&c->waiting)) != NULL) {
-        unsigned char mac[VAULT_MAC_BYTES];
+    for (; room > 0 && (e = list_shift(&c->waiting)) != NULL; room--)
         list_push(&c->batch, e);
-        e->row.seq = c->seq + (int64_t)c->batch.n;
+}
+
+/* Numbered and MACed behind the last committed row. */
+static void
+add_rows(struct vault_chain *c, struct ag_buf *rows)
+{
+    int64_t seq = c->seq;
+
+    memcpy(c->next_mac, c->mac, sizeof(c->mac));
+    for (struct entry *e = c->batch.head; e != NULL; e = e->next) {
+        unsigned char mac[VAULT_MAC_BYTES];
+        e->row.seq = ++seq;
         vault_audit_mac(&c->tenant->ring, &e->row, c->next_mac, mac);
         memcpy(c->next_mac, mac, sizeof(mac));
-        if (c->batch.n > 1)
-            ag_buf_addc(&rows, ',');
-        add_json_row(&rows, &e->row, mac);
+        ag_buf_addc(rows, rows->n == 0 ? '[' : ',');
+        add_json_row(rows, &e->row, mac);
     }
+}
+
+static void
+write_flight(struct vault_audit_writer *w)
+{
+    static const char sql[] = "SELECT vault.audit_append($1::json)";
+    AG_AUTO(ag_buf_release) struct ag_buf rows = AG_BUF_INIT(8 << 20);
+
+    for (struct vault_chain *c = w->flight.head; c != NULL; c = c->next)
+        add_rows(c, &rows);
     ag_buf_addc(&rows, ']');
-    struct ag_db_param params[] = {ag_db_str(name),
-                                   ag_db_str(ag_buf_str(&rows))};
-    c->is_busy = true;
-    ag_db_query(c->v->db, name, sql, params, 2, on_written, c);
+    struct ag_db_param params[] = {ag_db_str(ag_buf_str(&rows))};
+    w->is_writing = true;
+    ag_db_query(w->v->db, AG_STR(""), sql, params, 1, on_written, w);
+}
+
+/* The next batch, when none is in flight. */
+static void
+write_next(struct vault_audit_writer *w)
+{
+    struct vault_chain *c;
+    size_t n = 0;
+
+    if (w->is_writing)
+        return;
+    if ((c = chains_shift(&w->alone)) != NULL)
+        chains_push(&w->flight, c);
+    else
+        while (n < BATCH_MAX && (c = chains_shift(&w->ready)) != NULL) {
+            c->state = CHAIN_WRITES;
+            fill_batch(c, BATCH_MAX - n);
+            n += c->batch.n;
+            chains_push(&w->flight, c);
+        }
+    if (w->flight.head != NULL)
+        write_flight(w);
+}
+
+static void
+on_task(struct ag_task *task)
+{
+    struct vault_audit_writer *w =
+        (struct vault_audit_writer *)(void *)((char *)task
+                                              - offsetof(
+                                                  struct vault_audit_writer,
+                                                  task));
+    w->is_posted = false;
+    write_next(w);
+}
+
+/* Behind whatever else this turn of the loop brings, so that what comes
+ * together is written together. */
+static void
+post(struct vault_audit_writer *w)
+{
+    if (w->is_posted || w->is_writing)
+        return;
+    w->is_posted = true;
+    w->task.fn = on_task;
+    ag_loop_post(w->v->loop, &w->task);
 }
 
 static void
@@ -238,7 +365,7 @@ on_head(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct vault_chain *c = arg;
 
-    c->is_busy = false;
+    c->state = CHAIN_RESTS;
     if (res == NULL) {
         struct ag_err e = *err;
         e.kind = AG_ERR_UNAVAILABLE;
@@ -264,13 +391,15 @@ pump(struct vault_chain *c)
     static const char sql[] = "SELECT seq, mac FROM vault.audit"
                               " ORDER BY seq DESC LIMIT 1";
 
-    if (c->is_busy || c->waiting.n == 0)
+    if (c->state != CHAIN_RESTS || c->waiting.n == 0)
         return;
     if (c->is_head_known) {
-        write_batch(c);
+        c->state = CHAIN_READY;
+        chains_push(&c->v->audit_writer->ready, c);
+        post(c->v->audit_writer);
         return;
     }
-    c->is_busy = true;
+    c->state = CHAIN_READS;
     ag_db_query(c->v->db, ag_str(c->tenant->name), sql, NULL, 0, on_head, c);
 }
 
@@ -322,103 +451,4 @@ vault_audit_add(struct vault *v, struct vault_tenant *tenant,
     e->arg = arg;
     list_push(&c->waiting, e);
     pump(c);
-}
-
-static void
-on_reply_row(void *arg, const char *audit_id, const struct ag_err *err)
-{
-    struct vault_op *op = arg;
-
-    if (audit_id == NULL)
-        vault_op_fail(op, err);
-    else
-        ag_rpc_reply(op->call, op->reply);
-}
-
-void
-vault_audit_reply(struct vault_op *op, const char *action, ag_str_t object,
-                  ag_str_t session_id, ag_str_t detail_json,
-                  const ProtobufCMessage *reply)
-{
-    struct vault_audit_entry e = {action, op->who.subject, object, session_id,
-                                  detail_json};
-    op->reply = reply;
-    vault_audit_add(op->v, op->tenant, &e, on_reply_row, op);
-}
-
-/* ---- listing ----------------------------------------------------------- */
-
-static void
-on_list(void *arg, const struct ag_db_result *res, const struct ag_err *err)
-{
-    struct vault_op *op = arg;
-    Agent__Vault__V1__ListAuditResponse out =
-        AGENT__VAULT__V1__LIST_AUDIT_RESPONSE__INIT;
-    const struct vault_page *page = op->state;
-
-    if (res == NULL) {
-        vault_op_fail(op, err);
-        return;
-    }
-    size_t n = vault_page_rows(page, ag_db_rows(res));
-    out.data = ag_arena_alloc(op->arena, (n + 1) * sizeof(*out.data));
-    for (size_t i = 0; i < n; i++) {
-        Agent__Vault__V1__AuditEntry *e = ag_arena_alloc(op->arena, sizeof(*e));
-        agent__vault__v1__audit_entry__init(e);
-        int row = (int)i;
-        ag_str_t detail = ag_db_get(res, row, 6);
-        e->seq = ag_db_get_int(res, row, 0);
-        e->id = vault_op_text(op, ag_db_get(res, row, 1));
-        e->created_at = vault_op_time(op, ag_db_get_int(res, row, 2));
-        e->action = vault_op_text(op, ag_db_get(res, row, 3));
-        e->subject = vault_op_text(op, ag_db_get(res, row, 4));
-        e->object = vault_op_text(op, ag_db_get(res, row, 5));
-        e->detail_json.data = (uint8_t *)vault_op_text(op, detail);
-        e->detail_json.len = detail.n;
-        out.data[i] = e;
-    }
-    out.n_data = n;
-    if (n < (size_t)ag_db_rows(res)) {
-        out._next_page_case =
-            AGENT__VAULT__V1__LIST_AUDIT_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        out.next_page =
-            ag_arena_printf(op->arena, "%lld", (long long)out.data[n - 1]->seq);
-    }
-    ag_rpc_reply(op->call, &out.base);
-}
-
-static void
-list_audit(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
-{
-    static const char sql[] =
-        "SELECT seq, id, created_us, action, subject, object, detail"
-        " FROM vault.audit WHERE seq < $1 AND ($2 = '' OR session_id = $2)"
-        " AND ($3 = '' OR action = $3) ORDER BY seq DESC LIMIT $4::bigint";
-    const Agent__Vault__V1__ListAuditRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
-    struct ag_err err = AG_ERR_INIT;
-    int64_t before = INT64_MAX;
-
-    if (op == NULL)
-        return;
-    struct vault_page *page = vault_page_new(op, req->limit, &err);
-    if (page == NULL
-        || (*req->page != '\0' && ag_str_i64(ag_str(req->page), &before) < 0)) {
-        vault_op_refuse(op, AG_ERR_INVALID,
-                        page == NULL ? "limit: not between 1 and 100"
-                                     : "page: no cursor of this list");
-        return;
-    }
-    op->state = page;
-    struct ag_db_param params[] = {
-        ag_db_int(before), ag_db_str(ag_str(req->session_id)),
-        ag_db_str(ag_str(req->action)), ag_db_int(page->limit + 1)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 4, on_list, op);
-}
-
-void
-vault_audit_serve(struct ag_rpc_server *srv, struct vault_face *face)
-{
-    ag_rpc_server_add(srv, &agent__vault__v1__audit_service__list_audit__rpc,
-                      list_audit, face);
 }

@@ -1,7 +1,8 @@
 /*
  * The audit log: a chain of MACed rows for each tenant. This process is its
  * only writer, so rows are numbered and MACed in memory and written in batches
- * (group commit). A row whose fate is unknown makes the head be read again.
+ * of all tenants (group commit). A row whose fate is unknown makes the head be
+ * read again.
  */
 #ifndef VAULT_AUDIT_H
 #define VAULT_AUDIT_H
@@ -17,6 +18,10 @@ struct vault_audit_entry {
 /* `audit_id` is NULL, and `err` set, when the row is not committed. */
 typedef void
 vault_audit_done(void *arg, const char *audit_id, const struct ag_err *err);
+
+/* Made before the first row is added; freed behind the database. */
+struct vault_audit_writer *vault_audit_writer_new(struct vault *v);
+void vault_audit_writer_free(struct vault_audit_writer *w);
 
 struct vault_chain *vault_chain_new(void);
 void vault_chain_free(struct vault_chain *chain);

@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from vault_support import Vault, main, wait_for  # noqa: E402
+from vault_support import CALL, Vault, main, wait_for  # noqa: E402
 
 SECRET = "sekret-value-0123456789abcdef-XYZ"
 HEADER = 1
@@ -298,6 +298,57 @@ def rows_are_deleted_only_when_the_chain_says_so():
     assert int(V.sql("SELECT count(*) FROM vault.audit")) == before
 
 
+def one_tenants_trouble_is_not_anothers():
+    """Rows of both stand in one batch; the chain of one has a row that somebody
+    else wrote."""
+    V.run_vault("--migrate", "--tenant=other")
+    wait_for("the tenant to be known", lambda: V.run_vault(
+        "key", "create", "--tenant=other", check=False).returncode == 0)
+    key = V.key("--tenant=other")
+    env = V.put_policy(key, ["*.example.com"])
+    other = V.open(V.put_grant(key, env))["address"]
+    mine = V.open(V.put_grant(KEY, ENV))["address"]
+
+    def ask(address, path):
+        return subprocess.Popen(
+            [CALL, V.socket("egress"),
+             "/agent.vault.v1.EgressService/Authorize", json.dumps({
+                 "workload_address": address, "scheme": "https", "port": 443,
+                 "host": "api.example.com", "method": "GET", "path": path})],
+            stdout=subprocess.PIPE, text=True)
+
+    for at in mine, other:  # what is kept of both
+        assert ask(at, "/warm").wait(10) == 0
+    lock = subprocess.Popen(["psql", "-qXAt", V.pg + " user=postgres"],
+                            stdin=subprocess.PIPE, text=True)
+    lock.stdin.write(
+        "BEGIN; LOCK TABLE vault.audit IN SHARE ROW EXCLUSIVE MODE;"
+        "INSERT INTO vault.audit SELECT 'other', max(seq) + 1, 'aud_x', 0, 'x',"
+        " '', '', '', '{}', '' FROM vault.audit WHERE tenant = 'other';\n")
+    lock.stdin.flush()
+    wait_for("the lock", lambda: V.sql(
+        "SELECT count(*) FROM pg_locks WHERE granted AND mode ="
+        " 'ShareRowExclusiveLock'") == "1")
+    first = ask(mine, "/first")  # waits for the lock, the others for it
+    wait_for("the first batch", lambda: V.sql(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted") == "1")
+    asks = [ask(other, "/lost"), ask(mine, "/kept"), ask(other, "/lost")]
+    time.sleep(0.5)
+    lock.stdin.write("COMMIT;\n")
+    lock.stdin.close()
+    answers = [json.loads(p.communicate(timeout=15)[0])
+               for p in [first] + asks]
+    assert lock.wait(10) == 0
+    assert [a.get("reason") for a in answers] == [
+        "allowed", None, "allowed", None], answers
+    assert "the audit row was not written" in answers[1]["error"]["message"]
+    rows = V.sql("SELECT count(*) FROM vault.audit WHERE detail LIKE '%/lost%'")
+    assert rows == "0", rows
+    # The head was read again.
+    assert json.loads(ask(other, "/after").communicate(timeout=15)[0])["reason"]
+    V.sql("DELETE FROM vault.audit WHERE tenant = 'other'")
+
+
 TESTS = [
     an_honest_chain_verifies,
     edits_of_every_column_are_named,
@@ -310,6 +361,7 @@ TESTS = [
     rows_that_were_put_back_are_named,
     rows_are_deleted_only_when_the_chain_says_so,
     old_rows_go_and_the_rest_still_verifies,
+    one_tenants_trouble_is_not_anothers,
 ]
 
 if __name__ == "__main__":
