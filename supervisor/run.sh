@@ -263,7 +263,10 @@ up vault_keeper
 layout_migrate
 up vault_bridge
 up vault_svc
+# nginx writes its pid when it listens.
+rm -f "$RUN/egress/nginx.pid"
 up egress
+wait_for egress test -s "$RUN/egress/nginx.pid"
 up bridge
 up launcher
 up sandbox_svc 60
