@@ -274,31 +274,17 @@ message(struct vault_op *op, const struct vault_approval_row *r)
     return m;
 }
 
-static void
-on_list(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+static ProtobufCMessage *
+listed(struct vault_op *op, const struct ag_db_result *res, int i)
 {
-    struct vault_op *op = arg;
-    Agent__Vault__V1__ListApprovalsResponse out =
-        AGENT__VAULT__V1__LIST_APPROVALS_RESPONSE__INIT;
+    struct vault_approval_row row;
 
-    if (res == NULL) {
-        vault_op_fail(op, err);
-        return;
-    }
-    out.n_data = vault_page_rows(op->state, ag_db_rows(res));
-    out.data = ag_arena_alloc(op->arena, (out.n_data + 1) * sizeof(*out.data));
-    for (size_t i = 0; i < out.n_data; i++) {
-        struct vault_approval_row row;
-        vault_approval_read(res, (int)i, op->arena, &row);
-        out.data[i] = message(op, &row);
-    }
-    if (out.n_data < (size_t)ag_db_rows(res)) {
-        out._next_page_case =
-            AGENT__VAULT__V1__LIST_APPROVALS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        out.next_page = out.data[out.n_data - 1]->id;
-    }
-    ag_rpc_reply(op->call, &out.base);
+    vault_approval_read(res, i, op->arena, &row);
+    return &message(op, &row)->base;
 }
+
+static const struct vault_list approvals = {
+    &agent__vault__v1__list_approvals_response__descriptor, listed};
 
 static void
 list_approvals(struct ag_rpc_call *call, const ProtobufCMessage *request,
@@ -311,21 +297,17 @@ list_approvals(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " $4::bigint)) ORDER BY a.id DESC LIMIT $5::bigint";
     const Agent__Vault__V1__ListApprovalsRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
-    struct ag_err err = AG_ERR_INIT;
+    int64_t rows =
+        op == NULL ? -1 : vault_page_begin(op, &approvals, req->limit);
 
-    if (op == NULL)
+    if (rows < 0)
         return;
-    struct vault_page *page = vault_page_new(op, req->limit, &err);
-    if (page == NULL) {
-        vault_op_fail(op, &err);
-        return;
-    }
-    op->state = page;
-    struct ag_db_param params[] = {
-        ag_db_str(ag_str(req->page)), ag_db_str(ag_str(req->session_id)),
-        ag_db_bool(req->include_decided), ag_db_int(ag_now_us()),
-        ag_db_int(page->limit + 1)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 5, on_list, op);
+    struct ag_db_param params[] = {ag_db_str(ag_str(req->page)),
+                                   ag_db_str(ag_str(req->session_id)),
+                                   ag_db_bool(req->include_decided),
+                                   ag_db_int(ag_now_us()), ag_db_int(rows)};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 5, vault_page_reply,
+                op);
 }
 
 static void

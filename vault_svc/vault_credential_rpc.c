@@ -213,33 +213,17 @@ get_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
         find_credential(op, req->vault_id, req->credential_id, on_credential);
 }
 
-static void
-on_credentials(void *arg, const struct ag_db_result *res,
-               const struct ag_err *err)
+static ProtobufCMessage *
+listed(struct vault_op *op, const struct ag_db_result *res, int i)
 {
-    struct vault_op *op = arg;
-    const struct vault_page *page = op->state;
-    Agent__Vault__V1__ListCredentialsResponse out =
-        AGENT__VAULT__V1__LIST_CREDENTIALS_RESPONSE__INIT;
+    struct vault_credential_row row;
 
-    if (res == NULL) {
-        vault_op_fail(op, err);
-        return;
-    }
-    out.n_data = vault_page_rows(page, ag_db_rows(res));
-    out.data = ag_arena_alloc(op->arena, (out.n_data + 1) * sizeof(*out.data));
-    for (size_t i = 0; i < out.n_data; i++) {
-        struct vault_credential_row row;
-        vault_credential_read(res, (int)i, 0, op->arena, &row);
-        out.data[i] = with_use(op, credential_message(op, &row), res, (int)i);
-    }
-    if (out.n_data < (size_t)ag_db_rows(res)) {
-        out._next_page_case =
-            AGENT__VAULT__V1__LIST_CREDENTIALS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        out.next_page = out.data[out.n_data - 1]->id;
-    }
-    ag_rpc_reply(op->call, &out.base);
+    vault_credential_read(res, i, 0, op->arena, &row);
+    return &with_use(op, credential_message(op, &row), res, i)->base;
 }
+
+static const struct vault_list credentials = {
+    &agent__vault__v1__list_credentials_response__descriptor, listed};
 
 static void
 list_credentials(struct ag_rpc_call *call, const ProtobufCMessage *request,
@@ -254,20 +238,16 @@ list_credentials(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " ORDER BY c.id DESC LIMIT $4::bigint";
     const Agent__Vault__V1__ListCredentialsRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
-    struct ag_err err = AG_ERR_INIT;
+    int64_t rows =
+        op == NULL ? -1 : vault_page_begin(op, &credentials, req->limit);
 
-    if (op == NULL)
+    if (rows < 0)
         return;
-    struct vault_page *page = vault_page_new(op, req->limit, &err);
-    if (page == NULL) {
-        vault_op_fail(op, &err);
-        return;
-    }
-    op->state = page;
     struct ag_db_param params[] = {
         ag_db_str(ag_str(req->vault_id)), ag_db_str(ag_str(req->page)),
-        ag_db_bool(req->include_archived), ag_db_int(page->limit + 1)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 4, on_credentials, op);
+        ag_db_bool(req->include_archived), ag_db_int(rows)};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 4, vault_page_reply,
+                op);
 }
 
 static void

@@ -351,32 +351,17 @@ create_key(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     ag_db_query(op->v->db, op->who.tenant, sql, params, 7, on_key_created, op);
 }
 
-static void
-on_keys(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+static ProtobufCMessage *
+listed_key(struct vault_op *op, const struct ag_db_result *res, int i)
 {
-    struct vault_op *op = arg;
-    const struct vault_page *page = op->state;
-    Agent__Vault__V1__ListKeysResponse out =
-        AGENT__VAULT__V1__LIST_KEYS_RESPONSE__INIT;
+    struct vault_key_row row;
 
-    if (res == NULL) {
-        vault_op_fail(op, err);
-        return;
-    }
-    out.n_data = vault_page_rows(page, ag_db_rows(res));
-    out.data = ag_arena_alloc(op->arena, (out.n_data + 1) * sizeof(*out.data));
-    for (size_t i = 0; i < out.n_data; i++) {
-        struct vault_key_row row;
-        vault_key_read(res, (int)i, op->arena, &row);
-        out.data[i] = key_message(op, &row);
-    }
-    if (out.n_data < (size_t)ag_db_rows(res)) {
-        out._next_page_case =
-            AGENT__VAULT__V1__LIST_KEYS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        out.next_page = out.data[out.n_data - 1]->id;
-    }
-    ag_rpc_reply(op->call, &out.base);
+    vault_key_read(res, i, op->arena, &row);
+    return &key_message(op, &row)->base;
 }
+
+static const struct vault_list keys = {
+    &agent__vault__v1__list_keys_response__descriptor, listed_key};
 
 static void
 list_keys(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
@@ -386,19 +371,14 @@ list_keys(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         " WHERE $1 = '' OR id < $1 ORDER BY id DESC LIMIT $2::bigint";
     const Agent__Vault__V1__ListKeysRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
-    struct ag_err err = AG_ERR_INIT;
+    int64_t rows = op == NULL ? -1 : vault_page_begin(op, &keys, req->limit);
 
-    if (op == NULL)
+    if (rows < 0)
         return;
-    struct vault_page *page = vault_page_new(op, req->limit, &err);
-    if (page == NULL) {
-        vault_op_fail(op, &err);
-        return;
-    }
-    op->state = page;
     struct ag_db_param params[] = {ag_db_str(ag_str(req->page)),
-                                   ag_db_int(page->limit + 1)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 2, on_keys, op);
+                                   ag_db_int(rows)};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 2, vault_page_reply,
+                op);
 }
 
 static void
