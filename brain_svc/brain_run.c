@@ -225,16 +225,9 @@ brain_run_set_turn_timer(struct brain_run *run)
 
 static void write_again(struct ag_timer *timer);
 
-/* The turn is closed: the run is over, unless something came right behind. */
 static void
-turn_ended(struct brain_run *run, int64_t first)
+tell_turn(const struct brain_run *run)
 {
-    struct brain_runs *runs = run->brain->runs;
-    bool has_more =
-        run->wants_reload
-        || brain_log_last(&run->log) >= first + (int64_t)run->n_ended;
-    char session[AG_ID_TEXT];
-
     log_turn(run);
     brain_trace_put(run->brain->trace,
                     &(struct brain_trace_turn){
@@ -245,6 +238,21 @@ turn_ended(struct brain_run *run, int64_t first)
                         .log = &run->log,
                         .start = run->turn.start,
                     });
+}
+
+/* The turn is closed: the run is over, unless something came right behind. A
+ * run that found nothing to do had no turn. */
+static void
+turn_ended(struct brain_run *run, int64_t first)
+{
+    struct brain_runs *runs = run->brain->runs;
+    bool has_more =
+        run->wants_reload
+        || brain_log_last(&run->log) >= first + (int64_t)run->n_ended;
+    char session[AG_ID_TEXT];
+
+    if (run->n_ended > 0)
+        tell_turn(run);
     memcpy(session, run->session, sizeof(session));
     brain_run_enter(run, BRAIN_RUN_GONE);
     brain_run_free(run);
@@ -281,7 +289,7 @@ written(void *arg, int64_t first, const struct ag_err *err)
     if (first > 0)
         ag_metrics_add(run->brain->metrics, BRAIN_METRIC_EVENTS, NULL, NULL,
                        (double)run->n_events);
-    if (first > 0 && run->write == BRAIN_WRITE_END)
+    if (first > 0 && run->write == BRAIN_WRITE_END && run->n_events > 0)
         count_turn(run);
     if (first > 0)
         brain_hub_publish(run->brain->hub, ag_str(run->session), first,

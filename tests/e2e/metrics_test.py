@@ -63,6 +63,23 @@ def numbers_move_with_a_turn():
     assert value(new["vault"], "brainbox_vault_tenants") == 1
 
 
+def turns():
+    return sum(scrape("brain").get("brainbox_brain_turns_total", {}).values())
+
+
+@test
+def run_that_finds_nothing_to_do_is_no_turn():
+    s = bb_.session()
+    before = turns()
+    for _ in range(20):
+        bb_.interrupt(s)
+    bb_.turn(s, "```sh\ntrue\n```\n")
+    assert turns() == before + 1, (before, turns())
+    ended = [e for e in bb.read_lines(bb_.state + "/log/brain_svc/current")
+             if e["event"] == "turn.ended" and e["session"] == s]
+    assert len(ended) == 1, ended
+
+
 @test
 def model_calls_are_counted_by_wire_and_outcome():
     old = scrape("brain")
