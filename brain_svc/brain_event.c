@@ -17,7 +17,7 @@
 /* ---- send -------------------------------------------------------------- */
 
 struct post {
-    const char *session_id;
+    ag_str_t session;
     json_t **events;
     size_t n;
 };
@@ -56,10 +56,14 @@ posted(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         reply.data_json[i] =
             brain_data(ag_arena_copy(req->arena, ag_buf_str(&b)));
     }
-    brain_hub_publish(req->brain->hub, ag_str(post->session_id), first,
-                      post->events, post->n);
-    brain_run_told(req->brain, ag_str(post->session_id), first, post->events,
-                   post->n);
+    brain_hub_publish(req->brain->hub, post->session, first, post->events,
+                      post->n);
+    brain_run_posted(req->brain,
+                     &(struct brain_append){.tenant = req->who.tenant,
+                                            .session = post->session,
+                                            .events = post->events,
+                                            .n = post->n},
+                     res);
     post_release(post);
     ag_rpc_reply(req->call, &reply.base);
 }
@@ -89,14 +93,14 @@ send_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
     const Agent__Brain__V1__SendEventsRequest *m =
         (const Agent__Brain__V1__SendEventsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
-    struct brain_append append = {.how = BRAIN_WRITE_POST};
+    struct brain_append append = {0};
     struct post *post;
     struct ag_err err;
 
     if (req == NULL)
         return;
     post = ag_arena_alloc(req->arena, sizeof(*post));
-    post->session_id = m->session_id;
+    post->session = ag_str(m->session_id);
     post->events =
         ag_arena_alloc(req->arena, EVENTS_MAX * sizeof(*post->events));
     req->state = post;
@@ -106,10 +110,11 @@ send_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
         return;
     }
     append.tenant = req->who.tenant;
-    append.session = ag_str(m->session_id);
+    append.session = post->session;
     append.events = post->events;
     append.n = post->n;
-    brain_store_append(req->brain, &append, posted, req);
+    brain_store_post(req->brain, &append, brain_runs_may_claim(req->brain),
+                     posted, req);
 }
 
 /* ---- list -------------------------------------------------------------- */

@@ -94,13 +94,21 @@ brain_run_driver(const struct brain_run *run)
 }
 
 const struct brain_harness *
-brain_harness_find(ag_str_t name)
+brain_harness_at(size_t i)
 {
     static const struct brain_harness *const all[] = {&brain_harness_native,
                                                       &brain_harness_runbook};
 
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-        if (ag_str_is(name, all[i]->name))
-            return all[i];
+    return i < sizeof(all) / sizeof(all[0]) ? all[i] : NULL;
+}
+
+const struct brain_harness *
+brain_harness_find(ag_str_t name)
+{
+    const struct brain_harness *h;
+
+    for (size_t i = 0; (h = brain_harness_at(i)) != NULL; i++)
+        if (ag_str_is(name, h->name))
+            return h;
     return NULL;
 }

@@ -29,6 +29,8 @@ struct brain_harness {
 extern const struct brain_harness brain_harness_native;
 extern const struct brain_harness brain_harness_runbook;
 
+/* Each of them; NULL behind the last. */
+const struct brain_harness *brain_harness_at(size_t i);
 /* By name, or NULL. */
 const struct brain_harness *brain_harness_find(ag_str_t name);
 

@@ -21,9 +21,14 @@ claimed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         return;
     }
     runs->has_claimed = true;
-    for (int i = 0; i < ag_db_rows(res) && !runs->is_stopping; i++)
-        brain_run_start(runs->brain, ag_db_get(res, i, 0), ag_db_get(res, i, 1),
-                        ag_db_get_int(res, i, 2), ag_db_get_int(res, i, 3));
+    for (int i = 0; i < ag_db_rows(res); i++)
+        brain_run_start(runs->brain,
+                        &(struct brain_claim){
+                            .tenant = ag_db_get(res, i, 0),
+                            .session = ag_db_get(res, i, 1),
+                            .fence = ag_db_get_int(res, i, 2),
+                            .turn_started_us = ag_db_get_int(res, i, 3),
+                        });
 }
 
 void
@@ -171,15 +176,13 @@ released(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 }
 
 void
-brain_lease_release(struct brain_run *run)
+brain_lease_release(struct brain_runs *runs, ag_str_t session, int64_t fence)
 {
-    struct brain_runs *runs = run->brain->runs;
-
     runs->n_releases++;
-    ag_db_query(run->brain->db, AG_STR(""),
-                "SELECT brain.run_release($1, $2, $3::bigint)",
-                (struct ag_db_param[]){
-                    ag_db_str(ag_str(run->brain->conf.instance)),
-                    ag_db_str(ag_str(run->session)), ag_db_int(run->fence)},
-                3, released, runs);
+    ag_db_query(
+        runs->brain->db, AG_STR(""),
+        "SELECT brain.run_release($1, $2, $3::bigint)",
+        (struct ag_db_param[]){ag_db_str(ag_str(runs->brain->conf.instance)),
+                               ag_db_str(session), ag_db_int(fence)},
+        3, released, runs);
 }

@@ -184,8 +184,10 @@ begin(struct brain_replay *r)
         differ(r, "nothing is to be done here", NULL);
     } else {
         r->n_turns += !is_lost_next(r);
-        brain_run_start(r->brain, ag_str(r->brain->conf.tenant),
-                        ag_str(r->session), 1, 0);
+        brain_run_start(r->brain, &(struct brain_claim){
+                                      .tenant = ag_str(r->brain->conf.tenant),
+                                      .session = ag_str(r->session),
+                                      .fence = 1});
     }
 }
 

@@ -163,15 +163,12 @@ brain_run_lose(struct brain_run *run, const char *why)
     run->is_dropped = true;
     if (run->state == BRAIN_RUN_THINKING) {
         run->harness->cancel(run);
-        brain_run_enter(run, BRAIN_RUN_GONE);
-        brain_run_free(run);
+        brain_run_gone(run);
     } else if (run->state == BRAIN_RUN_TOOL) {
         run->brain->io->tool_free(run);
-        brain_run_enter(run, BRAIN_RUN_GONE);
-        brain_run_free(run);
+        brain_run_gone(run);
     } else if (run->retry.slot != 0) {
-        brain_run_enter(run, BRAIN_RUN_GONE);
-        brain_run_free(run);
+        brain_run_gone(run);
     }
 }
 
@@ -181,8 +178,7 @@ brain_run_dropped(struct brain_run *run)
 {
     if (!run->is_dropped)
         return false;
-    brain_run_enter(run, BRAIN_RUN_GONE);
-    brain_run_free(run);
+    brain_run_gone(run);
     return true;
 }
 
@@ -247,15 +243,15 @@ turn_ended(struct brain_run *run, int64_t first)
 {
     struct brain_runs *runs = run->brain->runs;
     bool has_more =
-        run->wants_reload
-        || brain_log_last(&run->log) >= first + (int64_t)run->n_ended;
+        run->next_fence == 0
+        && (run->wants_reload
+            || brain_log_last(&run->log) >= first + (int64_t)run->n_ended);
     char session[AG_ID_TEXT];
 
     if (run->n_ended > 0)
         tell_turn(run);
     memcpy(session, run->session, sizeof(session));
-    brain_run_enter(run, BRAIN_RUN_GONE);
-    brain_run_free(run);
+    brain_run_gone(run);
     if (has_more && !runs->is_stopping)
         runs->brain->io->claim(runs, ag_str(session));
 }

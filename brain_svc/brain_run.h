@@ -34,9 +34,16 @@ void brain_runs_free(struct brain_runs *runs);
 /* Runs under way. */
 size_t brain_runs_count(const struct brain_runs *runs);
 
-/* User events were stored: the session's run goes on, or is claimed. */
+struct brain_append;
+/* User events were stored, with brain_store_post's result: the session's run
+ * goes on, or begins. */
+void brain_run_posted(struct brain *brain, const struct brain_append *append,
+                      const struct ag_db_result *res);
+/* A run that is here hears of what was stored by another. */
 void brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
                     json_t *const *events, size_t n);
+/* False while the service stops: then nothing is claimed. */
+bool brain_runs_may_claim(const struct brain *brain);
 /* The vault froze the session: its turn ends and says why. False when the
  * session has no turn here. */
 bool brain_run_freeze(struct brain *brain, ag_str_t session, const char *kind);

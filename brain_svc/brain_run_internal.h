@@ -32,6 +32,7 @@ struct brain_run {
     char session[AG_ID_TEXT];
     ag_str_t tenant;
     int64_t fence;
+    int64_t next_fence; /* claimed again while this one ends; else 0 */
     enum brain_run_state state;
     struct ag_arena *arena; /* agent's texts */
 
@@ -86,9 +87,14 @@ struct brain_runs {
 };
 
 struct brain_run *brain_run_find(struct brain *brain, ag_str_t session);
+struct brain_claim {
+    ag_str_t tenant, session;
+    int64_t fence, turn_started_us;
+    const struct ag_db_result *res; /* or NULL: it has to be read */
+    int col; /* of `res`, where brain_store_read_run's rows begin */
+};
 /* A claimed run begins: reads what it needs and goes on. */
-void brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
-                     int64_t fence, int64_t turn_started_us);
+void brain_run_start(struct brain *brain, const struct brain_claim *claim);
 /* Another brain has it, or the session has ended. */
 void brain_run_lose(struct brain_run *run, const char *why);
 /* Stop what is under way; what the turn then does is decided as always. */
@@ -113,14 +119,18 @@ void brain_run_end_with(struct brain_run *run, json_t **events, size_t n,
 void brain_run_events_release(struct brain_run *run);
 /* Out of the table, and freed. */
 void brain_run_free(struct brain_run *run);
+/* It is over and freed; when it was claimed again meanwhile, it begins anew. */
+void brain_run_gone(struct brain_run *run);
 /* True when the run was dropped, and is freed now. */
 bool brain_run_dropped(struct brain_run *run);
 /* The turn's time limit, counted from turn_started_us (0: now). */
 void brain_run_set_turn_timer(struct brain_run *run);
 
-/* Read the pinned agent, then what the log in memory does not have. */
-void brain_run_load_agent(struct brain_run *run);
-/* Read the log only. */
+/* Read the pinned agent and the log; or take both from a result. */
+void brain_run_read(struct brain_run *run);
+void
+brain_run_take(struct brain_run *run, const struct ag_db_result *res, int col);
+/* Read what the log in memory does not have. */
 void brain_run_load(struct brain_run *run);
 void brain_run_load_live(struct brain_run *run);
 /* The log is there: go on. */
@@ -129,7 +139,8 @@ void brain_run_loaded(struct brain_run *run);
 /* Claim the runs that wait, or one session's ("" is any). */
 void brain_lease_claim(struct brain_runs *runs, ag_str_t session);
 void brain_lease_begin(struct brain_runs *runs);
-void brain_lease_release(struct brain_run *run);
+void
+brain_lease_release(struct brain_runs *runs, ag_str_t session, int64_t fence);
 
 /* Run the tool call of this event; ends in brain_run_append with its result. */
 void brain_tool_start(struct brain_run *run, const struct brain_event *event);

@@ -10,28 +10,53 @@
 #include "lib/clock.h"
 
 void
-brain_run_start(struct brain *brain, ag_str_t tenant, ag_str_t session,
-                int64_t fence, int64_t turn_started_us)
+brain_run_start(struct brain *brain, const struct brain_claim *claim)
 {
-    struct brain_run *run = brain_run_find(brain, session);
+    struct brain_run *run = brain_run_find(brain, claim->session);
 
+    if (brain->runs->is_stopping) {
+        brain_lease_release(brain->runs, claim->session, claim->fence);
+        return;
+    }
     if (run != NULL) {
-        /* Claimed anew while what was dropped is still under way: it comes
-         * back by the next claim. */
-        brain_run_lose(run, "claimed again");
+        /* What ends, or was lost, is still under way: it begins behind that. */
+        run->next_fence = claim->fence;
+        if (run->state != BRAIN_RUN_ENDING)
+            brain_run_lose(run, "claimed again");
         return;
     }
     run = ag_xcalloc(1, sizeof(*run));
-    ag_assert(session.n < sizeof(run->session));
+    ag_assert(claim->session.n < sizeof(run->session));
     run->brain = brain;
-    memcpy(run->session, session.p, session.n);
+    memcpy(run->session, claim->session.p, claim->session.n);
     run->arena = ag_arena_new();
-    run->tenant = ag_arena_copy(run->arena, tenant);
-    run->fence = fence;
-    run->turn_started_us = turn_started_us;
+    run->tenant = ag_arena_copy(run->arena, claim->tenant);
+    run->fence = claim->fence;
+    run->turn_started_us = claim->turn_started_us;
     run->times.begun_us = run->times.entered_us = ag_mono_us();
-    HASH_ADD(hh, brain->runs->all, session, session.n, run);
-    brain_run_load_agent(run);
+    HASH_ADD(hh, brain->runs->all, session, claim->session.n, run);
+    if (claim->res != NULL)
+        brain_run_take(run, claim->res, claim->col);
+    else
+        brain_run_read(run);
+}
+
+void
+brain_run_gone(struct brain_run *run)
+{
+    struct brain *brain = run->brain;
+    AG_AUTO(ag_buf_release) struct ag_buf tenant = AG_BUF_INIT(4096);
+    char session[AG_ID_TEXT];
+    struct brain_claim claim = {.fence = run->next_fence};
+
+    ag_buf_add(&tenant, run->tenant);
+    memcpy(session, run->session, sizeof(session));
+    claim.tenant = ag_buf_str(&tenant);
+    claim.session = ag_str(session);
+    brain_run_enter(run, BRAIN_RUN_GONE);
+    brain_run_free(run);
+    if (claim.fence > 0)
+        brain_run_start(brain, &claim);
 }
 
 void
@@ -46,6 +71,26 @@ brain_run_interrupt(struct brain_run *run)
 }
 
 void
+brain_run_posted(struct brain *brain, const struct brain_append *append,
+                 const struct ag_db_result *res)
+{
+    struct brain_claim claim = {
+        .tenant = append->tenant,
+        .session = append->session,
+        .fence = ag_db_get_int(res, 0, 1),
+        .turn_started_us = ag_db_get_int(res, 0, 2),
+        .res = res,
+        .col = BRAIN_POST_COLUMNS,
+    };
+
+    if (claim.fence > 0)
+        brain_run_start(brain, &claim);
+    else
+        brain_run_told(brain, append->session, ag_db_get_int(res, 0, 0),
+                       append->events, append->n);
+}
+
+void
 brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
                json_t *const *events, size_t n)
 {
@@ -53,11 +98,8 @@ brain_run_told(struct brain *brain, ag_str_t session, int64_t first,
     struct brain_turn turn;
     bool is_interrupt = false;
 
-    if (run == NULL) {
-        if (!brain->runs->is_stopping)
-            brain->io->claim(brain->runs, session);
+    if (run == NULL)
         return;
-    }
     for (size_t i = 0; i < n; i++) {
         is_interrupt |=
             strcmp(brain_event_type(events[i]), "user.interrupt") == 0;
@@ -131,7 +173,7 @@ brain_runs_stop(struct brain_runs *runs, void (*done)(void *arg), void *arg)
     ag_timer_stop(runs->brain->loop, &runs->renew);
     ag_timer_stop(runs->brain->loop, &runs->reap);
     HASH_ITER (hh, runs->all, run, next) {
-        brain_lease_release(run);
+        brain_lease_release(runs, ag_str(run->session), run->fence);
         brain_run_lose(run, "the service is stopping");
     }
     if (runs->n_releases == 0)
@@ -148,6 +190,12 @@ brain_runs_free(struct brain_runs *runs)
     HASH_ITER (hh, runs->all, run, next)
         brain_run_free(run);
     free(runs);
+}
+
+bool
+brain_runs_may_claim(const struct brain *brain)
+{
+    return !brain->runs->is_stopping;
 }
 
 size_t

@@ -3,6 +3,7 @@
  */
 #include "brain_svc/brain_store.h"
 
+#include "brain_svc/brain_harness.h"
 #include "brain_svc/brain_log.h"
 
 /* PostgreSQL's text form of text[]: {"a","b"} with \ and " escaped. */
@@ -27,14 +28,48 @@ add_array_item(struct ag_buf *b, ag_str_t item, bool is_first)
     ag_buf_addc(b, '"');
 }
 
+/* Events as three arrays: ids, types, bodies. */
+struct arrays {
+    struct ag_buf ids, types, bodies;
+};
+
+static void
+arrays_release(struct arrays *a)
+{
+    ag_buf_release(&a->ids);
+    ag_buf_release(&a->types);
+    ag_buf_release(&a->bodies);
+}
+
+static void
+arrays_fill(struct arrays *a, json_t *const *events, size_t n)
+{
+    struct ag_err err;
+
+    ag_buf_init(&a->ids, SIZE_MAX / 4);
+    ag_buf_init(&a->types, SIZE_MAX / 4);
+    ag_buf_init(&a->bodies, SIZE_MAX / 4);
+    ag_buf_addc(&a->ids, '{');
+    ag_buf_addc(&a->types, '{');
+    ag_buf_addc(&a->bodies, '{');
+    for (size_t i = 0; i < n; i++) {
+        AG_AUTO(ag_buf_release) struct ag_buf one = AG_BUF_INIT(SIZE_MAX / 4);
+
+        ag_assert(ag_json_dump(events[i], &one, &err) == 0);
+        add_array_item(&a->ids, ag_str(brain_event_id(events[i])), i == 0);
+        add_array_item(&a->types, ag_str(brain_event_type(events[i])), i == 0);
+        add_array_item(&a->bodies, ag_buf_str(&one), i == 0);
+    }
+    ag_buf_addc(&a->ids, '}');
+    ag_buf_addc(&a->types, '}');
+    ag_buf_addc(&a->bodies, '}');
+}
+
 void
 brain_store_append(struct brain *brain, const struct brain_append *append,
                    ag_db_done *done, void *arg)
 {
     static const char *const sql[] = {
-        [BRAIN_WRITE_POST] =
-            "SELECT brain.event_post($1, $2, $5::text[], $6::text[], "
-            "$7::text[]), $3::text, $4::text",
         [BRAIN_WRITE_APPEND] =
             "SELECT brain.event_append($1, $2, $3::bigint, $5::text[], "
             "$6::text[], $7::text[]), $4::text",
@@ -45,33 +80,73 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
             "SELECT brain.turn_end($1, $2, $3::bigint, $4::bigint, "
             "$5::text[], $6::text[], $7::text[])",
     };
-    AG_AUTO(ag_buf_release) struct ag_buf ids = AG_BUF_INIT(SIZE_MAX / 4);
-    AG_AUTO(ag_buf_release) struct ag_buf types = AG_BUF_INIT(SIZE_MAX / 4);
-    AG_AUTO(ag_buf_release) struct ag_buf bodies = AG_BUF_INIT(SIZE_MAX / 4);
-    struct ag_err err;
+    struct arrays a;
 
-    ag_buf_addc(&ids, '{');
-    ag_buf_addc(&types, '{');
-    ag_buf_addc(&bodies, '{');
-    for (size_t i = 0; i < append->n; i++) {
-        AG_AUTO(ag_buf_release) struct ag_buf one = AG_BUF_INIT(SIZE_MAX / 4);
-
-        ag_assert(ag_json_dump(append->events[i], &one, &err) == 0);
-        add_array_item(&ids, ag_str(brain_event_id(append->events[i])), i == 0);
-        add_array_item(&types, ag_str(brain_event_type(append->events[i])),
-                       i == 0);
-        add_array_item(&bodies, ag_buf_str(&one), i == 0);
-    }
-    ag_buf_addc(&ids, '}');
-    ag_buf_addc(&types, '}');
-    ag_buf_addc(&bodies, '}');
+    arrays_fill(&a, append->events, append->n);
     ag_db_query(brain->db, append->tenant, sql[append->how],
                 (struct ag_db_param[]){
                     ag_db_str(append->tenant), ag_db_str(append->session),
                     ag_db_int(append->fence), ag_db_int(append->seen),
-                    ag_db_str(ag_buf_str(&ids)), ag_db_str(ag_buf_str(&types)),
-                    ag_db_str(ag_buf_str(&bodies))},
+                    ag_db_str(ag_buf_str(&a.ids)),
+                    ag_db_str(ag_buf_str(&a.types)),
+                    ag_db_str(ag_buf_str(&a.bodies))},
                 7, done, arg);
+    arrays_release(&a);
+}
+
+/* Drivers that look at turns before the one at hand. */
+static void
+add_history(struct ag_buf *out)
+{
+    const struct brain_harness *h;
+
+    ag_buf_addc(out, '{');
+    for (size_t i = 0; (h = brain_harness_at(i)) != NULL; i++)
+        if (h->needs_history)
+            ag_buf_addf(out, "%s%s", out->n > 1 ? "," : "", h->name);
+    ag_buf_addc(out, '}');
+}
+
+void
+brain_store_post(struct brain *brain, const struct brain_append *append,
+                 bool may_claim, ag_db_done *done, void *arg)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf history = AG_BUF_INIT(1024);
+    struct arrays a;
+
+    arrays_fill(&a, append->events, append->n);
+    add_history(&history);
+    ag_db_query(
+        brain->db, append->tenant,
+        "SELECT p.first, p.fence, p.turn_started_us, r.* "
+        "FROM brain.event_post($1, $2, $3::text[], $4::text[], $5::text[], $6, "
+        "$7::bigint) p LEFT JOIN LATERAL brain.run_read("
+        "CASE WHEN p.fence > 0 THEN $2 ELSE '' END, $8::text[], $9::int) r "
+        "ON true",
+        (struct ag_db_param[]){
+            ag_db_str(append->tenant), ag_db_str(append->session),
+            ag_db_str(ag_buf_str(&a.ids)), ag_db_str(ag_buf_str(&a.types)),
+            ag_db_str(ag_buf_str(&a.bodies)),
+            ag_db_str(may_claim ? ag_str(brain->conf.instance) : AG_STR("")),
+            ag_db_int(brain->conf.lease_ms), ag_db_str(ag_buf_str(&history)),
+            ag_db_int(BRAIN_READ_ROWS)},
+        9, done, arg);
+    arrays_release(&a);
+}
+
+void
+brain_store_read_run(struct brain *brain, ag_str_t tenant, ag_str_t session,
+                     int limit, ag_db_done *done, void *arg)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf history = AG_BUF_INIT(1024);
+
+    add_history(&history);
+    ag_db_query(brain->db, tenant,
+                "SELECT * FROM brain.run_read($1, $2::text[], $3::int)",
+                (struct ag_db_param[]){ag_db_str(session),
+                                       ag_db_str(ag_buf_str(&history)),
+                                       ag_db_int(limit)},
+                3, done, arg);
 }
 
 void

@@ -8,7 +8,6 @@
 #include "brain_svc/brain.h"
 
 enum brain_write {
-    BRAIN_WRITE_POST,   /* by a caller: the session must be open */
     BRAIN_WRITE_APPEND, /* by the run */
     BRAIN_WRITE_BEGIN,  /* by the run, and the session is running */
     BRAIN_WRITE_END,    /* by the run, and the session is idle: only when no
@@ -32,6 +31,46 @@ struct brain_append {
  */
 void brain_store_append(struct brain *brain, const struct brain_append *append,
                         ag_db_done *done, void *arg);
+
+/* Columns of what brain_store_read_run and brain_store_post give. */
+enum brain_run_column {
+    BRAIN_COL_HARNESS,
+    BRAIN_COL_MODEL,
+    BRAIN_COL_SYSTEM,
+    BRAIN_COL_MAX_STEPS,
+    BRAIN_COL_MAX_TURN_SECONDS,
+    BRAIN_COL_ENVIRONMENT,
+    BRAIN_COL_TOOLS,
+    BRAIN_COL_BASE,
+    BRAIN_COL_IS_STOPPED,
+    BRAIN_COL_BUDGET,
+    BRAIN_COL_COST,
+    BRAIN_COL_TOKENS,
+    BRAIN_COL_STEPS,
+    BRAIN_COL_ACTIVE_MS,
+    BRAIN_COL_SANDBOX_MS,
+    BRAIN_COL_UNPRICED,
+    BRAIN_COL_ASKED,
+    BRAIN_COL_SEQ,
+    BRAIN_COL_BODY,
+};
+#define BRAIN_READ_ROWS 1000 /* events at once */
+
+/*
+ * Events by a caller (`fence` and `seen` are not looked at); the session must
+ * be open. A run that nobody holds is claimed with `may_claim`. The rows begin
+ * with the first seq, the fencing number (0: not claimed), and when the turn
+ * began; behind these BRAIN_POST_COLUMNS stands what a claimed run begins with.
+ */
+#define BRAIN_POST_COLUMNS 3
+void brain_store_post(struct brain *brain, const struct brain_append *append,
+                      bool may_claim, ag_db_done *done, void *arg);
+
+/* What a run begins with: a row of all but SEQ and BODY, then rows of these two
+ * alone; no row without a session. */
+void
+brain_store_read_run(struct brain *brain, ag_str_t tenant, ag_str_t session,
+                     int limit, ag_db_done *done, void *arg);
 
 /* One row with the seq of this event of the session, or none. */
 void brain_store_find(struct brain *brain, ag_str_t tenant, ag_str_t session,

@@ -128,6 +128,21 @@ def interrupt_stops_the_command_and_those_behind_it():
 
 # ---- tools that a client runs -----------------------------------------------
 
+def brain_pid():
+    return subprocess.check_output(["s6-svstat", "-o", "pid", SCAN])
+
+
+@p.test
+def interrupt_of_nothing_is_no_turn():
+    s, pid = native(), brain_pid()
+    p.interrupt(s)
+    p.interrupt(s)
+    events = p.turn(s, script({"text": "Still here."}))
+    assert kinds(events)[:2] == ["user.interrupt", "user.interrupt"], events
+    assert bb.texts(events) == ["Still here."]
+    assert brain_pid() == pid
+
+
 @p.test
 def custom_tool_waits_for_its_client_and_goes_on_with_the_result():
     for wire in ("chat", "responses", "messages"):

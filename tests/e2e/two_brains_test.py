@@ -149,6 +149,42 @@ def turn_that_changed_hands_shows_it():
     assert kinds.count("session.status_rescheduled") == 1, kinds
 
 
+def post(session, owner_, lease_ms):
+    """As a brain does; gives the fencing number (0: not claimed) and the rows
+    that a run begins with."""
+    body = ('{"id": "%s", "type": "user.interrupt", '
+            '"processed_at": "2026-01-01T00:00:00Z"}')
+    event = "sevt_" + os.urandom(10).hex()
+    rows = sql(
+        "SELECT p.fence, r.harness, r.seq FROM brain.event_post('default', "
+        f"'{session}', ARRAY['{event}'], ARRAY['user.interrupt'], "
+        f"ARRAY['{body % event}'], '{owner_}', {lease_ms}) p "
+        "LEFT JOIN LATERAL brain.run_read("
+        f"CASE WHEN p.fence > 0 THEN '{session}' END, '{{}}', 10) r ON true")
+    return [row.split("|") for row in rows.split("\n")]
+
+
+@p.test
+def message_claims_a_run_that_nobody_holds_and_no_other():
+    s = p.session(AGENT, ENVIRONMENT)
+    rows = post(s, "brain-x", 60000)
+    assert rows == [["1", "runbook", ""], ["1", "", "1"]], rows
+    assert owner(s) == "brain-x"
+    assert post(s, "brain-y", 60000) == [["0", "", ""]]
+    assert owner(s) == "brain-x"
+    # The lease ran out: the next message takes the run, under a new number.
+    sql("UPDATE brain.run SET lease_until = now() - interval '1 s' "
+        f"WHERE session_id = '{s}'")
+    rows = post(s, "brain-y", 60000)
+    assert [r[0] for r in rows] == ["2"] * 4 and owner(s) == "brain-y", rows
+    # A brain that is being drained claims nothing: another hears of it.
+    sql("UPDATE brain.run SET lease_until = now() - interval '1 s' "
+        f"WHERE session_id = '{s}'")
+    assert post(s, "", 60000) == [["0", "", ""]]
+    bb.wait_for("brain-1", lambda: owner(s) in ("brain-1", ""))
+    bb.wait_for("the end", lambda: owner(s) == "")
+
+
 AGENT, ENVIRONMENT = p.agent(), p.environment()
 
 
