@@ -99,6 +99,8 @@ def serve(folder, name, port):
     handler = type("HostHandler", (Handler,), {"folder": folder, "name": name})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
+    # A caller that leaves is no news.
+    server.handle_error = lambda *_: None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(os.path.join(folder, f"{name}.pem"),
                             os.path.join(folder, f"{name}.key"))

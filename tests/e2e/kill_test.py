@@ -251,10 +251,12 @@ def fault_once(kind, seed):
     time.sleep(moment)
     faults.KINDS[kind](p, rand)
     began = time.monotonic()
-    bb.wait_for(f"the end of {session}",
-                lambda: not late.is_alive() and has_ended(session), 60)
-    took = time.monotonic() - began
-    faults.AFTER.get(kind, faults.nothing)(p)
+    try:
+        bb.wait_for(f"the end of {session}",
+                    lambda: not late.is_alive() and has_ended(session), 60)
+        took = time.monotonic() - began
+    finally:
+        faults.AFTER.get(kind, faults.nothing)(p)
     events = patiently(lambda: p.events(session))
     ids = [e["id"] for e in events]
     assert sent in ids and (late.id is None or late.id in ids), (

@@ -2,6 +2,7 @@
 """`make run` as a person uses it: what it prints works, Ctrl-C stops all of it,
 nothing is left, and what was said is still there after the next start. And
 `make install` into a folder."""
+import fcntl
 import json
 import os
 import re
@@ -137,6 +138,37 @@ def secret_of_unknown_kind_is_refused_by_name():
     bb.wait_for("a clean machine", lambda: not leftovers(), 10)
 
 
+def command_is_run_once_egress_listens():
+    lock = open(TMP + "/run/egress.lock", "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    p = execute(f"echo began; test -S {TMP}/run/egress-bridge/"
+                "egress-bridge.sock")
+    bb.wait_for("ingress", lambda: subprocess.run(
+        ["curl", "-sf", f"http://{LISTEN}/healthz"],
+        capture_output=True).returncode == 0, 60)
+    time.sleep(0.5)  # all else is up; a command would have begun
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    said = p.communicate(timeout=60)[0]
+    assert p.returncode == 0 and "began\n" in said, said
+
+
+def signal_ends_the_command_and_the_instance():
+    p = execute("echo began; exec sleep 600")
+    for line in p.stdout:
+        if line == "began\n":
+            break
+    p.terminate()
+    said = p.communicate(timeout=60)[0]
+    assert "began" not in said, said
+    bb.wait_for("a clean machine", lambda: not leftovers(), 10)
+
+
+def execute(command):
+    return subprocess.Popen(
+        ["bash", bb.TOP + "/supervisor/run.sh", "--exec", command], env=ENV,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
 def install_puts_everything_below_a_folder():
     dest = TMP + "/dest"
     subprocess.run(["bash", bb.TOP + "/supervisor/install.sh"], check=True,
@@ -160,6 +192,8 @@ def main():
                conversation_and_files_outlive_a_restart_of_everything,
                second_instance_is_refused,
                secret_of_unknown_kind_is_refused_by_name,
+               command_is_run_once_egress_listens,
+               signal_ends_the_command_and_the_instance,
                install_puts_everything_below_a_folder):
         start = time.monotonic()
         try:
