@@ -65,8 +65,40 @@ def trust(folder):
     subprocess.run(["mount", "--bind", folder + "/ca.pem", roots], check=True)
 
 
+# Defences of the supervisor's own, for ATTACK_WITHOUT: a copy of it is changed.
+UNSUPERVISED = {
+    "service_network": ("run.sh", "exec unshare --net -- /bin/sh -c 'ip link"
+                        " set lo up; exec", "exec /bin/sh -c 'exec"),
+    "caller_folders": ("layout.sh", "install -d -m 0710", "install -d -m 0711"),
+}
+
+
+def supervisor(folder, without):
+    """The supervisor, without what it is told to leave out."""
+    left_out = [UNSUPERVISED[w] for w in without if w in UNSUPERVISED]
+    if not left_out:
+        return bb.TOP + "/supervisor"
+    shutil.copytree(bb.TOP + "/supervisor", folder + "/supervisor")
+    for name, old, new in left_out:
+        with open(f"{folder}/supervisor/{name}") as f:
+            text = f.read()
+        assert old in text, f"{name} has no {old}"
+        with open(f"{folder}/supervisor/{name}", "w") as f:
+            f.write(text.replace(old, new))
+    return folder + "/supervisor"
+
+
+def deployment(without):
+    """What root lists; one line too many shows that the list decides."""
+    text = f"destination {hosts.IDP}:443 address={hosts.PUBLIC}16:443\n"
+    if "deployment_list" in without:
+        text += f"destination {hosts.E}:443 address={hosts.PUBLIC}66:443\n"
+    return text
+
+
 def platform():
     network()
+    without = os.environ.get("ATTACK_WITHOUT", "").split(",")
     folder = tempfile.mkdtemp(prefix="bbatk", dir="/tmp")
     os.chmod(folder, 0o755)
     world = folder + "/hosts"
@@ -81,10 +113,13 @@ def platform():
         os.mkdir(folder + "/state")
         if bb.BUILD.endswith("/without"):
             with open(bb.BUILD + "/left-out", "w") as f:
-                f.write(os.environ.get("ATTACK_WITHOUT", "") + "\n")
+                f.write(",".join(without) + "\n")
         with open(folder + "/state/deployment.conf", "w") as f:
-            f.write(f"destination {hosts.IDP}:443 address={hosts.PUBLIC}16:443"
-                    "\n")
+            f.write(deployment(without))
+        sanitizer = bb.sanitizer_env()
+        # Words before each program; those of a test build read this one.
+        words_before = (sanitizer.pop("BRAINBOX_SANITIZER_ENV", "")
+                        + " SANDBOX_WITHOUT=" + ",".join(without)).strip()
         env = dict(
             os.environ, BRAINBOX_SCRUB_HITS_MAX="0",
             BRAINBOX_STATE=folder + "/state",
@@ -96,10 +131,11 @@ def platform():
             BRAINBOX_INSTANCE="a" + os.path.basename(folder)[-8:],
             BRAINBOX_HOSTS=world, BRAINBOX_MODEL=world,
             BRAINBOX_HARNESS="runbook", BRAINBOX_ATTACK="1",
-            **bb.sanitizer_env())
+            BRAINBOX_SHARE=bb.TOP, BRAINBOX_SANITIZER_ENV=words_before,
+            **sanitizer)
         words = " ".join(sys.argv[1:])
         p = subprocess.run(
-            ["bash", bb.TOP + "/supervisor/run.sh", "--exec",
+            ["bash", supervisor(folder, without) + "/run.sh", "--exec",
              f"{sys.executable} {os.path.abspath(__file__)} {words}"],
             env=env)
         if p.returncode != 0 and os.environ.get("VERBOSE"):

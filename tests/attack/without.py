@@ -60,6 +60,10 @@ DECIDES = {
     "dumpable": ("module", "42"),
     "outbound_known": ("module", "59"),
     "outbound_shape": ("module", "59b"),
+    "net_namespace,service_network": ("launcher, supervisor", "66"),
+    "service_network": ("supervisor", "67 68 69"),
+    "caller_folders": ("supervisor", "69"),
+    "deployment_list": ("deployment.conf", "68"),
 }
 
 
