@@ -109,8 +109,10 @@ for ip in %s:
         s = socket.socket(f, kind)
         s.settimeout(3)
         s.connect((ip, port))
-        s.send(b'x')
-        return 'open ' + repr(s.recv(1))
+        if kind == socket.SOCK_DGRAM:
+            s.send(b'x')
+            s.recv(1)
+        return 'open'
     out(attempt(direct, socket.SOCK_STREAM, 443),
         attempt(direct, socket.SOCK_STREAM, 80),
         attempt(direct, socket.SOCK_DGRAM, 53))
