@@ -214,12 +214,6 @@ wait_for() {
     die "$what did not come up; see $STATE/log"
 }
 
-# Whether someone listens at this path, who may be of any user.
-listens() {
-    awk -v path="$1" '$4 == "00010000" && $8 == path { yes = 1 }
-                      END { exit !yes }' /proc/net/unix
-}
-
 # Callers before callees, so that nobody talks to what is gone.
 order="ingress brain_svc sandbox_svc launcher bridge egress vault_svc
        vault_bridge vault_keeper postgres"
@@ -279,8 +273,6 @@ up sandbox_svc 60
 up brain_svc
 up ingress
 wait_for ingress curl -sf "http://$LISTEN/healthz"
-# It opens all its sockets before it serves one.
-wait_for egress listens "$RUN/egress-bridge/egress-bridge.sock"
 
 new_key="$BIN/vault_svc key create \
     --listen-admin=$RUN/vault-admin/vault-admin.sock"

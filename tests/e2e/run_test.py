@@ -143,10 +143,10 @@ def command_is_run_once_egress_listens():
     fcntl.flock(lock, fcntl.LOCK_EX)
     p = execute(f"echo began; test -S {TMP}/run/egress-bridge/"
                 "egress-bridge.sock")
-    bb.wait_for("ingress", lambda: subprocess.run(
-        ["curl", "-sf", f"http://{LISTEN}/healthz"],
-        capture_output=True).returncode == 0, 60)
-    time.sleep(0.5)  # all else is up; a command would have begun
+    bb.wait_for("egress", lambda: subprocess.run(
+        ["s6-svstat", "-o", "up", TMP + "/run/services/egress"],
+        capture_output=True, text=True).stdout == "true\n", 60)
+    time.sleep(4)  # time for all else to come up, and for the command to begin
     fcntl.flock(lock, fcntl.LOCK_UN)
     said = p.communicate(timeout=60)[0]
     assert p.returncode == 0 and "began\n" in said, said
