@@ -19,6 +19,7 @@
 #include "vault_svc/vault_rpc.h"
 #include "vault_svc/vault_egress.h"
 #include "vault_svc/vault_expiry.h"
+#include "vault_svc/vault_refresh.h"
 #include "vault_svc/vault_retention.h"
 #include "vault_svc/vault_explain.h"
 #include "vault_svc/vault_grant.h"
@@ -51,6 +52,7 @@ struct service {
     struct vault_signer *signer;
     struct vault_rekeyer *rekeyer;
     struct vault_expiry *expiry;
+    struct vault_refresher *refresher;
     struct vault_retention *retention;
     struct vault_face faces[FACES_MAX];
     struct ag_rpc_server *servers[FACES_MAX];
@@ -186,6 +188,7 @@ release(struct service *s)
     ag_rpc_free(s->rpc);
     vault_signer_stop(s->signer);
     vault_rekeyer_stop(s->rekeyer);
+    vault_refresher_stop(s->refresher);
     vault_keeper_free(s->v.keeper);
     vault_ca_free(s->ca);
     ag_db_free(s->v.db);
@@ -197,6 +200,7 @@ release(struct service *s)
     vault_signer_free(s->signer);
     vault_rekeyer_free(s->rekeyer);
     vault_expiry_free(s->expiry);
+    vault_refresher_free(s->refresher);
     vault_retention_free(s->retention);
     vault_tenants_free(&s->v);
     vault_audit_writer_free(s->v.audit_writer);
@@ -307,6 +311,7 @@ bring_up(struct service *s, struct ag_err *err)
     s->watch = vault_tenants_watch_start(v);
     s->rekeyer = vault_rekeyer_start(v);
     s->expiry = vault_expiry_start(v);
+    s->refresher = vault_refresher_start(v);
     s->retention = vault_retention_start(v);
     s->signer = vault_signer_start(v, err);
     if (s->signer == NULL && err->kind != AG_ERR_NONE)

@@ -7,6 +7,7 @@
 
 #include "agent_rpc.h"
 #include "vault.pb-c.h"
+#include "vault_svc/vault_refresh.h"
 #include "vault_svc/vault_verdict.h"
 #include "vault_svc/vault_workload.h"
 
@@ -79,20 +80,6 @@ settle(struct vault_authorizing *a)
     vault_snapshot_settle(v, a->key);
 }
 
-/* Rows that are what they were a moment ago need no second check. */
-static bool
-is_renewed(struct vault_authorizing *a, const struct ag_db_result *res)
-{
-    struct vault_snapshot *begun = a->snapshot;
-
-    a->snapshot = vault_snapshot_renew(a->op->v, begun, a->key, res);
-    if (a->snapshot == begun)
-        return false;
-    a->session = a->snapshot->session;
-    a->ask.kind = a->snapshot->kind;
-    return true;
-}
-
 static void
 read_session(struct vault_authorizing *a, const struct ag_db_result *res)
 {
@@ -132,12 +119,9 @@ on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     if (res == NULL) {
         settle(a);
         vault_answer_fail(a, err);
-    } else if (is_renewed(a, res)) {
-        settle(a);
-        check_foreign(a);
-    } else {
-        read_session(a, res);
+        return;
     }
+    read_session(a, res);
 }
 
 /* Is what the workload may use at hand? */
@@ -150,7 +134,6 @@ take_snapshot(struct vault_authorizing *a)
     a->session = a->snapshot->session;
     a->ask.kind = a->snapshot->kind;
     a->op->tenant = a->snapshot->tenant;
-    check_foreign(a);
     return true;
 }
 
@@ -183,8 +166,24 @@ on_waited(struct vault_snapshot_wait *w)
                                              - offsetof(
                                                  struct vault_authorizing,
                                                  wait));
-    if (!take_snapshot(a))
+    if (take_snapshot(a))
+        check_foreign(a);
+    else
         read_rows(a);
+}
+
+/* The database was asked whether what is kept is what its rows are. */
+static void
+on_refreshed(void *arg)
+{
+    struct vault_authorizing *a = arg;
+
+    if (!take_snapshot(a)) {
+        read_rows(a);
+        return;
+    }
+    settle(a);
+    check_foreign(a);
 }
 
 static void
@@ -193,13 +192,16 @@ find_session(struct vault_authorizing *a, const char *kind, ag_str_t name)
     struct vault_op *op = a->op;
 
     a->key = ag_str(ag_arena_printf(op->arena, "%s %.*s", kind, AG_FMT(name)));
-    if (take_snapshot(a))
+    if (take_snapshot(a)) {
+        check_foreign(a);
         return;
+    }
     a->wait.fn = on_waited;
     if (vault_snapshot_join(op->v, a->key, &a->wait))
         return;
     a->leads = true;
-    read_rows(a);
+    if (!vault_refresh_one(op->v, a->key, on_refreshed, a))
+        read_rows(a);
 }
 
 /* Nobody's address: decided and written down under the default tenant. */
@@ -242,6 +244,7 @@ on_workload(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     }
     ag_str_t id = ag_arena_copy(op->arena, ag_db_get(res, 0, 1));
     ask.workload_id = id;
+    ask.wants_mark = true;
     if (a->ask.kind == VAULT_KIND_BRAIN) {
         ask.session_id = id;
         ask.workload_id = (ag_str_t){NULL, 0};

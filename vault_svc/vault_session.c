@@ -7,18 +7,30 @@
 #include "lib/json.h"
 #include "vault_svc/vault_sign.h"
 
+/* The head is one row, read once, whatever the number of credentials. */
 static const char sql[] =
-    "SELECT " VAULT_GRANT_COLUMNS ", " VAULT_POLICY_COLUMNS
-    ", " VAULT_WORKLOAD_COLUMNS ", " VAULT_CREDENTIAL_COLUMNS
-    ", v.is_platform, s.nonce,"
-    " (SELECT json_object_agg(e.name, e.value)::text FROM vault.plain_env e)"
+    "WITH head AS MATERIALIZED (SELECT g, w, p, n.environment_id,"
+    "  (SELECT json_object_agg(e.name, e.value)::text FROM vault.plain_env e)"
+    "   AS plain_env,"
+    "  CASE WHEN $5::boolean THEN"
+    "   vault.session_mark(g.session_id, w.id, n.environment_id) END AS mark"
     " FROM vault.session_grant g"
     " LEFT JOIN vault.workload w ON w.id = $4 AND w.closed_us IS NULL"
     "  AND w.session_id = g.session_id"
-    " LEFT JOIN LATERAL (SELECT * FROM vault.policy q WHERE q.environment_id"
-    "   = coalesce(nullif($2, ''), w.environment_id,"
-    "              g.environment_ids::json->>0)"
+    " CROSS JOIN LATERAL (SELECT coalesce(nullif($2, ''), w.environment_id,"
+    "   g.environment_ids::json->>0) AS environment_id) n"
+    " LEFT JOIN LATERAL (SELECT * FROM vault.policy q"
+    "  WHERE q.environment_id = n.environment_id"
     "  ORDER BY q.version DESC LIMIT 1) p ON true"
+    " WHERE g.session_id = CASE WHEN $1 <> '' THEN $1 ELSE"
+    "  (SELECT w2.session_id FROM vault.workload w2 WHERE w2.id = $4) END)"
+    "SELECT " VAULT_GRANT_COLUMNS ", " VAULT_POLICY_COLUMNS
+    ", " VAULT_WORKLOAD_COLUMNS ", " VAULT_CREDENTIAL_COLUMNS
+    ", v.is_platform, s.nonce, h.plain_env, h.environment_id,"
+    " h.mark"
+    " FROM head h CROSS JOIN LATERAL (SELECT (h.g).*) g"
+    " CROSS JOIN LATERAL (SELECT (h.w).*) w"
+    " CROSS JOIN LATERAL (SELECT (h.p).*) p"
     " LEFT JOIN (vault.credential c JOIN vault.vault v ON v.id = c.vault_id"
     "  AND v.archived_us IS NULL) ON c.archived_us IS NULL"
     "  AND (c.session_id IS NULL OR c.session_id = g.session_id"
@@ -30,8 +42,6 @@ static const char sql[] =
     "  AND s.credential_id = c.id"
     "  AND s.kind = CASE WHEN $3::integer > 0 THEN $3::integer"
     "                    ELSE w.kind END"
-    " WHERE g.session_id = CASE WHEN $1 <> '' THEN $1 ELSE"
-    "  (SELECT w2.session_id FROM vault.workload w2 WHERE w2.id = $4) END"
     " ORDER BY v.is_platform, c.id";
 
 enum {
@@ -42,6 +52,8 @@ enum {
     COL_PLATFORM = COL_CREDENTIAL + VAULT_CREDENTIAL_N,
     COL_NONCE,
     COL_PLAIN_ENV,
+    COL_ENVIRONMENT,
+    COL_MARK,
 };
 
 bool
@@ -63,8 +75,9 @@ vault_session_query(struct vault *v, const struct vault_tenant *tenant,
 {
     struct ag_db_param params[] = {
         ag_db_str(ask->session_id), ag_db_str(ask->environment_id),
-        ag_db_int(ask->kind), ag_db_str(ask->workload_id)};
-    ag_db_query(v->db, ag_str(tenant->name), sql, params, 4, done, arg);
+        ag_db_int(ask->kind), ag_db_str(ask->workload_id),
+        ag_db_bool(ask->wants_mark)};
+    ag_db_query(v->db, ag_str(tenant->name), sql, params, 5, done, arg);
 }
 
 static int
@@ -91,6 +104,9 @@ read_heads(struct vault *v, const struct vault_tenant *tenant,
             return -1;
     }
     out->plain_env = ag_arena_copy(arena, ag_db_get(res, 0, COL_PLAIN_ENV));
+    out->environment_id =
+        ag_arena_copy(arena, ag_db_get(res, 0, COL_ENVIRONMENT));
+    out->mark = ag_arena_copy(arena, ag_db_get(res, 0, COL_MARK));
     return 0;
 }
 

@@ -23,7 +23,9 @@ struct vault_session {
     struct vault_session_credential *credentials;
     struct vault_held *held; /* the same, for the decision */
     size_t n;
-    ag_str_t plain_env; /* JSON object, or empty */
+    ag_str_t plain_env;      /* JSON object, or empty */
+    ag_str_t environment_id; /* whose policy it is */
+    ag_str_t mark;           /* of every row; empty: not asked for */
 };
 
 struct vault_session_ask {
@@ -31,6 +33,7 @@ struct vault_session_ask {
     ag_str_t environment_id; /* empty: the workload's, else the grant's first */
     int kind;                /* 0: the workload's */
     ag_str_t workload_id;    /* empty: none */
+    bool wants_mark;
 };
 
 /* Runs the query; `done` gets its result for vault_session_read. */

@@ -100,6 +100,7 @@ vault_snapshot_find(struct vault *v, ag_str_t key)
         }
         if (ag_str_is(key, (*at)->key) && is_good(v, *at)) {
             (*at)->refs++;
+            (*at)->was_used = true;
             return *at;
         }
         at = &(*at)->next;
@@ -117,35 +118,48 @@ kept_at(struct vault *v, ag_str_t key)
     return at;
 }
 
-static void
-digest_of(const struct ag_db_result *rows, unsigned char out[32])
+struct vault_snapshot *
+vault_snapshot_kept(struct vault *v, ag_str_t key)
 {
-    AG_AUTO(ag_buf_release) struct ag_buf all = AG_BUF_INIT(SIZE_MAX / 4);
-    int n = ag_db_rows(rows), columns = ag_db_columns(rows);
+    struct vault_snapshot *s = *kept_at(v, key);
 
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < columns; k++) {
-            vault_field_int(&all, ag_db_is_null(rows, i, k));
-            vault_field(&all, ag_db_get(rows, i, k));
-        }
-    ag_sha256(ag_buf_str(&all), out);
+    if (s == NULL || s->session.mark.n == 0)
+        return NULL;
+    s->refs++;
+    return s;
 }
 
-struct vault_snapshot *
-vault_snapshot_renew(struct vault *v, struct vault_snapshot *s, ag_str_t key,
-                     const struct ag_db_result *rows)
+size_t
+vault_snapshot_aged(struct vault *v, int64_t age_us,
+                    struct vault_snapshot **out, size_t max)
 {
-    digest_of(rows, s->digest);
-    struct vault_snapshot *old = *kept_at(v, key);
-    if (old == NULL || ag_db_rows(rows) == 0
-        || memcmp(old->digest, s->digest, sizeof(s->digest)) != 0)
-        return s;
-    old->read_us = s->read_us;
-    old->changes = s->changes;
-    old->opened = s->opened;
-    old->refs++;
-    vault_snapshot_unref(s);
-    return old;
+    int64_t before_us = ag_mono_us() - age_us;
+    size_t n = 0;
+
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct vault_snapshot *s = v->snapshots->buckets[i];
+             s != NULL && n < max; s = s->next)
+            if (s->was_used && s->session.mark.n > 0
+                && s->read_us <= before_us) {
+                s->refs++;
+                out[n++] = s;
+            }
+    return n;
+}
+
+void
+vault_snapshot_marked(struct vault *v, struct vault_snapshot *s, ag_str_t mark,
+                      int64_t asked_us, uint64_t changes)
+{
+    if (!s->is_kept)
+        return;
+    if (!ag_str_eq(s->session.mark, mark)) {
+        drop(v->snapshots, kept_at(v, ag_str(s->key)));
+        return;
+    }
+    s->was_used = false;
+    s->changes = changes;
+    s->read_us = asked_us;
 }
 
 struct vault_snapshot *
@@ -174,7 +188,7 @@ vault_snapshot_keep(struct vault *v, struct vault_snapshot *s, ag_str_t key)
     at = bucket_of(v->snapshots, key);
     s->key = ag_arena_cstr(s->arena, key);
     s->next = *at;
-    s->is_kept = true;
+    s->is_kept = s->was_used = true;
     s->refs++;
     *at = s;
     v->snapshots->n++;

@@ -3,9 +3,11 @@
  * checked, so that a workload's next request is decided without the database.
  * One is void when anything changes (vault_generation_move, a workload that is
  * opened) and when it is older than `snapshot_ms`, which bounds what this
- * process did not do itself; then the rows are read again, by one request for
- * all that wait for them, and when not a byte differs, what was checked before
- * is good again. Values stay sealed in it. Loop's thread only.
+ * process did not do itself. Then the database is asked for the mark of its
+ * rows (sql/0015_session_mark.sql), and only when that is another, the rows are
+ * read again, by one request for all that wait for them. What is in use is
+ * asked for before it is so old (vault_refresh.h). Values stay sealed in it.
+ * Loop's thread only.
  */
 #ifndef VAULT_SNAPSHOT_H
 #define VAULT_SNAPSHOT_H
@@ -20,11 +22,11 @@ struct vault_snapshot {
     /* private */
     struct vault_snapshot *next;
     char *key;
-    unsigned char digest[32]; /* of the rows */
     int64_t read_us;
     uint64_t changes, opened;
     int refs;
     bool is_kept;
+    bool was_used; /* since it was read, or found to be good again */
 };
 
 struct vault_snapshots;
@@ -36,17 +38,22 @@ void vault_snapshots_free(struct vault_snapshots *all);
 struct vault_snapshot *vault_snapshot_find(struct vault *v, ag_str_t key);
 /* A new one, with a reference for the caller, before the database is asked. */
 struct vault_snapshot *vault_snapshot_begin(struct vault *v);
-/*
- * The rows were read for `s`, and are about to be checked. When they are those
- * of the one that was kept under `key`, that is good again: returned with a
- * reference, in place of `s`, which is let go. Else `s`.
- */
-struct vault_snapshot *
-vault_snapshot_renew(struct vault *v, struct vault_snapshot *s, ag_str_t key,
-                     const struct ag_db_result *rows);
 /* It was read and checked: keep it, unless something changed meanwhile. */
 void
 vault_snapshot_keep(struct vault *v, struct vault_snapshot *s, ag_str_t key);
+
+/* ---- good again -------------------------------------------------------- */
+
+/* The one under `key`, void or not, with a reference and a mark; or NULL. */
+struct vault_snapshot *vault_snapshot_kept(struct vault *v, ag_str_t key);
+/* Up to `max` of those with a mark that were used, and not read for `age_us`,
+ * each with a reference. */
+size_t vault_snapshot_aged(struct vault *v, int64_t age_us,
+                           struct vault_snapshot **out, size_t max);
+/* Its rows have that mark, says a query that was sent at `asked_us` when the
+ * vault's changes were so many: it is good again, or dropped. */
+void vault_snapshot_marked(struct vault *v, struct vault_snapshot *s,
+                           ag_str_t mark, int64_t asked_us, uint64_t changes);
 
 /* ---- one reads for all ------------------------------------------------- */
 

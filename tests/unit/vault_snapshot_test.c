@@ -1,4 +1,6 @@
-/* One request reads for all that wait; what is kept is found while it is good. */
+/* One request reads for all that wait; what is kept is found while it is good.
+ */
+#include "lib/clock.h"
 #include "tests/unit/unit.h"
 #include "vault_svc/vault_snapshot.h"
 
@@ -74,12 +76,76 @@ a_change_makes_what_is_kept_void(void **state)
     vault_snapshots_free(v.snapshots);
 }
 
+static struct vault_snapshot *
+keep_one(struct vault *v, const char *mark)
+{
+    struct vault_snapshot *s = vault_snapshot_begin(v);
+
+    s->session.mark = ag_str(mark);
+    vault_snapshot_keep(v, s, AG_STR("at a"));
+    vault_snapshot_unref(s);
+    return s;
+}
+
+static void
+the_same_mark_makes_it_good_again(void **state)
+{
+    struct vault_conf conf = {.snapshot_ms = 60000};
+    struct vault v = {.snapshots = vault_snapshots_new(), .conf = &conf};
+    struct vault_snapshot *s = keep_one(&v, "1"), *found;
+    (void)state;
+
+    v.changes = 7;
+    assert_null(vault_snapshot_find(&v, AG_STR("at a")));
+    found = vault_snapshot_kept(&v, AG_STR("at a"));
+    assert_ptr_equal(found, s);
+    /* The query was sent before the last change. */
+    vault_snapshot_marked(&v, s, AG_STR("1"), ag_mono_us(), 6);
+    assert_null(vault_snapshot_find(&v, AG_STR("at a")));
+    vault_snapshot_marked(&v, s, AG_STR("1"), ag_mono_us(), 7);
+    vault_snapshot_unref(found);
+    found = vault_snapshot_find(&v, AG_STR("at a"));
+    assert_ptr_equal(found, s);
+    /* Another mark, or none: it is gone, and does not come back. */
+    vault_snapshot_marked(&v, s, (ag_str_t){NULL, 0}, ag_mono_us(), 7);
+    vault_snapshot_marked(&v, s, AG_STR("1"), ag_mono_us(), 7);
+    vault_snapshot_unref(found);
+    assert_null(vault_snapshot_find(&v, AG_STR("at a")));
+    assert_null(vault_snapshot_kept(&v, AG_STR("at a")));
+    vault_snapshots_free(v.snapshots);
+}
+
+static void
+only_what_is_used_is_asked_for(void **state)
+{
+    struct vault_conf conf = {.snapshot_ms = 60000};
+    struct vault v = {.snapshots = vault_snapshots_new(), .conf = &conf};
+    struct vault_snapshot *s, *got[2];
+    (void)state;
+
+    keep_one(&v, ""); /* no mark */
+    assert_int_equal(vault_snapshot_aged(&v, 0, got, 2), 0);
+    s = keep_one(&v, "1");
+    assert_int_equal(vault_snapshot_aged(&v, 1000000, got, 2), 0);
+    assert_int_equal(vault_snapshot_aged(&v, 0, got, 2), 1);
+    assert_ptr_equal(got[0], s);
+    vault_snapshot_unref(got[0]);
+    vault_snapshot_marked(&v, s, AG_STR("1"), ag_mono_us(), 0);
+    assert_int_equal(vault_snapshot_aged(&v, 0, got, 2), 0);
+    vault_snapshot_unref(vault_snapshot_find(&v, AG_STR("at a")));
+    assert_int_equal(vault_snapshot_aged(&v, 0, got, 2), 1);
+    vault_snapshot_unref(got[0]);
+    vault_snapshots_free(v.snapshots);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_reads_and_all_that_wait_hear_of_it_once),
         cmocka_unit_test(a_change_makes_what_is_kept_void),
+        cmocka_unit_test(the_same_mark_makes_it_good_again),
+        cmocka_unit_test(only_what_is_used_is_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
