@@ -19,7 +19,8 @@ struct brain_harness {
     bool asks_model;
     /*
      * Nothing is under way and every tool call in the log has its result: take
-     * the next step, by brain_run_append or brain_run_end_turn, now or later.
+     * the next step, by brain_run_append or brain_run_end_turn, now, or, once
+     * brain_run_settled, later.
      */
     void (*advance)(struct brain_run *run);
     /* Drop what `advance` began and has not reported (a model call). */

@@ -381,7 +381,7 @@ advance(struct brain_run *run)
         begin_call(run, events, 1,
                    n_steps
                        - (cut_of(&brain_run_log(run)->at[open_start]) == 0));
-    } else {
+    } else if (brain_run_settled(run)) {
         call_model(run, open_start);
     }
 }

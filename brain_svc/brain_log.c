@@ -60,16 +60,10 @@ brain_log_release(struct brain_log *log)
     *log = (struct brain_log){.base = log->base};
 }
 
-void
-brain_log_put(struct brain_log *log, int64_t seq, json_t *body)
+/* Room at index `i`. */
+static void
+insert(struct brain_log *log, size_t i, int64_t seq, json_t *body)
 {
-    size_t i = log->n;
-
-    while (i > 0 && log->at[i - 1].seq >= seq) {
-        if (log->at[i - 1].seq == seq)
-            return;
-        i--;
-    }
     if (log->n == log->cap) {
         log->cap = log->cap == 0 ? 32 : log->cap * 2;
         log->at = ag_xrealloc(log->at, log->cap * sizeof(*log->at));
@@ -84,10 +78,47 @@ brain_log_put(struct brain_log *log, int64_t seq, json_t *body)
     };
 }
 
+void
+brain_log_put(struct brain_log *log, int64_t seq, json_t *body)
+{
+    size_t i = log->n;
+
+    while (i > 0 && log->at[i - 1].seq >= seq) {
+        if (log->at[i - 1].seq == seq)
+            return;
+        i--;
+    }
+    insert(log, i, seq, body);
+}
+
+void
+brain_log_stage(struct brain_log *log, json_t *body)
+{
+    insert(log, log->n, BRAIN_SEQ_STAGED, body);
+    log->n_staged++;
+}
+
+void
+brain_log_unstage(struct brain_log *log, size_t n)
+{
+    struct brain_event *first = log->at + log->n - log->n_staged;
+
+    ag_assert(n <= log->n_staged);
+    if (n == 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        json_decref(first[i].body);
+    memmove(first, first + n, (log->n_staged - n) * sizeof(*first));
+    log->n_staged -= n;
+    log->n -= n;
+}
+
 int64_t
 brain_log_last(const struct brain_log *log)
 {
-    return log->n == 0 ? log->base : log->at[log->n - 1].seq;
+    size_t n = log->n - log->n_staged;
+
+    return n == 0 ? log->base : log->at[n - 1].seq;
 }
 
 int64_t

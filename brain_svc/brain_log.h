@@ -10,8 +10,10 @@
 #include "lib/id.h"
 #include "lib/json.h"
 
+#define BRAIN_SEQ_STAGED INT64_MAX
+
 struct brain_event {
-    int64_t seq;
+    int64_t seq;           /* or BRAIN_SEQ_STAGED */
     const char *id, *type; /* point into `body` */
     json_t *body;          /* owned reference */
 };
@@ -19,6 +21,7 @@ struct brain_event {
 struct brain_log {
     struct brain_event *at;
     size_t n, cap;
+    size_t n_staged; /* the last so many are decided on, and not stored yet */
     int64_t base; /* seq behind which it begins: what is before was not read */
 };
 
@@ -40,6 +43,11 @@ void brain_log_release(struct brain_log *log);
 /* Put `body` (a reference is taken) in its place; a seq that is there already
  * stays as it is. */
 void brain_log_put(struct brain_log *log, int64_t seq, json_t *body);
+/* Put an event that has no seq yet behind all others: so it stays until it is
+ * unstaged, and put in its place. */
+void brain_log_stage(struct brain_log *log, json_t *body);
+/* Take out the first `n` that are staged. */
+void brain_log_unstage(struct brain_log *log, size_t n);
 /* Highest seq; `base` when empty. */
 int64_t brain_log_last(const struct brain_log *log);
 /* Highest seq up to which none is missing; `base` when empty. */

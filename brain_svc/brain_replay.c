@@ -27,6 +27,7 @@ struct brain_replay {
     brain_stored *stored; /* STORING */
     void *stored_arg;
     int64_t first;
+    bool refuses_end; /* what was decided before the end was not stored */
     struct brain_model_ask ask;           /* ASKING */
     void (*ended)(struct brain_run *run); /* ENDING */
 
@@ -123,29 +124,57 @@ is_told_next(const struct brain_replay *r)
     return e != NULL && brain_replay_is_input(e);
 }
 
+/* How many events of others come next. */
+static size_t
+count_told(const struct brain_replay *r)
+{
+    size_t n = 0;
+
+    while (next_event(r, n) != NULL && brain_replay_is_input(next_event(r, n)))
+        n++;
+    return n;
+}
+
+/*
+ * An interrupt comes next, but what stands behind it was decided on before the
+ * run heard of it: both were being stored at the same time. It hears of it when
+ * it stores that.
+ */
+static bool
+is_unheard(const struct brain_replay *r)
+{
+    size_t skip = count_told(r);
+    const struct brain_event *e;
+
+    if (!next_is(r, 0, "user.interrupt"))
+        return false;
+    while (next_is(r, skip, "agent.tool_result")
+           || next_is(r, skip, "session.status_running"))
+        skip++;
+    e = next_event(r, skip);
+    return e != NULL && !brain_replay_is_input(e)
+           && !ag_str_starts(ag_str(e->type), AG_STR("session."))
+           && !json_is_true(json_object_get(e->body, "is_error"));
+}
+
 /* The brain died here, or gave the run away, and another one went on. */
 static bool
 is_lost_next(const struct brain_replay *r)
 {
-    size_t skip = 0;
-
-    while (next_event(r, skip) != NULL
-           && brain_replay_is_input(next_event(r, skip)))
-        skip++;
-    return next_is(r, skip, "session.status_rescheduled");
+    return next_is(r, count_told(r), "session.status_rescheduled");
 }
 
 /* Limits of time and incidents come from outside, too; what they left in the
  * log tells of them before the run decides. */
 static void
-foresee(struct brain_replay *r, struct brain_run *run)
+foresee(struct brain_replay *r, struct brain_run *run, size_t from)
 {
-    struct brain_log seen = {.at = r->log.at, .n = r->next};
+    struct brain_log seen = {.at = r->log.at, .n = from};
     const struct brain_event *open;
     struct brain_replay_stop stop;
     struct brain_turn turn;
 
-    brain_replay_foresee(&r->log, r->next, &stop);
+    brain_replay_foresee(&r->log, from, &stop);
     run->is_over_time |= stop.is_over_time;
     /* A call that stays open was not afforded: affords() says so. */
     brain_turn_find(&seen, &turn);
@@ -168,7 +197,7 @@ load(struct brain_run *run)
 
     if (run->log.n == 0)
         run->log.base = 0;
-    while (is_told_next(r))
+    while (is_told_next(r) && !is_unheard(r))
         r->next++;
     for (size_t i = 0; i < r->next; i++)
         brain_log_put(&run->log, r->log.at[i].seq, r->log.at[i].body);
@@ -191,31 +220,42 @@ begin(struct brain_replay *r)
     }
 }
 
-/* Compares a batch; what was recorded takes the place of what was made, so that
- * what follows refers to it. */
+/*
+ * Compares a batch; what was recorded takes the place of what was made, so that
+ * what follows refers to it. What the run decided on together with other things
+ * may have been stored alone, or users may have said something in between: then
+ * the batch ends there, and the run decides anew with what it heard.
+ */
 static void
-take_batch(struct brain_replay *r, const struct brain_append *append)
+take_batch(struct brain_replay *r, const struct brain_append *append,
+           bool was_told)
 {
     struct brain_run *run = run_of(r);
+    const struct brain_event *e = next_event(r, 0);
+    const char *why = NULL;
+    size_t i;
 
-    r->first = (next_event(r, 0) != NULL ? next_event(r, 0)->seq
-                                         : (int64_t)r->log.n + 1);
-    for (size_t i = 0; i < append->n; i++) {
-        const struct brain_event *e = next_event(r, 0);
-        const char *why;
-
+    r->first = e != NULL ? e->seq : (int64_t)r->log.n + 1;
+    for (i = 0; i < append->n; i++) {
+        e = next_event(r, 0);
         if (e == NULL) { /* it was cut off here, or is at work */
             finish(r);
             return;
         }
         why = brain_replay_compare(append->events[i], e->body);
-        if (why != NULL) {
-            differ(r, why, append->events[i]);
-            return;
-        }
-        json_decref(run->events[i]);
-        run->events[i] = json_incref(e->body);
+        if (why != NULL)
+            break;
+        json_decref(run->writing.events[i]);
+        run->writing.events[i] = json_incref(e->body);
         r->next++;
+    }
+    if (why != NULL && (i > 0 ? !run->writing.is_first[i] : !was_told)) {
+        differ(r, why, append->events[i]);
+        return;
+    }
+    if (why != NULL) {
+        r->refuses_end = run->is_destroying;
+        brain_run_cut(run, i);
     }
     wait_for(r, STORING);
 }
@@ -225,7 +265,9 @@ store(struct brain *brain, const struct brain_append *append,
       brain_stored *done, void *arg)
 {
     struct brain_replay *r = brain->replay;
-    bool is_refused = append->how == BRAIN_WRITE_END && is_told_next(r);
+    bool was_told = is_told_next(r);
+    bool is_refused =
+        append->how == BRAIN_WRITE_END && (was_told || r->refuses_end);
 
     r->stored = done;
     r->stored_arg = arg;
@@ -233,10 +275,11 @@ store(struct brain *brain, const struct brain_append *append,
         tell_one(r);
     if (is_refused) {
         r->first = 0;
+        r->refuses_end = false;
         wait_for(r, STORING);
         return;
     }
-    take_batch(r, append);
+    take_batch(r, append, was_told);
 }
 
 static void
@@ -244,11 +287,15 @@ come_stored(struct brain_replay *r)
 {
     struct brain_run *run = run_of(r);
 
-    foresee(r, run);
+    foresee(r, run, r->next);
     run->is_dropped |= is_lost_next(r);
     r->stored(r->stored_arg, r->first, NULL);
-    if (!r->is_over && run_of(r) == NULL)
+    if (r->is_over)
+        return;
+    if (run_of(r) == NULL)
         wait_for(r, BEGINNING);
+    else if (r->ended != NULL && r->waiting == NOTHING)
+        wait_for(r, ENDING);
 }
 
 /* ---- the model ----------------------------------------------------------- */
@@ -281,9 +328,9 @@ model_cancel(struct brain_model_call *call)
 }
 
 static void
-model_answers(struct brain_replay *r)
+model_answers(struct brain_replay *r, size_t end)
 {
-    struct brain_replay_answer *a = brain_replay_answer_new(&r->log, r->next);
+    struct brain_replay_answer *a = brain_replay_answer_new(&r->log, end);
     AG_AUTO(ag_buf_release) struct ag_buf request = AG_BUF_INIT(SIZE_MAX / 4);
     struct ag_err err = AG_ERR_INIT;
 
@@ -313,29 +360,32 @@ lose(struct brain_replay *r, struct brain_run *run)
 static void
 come_asked(struct brain_replay *r)
 {
+    size_t n;
     struct brain_run *run = run_of(r);
 
     if (is_lost_next(r)) {
         lose(r, run);
         return;
     }
-    while (run->state == BRAIN_RUN_THINKING && is_told_next(r)) {
+    while (run->state == BRAIN_RUN_THINKING && is_told_next(r)
+           && !is_unheard(r)) {
         r->waiting = ASKING; /* until an interrupt cancels it */
         tell_one(r);
     }
     if (run->state != BRAIN_RUN_THINKING || r->is_over)
         return;
     r->waiting = NOTHING;
-    foresee(r, run);
+    n = count_told(r);
+    foresee(r, run, r->next + n);
     if (run->is_over_time || run->is_frozen) {
         run->harness->cancel(run);
         brain_run_next(run);
-    } else if (next_event(r, 0) == NULL) {
+    } else if (next_event(r, n) == NULL) {
         finish(r);
-    } else if (!next_is(r, 0, "span.model_request_end")) {
+    } else if (!next_is(r, n, "span.model_request_end")) {
         differ(r, "the model is asked here", NULL);
     } else {
-        model_answers(r);
+        model_answers(r, r->next + n);
     }
 }
 
@@ -359,6 +409,7 @@ come_called(struct brain_replay *r)
 {
     struct brain_run *run = run_of(r);
     struct brain_decision d;
+    const struct brain_event *e;
     json_t *result;
 
     if (is_lost_next(r)) {
@@ -367,20 +418,22 @@ come_called(struct brain_replay *r)
     }
     brain_turn_find(&run->log, &run->turn);
     d = brain_turn_decide(&run->log, &run->turn, false);
-    while (is_told_next(r))
+    while (is_told_next(r) && !is_unheard(r))
         tell_one(r);
+    e = next_event(r, count_told(r));
     r->n_tools++;
-    if (next_event(r, 0) == NULL) {
+    if (e == NULL) {
         finish(r);
-    } else if (!next_is(r, 0, "agent.tool_result")
+    } else if (!brain_event_is(e, "agent.tool_result")
                || (d.call != NULL
-                   && !ag_str_is(ag_json_str(json_object_get(
-                                     next_event(r, 0)->body, "tool_use_id")),
+                   && !ag_str_is(ag_json_member(e->body, "tool_use_id"),
                                  d.call->id))) {
         differ(r, "a tool is called here",
                d.call == NULL ? NULL : d.call->body);
     } else {
-        result = json_incref(next_event(r, 0)->body);
+        /* It is made here, and stored with what is decided on next. */
+        result = json_incref(e->body);
+        foresee(r, run, (size_t)(e - r->log.at) + 1);
         brain_run_append(run, &result, 1);
     }
 }
@@ -391,7 +444,8 @@ tool_end_turn(struct brain_run *run, void (*done)(struct brain_run *run))
     struct brain_replay *r = run->brain->replay;
 
     r->ended = done;
-    wait_for(r, ENDING);
+    if (r->waiting == NOTHING) /* else behind what is being stored */
+        wait_for(r, ENDING);
 }
 
 static void
@@ -406,7 +460,7 @@ affords(const struct brain_run *run, const struct brain_spent *reserve,
         enum brain_limit *limit, bool *is_hard)
 {
     const struct brain_replay *r = run->brain->replay;
-    size_t skip = 0;
+    size_t skip = run->staged.n;
 
     (void)reserve;
     while (next_event(r, skip) != NULL
@@ -440,6 +494,7 @@ come(struct ag_timer *timer)
                                 - offsetof(struct brain_replay, timer));
     enum waiting what = r->waiting;
     struct brain_run *run = run_of(r);
+    void (*ended)(struct brain_run * run);
 
     r->waiting = NOTHING;
     switch (what) {
@@ -449,7 +504,7 @@ come(struct ag_timer *timer)
         begin(r);
         return;
     case LOADING:
-        foresee(r, run);
+        foresee(r, run, r->next);
         brain_run_loaded(run);
         return;
     case STORING:
@@ -463,7 +518,8 @@ come(struct ag_timer *timer)
         return;
     case ENDING:
         run->is_dropped |= is_lost_next(r);
-        r->ended(run);
+        ended = ag_take(&r->ended);
+        ended(run);
         if (run_of(r) == NULL)
             wait_for(r, BEGINNING);
         return;

@@ -83,8 +83,17 @@ void brain_run_thinking(struct brain_run *run);
 void brain_run_set_driver(struct brain_run *run, void *driver);
 void *brain_run_driver(const struct brain_run *run);
 
-/* Commit events (references are taken over), then go on. */
+/*
+ * Add events to the log (references are taken over), and go on. They are
+ * committed, together with what is decided on next, before the run does
+ * anything else.
+ */
 void brain_run_append(struct brain_run *run, json_t **events, size_t n);
+/*
+ * Before a driver does anything but these: true when all that was decided on is
+ * committed. Else false: it is being written, and the driver is asked again.
+ */
+bool brain_run_settled(struct brain_run *run);
 /*
  * End the turn: destroy the sandbox, then commit `events` and
  * session.status_idle with {"type": stop_reason}. A user event that came

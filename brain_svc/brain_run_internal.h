@@ -1,8 +1,7 @@
 /*
- * The run itself: shared by brain_run.c (states, writing, deciding),
- * brain_run_load.c, brain_runs.c (all of them), brain_harness.c (what drivers
- * see), brain_lease.c (who owns it) and brain_tool.c (the two tools). Nobody
- * else includes it.
+ * The run itself: shared by brain_run.c and brain_run_*.c, brain_runs.c (all of
+ * them), brain_harness.c (what drivers see), brain_lease.c (who owns it),
+ * brain_tool.c (the two tools) and brain_replay.c. Nobody else includes it.
  */
 #ifndef BRAIN_RUN_INTERNAL_H
 #define BRAIN_RUN_INTERNAL_H
@@ -24,6 +23,12 @@ struct brain_times {
     int64_t vault_us; /* opening the workload that asks the model */
     int64_t provision_us, execute_us;
     int64_t destroy_us; /* of the sandbox, at the end */
+};
+
+struct brain_batch {
+    json_t **events; /* owned references */
+    bool *is_first;  /* of those that were decided on together */
+    size_t n, cap;
 };
 
 struct brain_run {
@@ -57,11 +62,17 @@ struct brain_run {
     bool wants_healing;    /* its turn was begun by a brain that is gone */
     bool wants_reload;     /* the log in the database has more than ours */
 
-    /* the write that is under way, kept until it is known to have happened */
+    struct brain_batch staged; /* decided on, and at the end of the log */
+    bool begins;               /* the turn begins with them */
+    /* The write that is under way, kept until it is known to have happened;
+     * the first `n_kept` of it were staged. */
+    struct brain_batch writing;
     enum brain_write write;
-    json_t **events;
-    size_t n_events, n_ended;
-    int64_t seen; /* END: last seq when the end was decided */
+    size_t n_kept;
+    bool is_writing;
+    int64_t seen;               /* END: last seq when the end was decided */
+    struct brain_batch closing; /* the turn's last events */
+    bool is_destroying;         /* the sandbox, before they are written */
     struct ag_timer retry;
 
     struct brain_budget budget;
@@ -115,13 +126,25 @@ int64_t brain_run_sandbox_left(const struct brain_run *run);
 void brain_run_end_with(struct brain_run *run, json_t **events, size_t n,
                         json_t *stop_reason);
 
-/* Drop what is being written. */
-void brain_run_events_release(struct brain_run *run);
+void brain_batch_release(struct brain_batch *b);
+/* The turn begins: as brain_run_append, and the session is running. */
+void brain_run_begin(struct brain_run *run, json_t *running);
+/* There was nothing to do, not even a turn. */
+void brain_run_end_nothing(struct brain_run *run);
+/* For a replay, while it stores: only the first `n` are, and none of an end's
+ * own. The run decides anew behind them. */
+void brain_run_cut(struct brain_run *run, size_t n);
+
+/* The turn is over: to the log and the traces; its end `idle` to the metrics.
+ */
+void brain_run_tell(const struct brain_run *run);
+void brain_run_count(const struct brain_run *run, const json_t *idle);
 /* Out of the table, and freed. */
 void brain_run_free(struct brain_run *run);
 /* It is over and freed; when it was claimed again meanwhile, it begins anew. */
 void brain_run_gone(struct brain_run *run);
-/* True when the run was dropped, and is freed now. */
+/* True when the run was dropped; it is freed as soon as nothing is under way.
+ */
 bool brain_run_dropped(struct brain_run *run);
 /* The turn's time limit, counted from turn_started_us (0: now). */
 void brain_run_set_turn_timer(struct brain_run *run);

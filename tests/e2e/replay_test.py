@@ -139,6 +139,48 @@ def missing_event_is_told():
 
 
 @p.test
+def what_is_decided_together_is_stored_together():
+    s = native({"tools": [PROVISION]}, {"tools": [run("true")]},
+               {"text": "Done."})
+    batches = sql("SELECT string_agg(type, ' ' ORDER BY seq) FROM brain.event "
+                  f"WHERE session_id = '{s}' GROUP BY xmin::text ORDER BY min(seq)")
+    start, end = "span.model_request_start", "span.model_request_end"
+    assert batches.split("\n") == [
+        "user.message", "session.status_running " + start,
+        end + " agent.tool_use", "agent.tool_result " + start,
+        end + " agent.tool_use", "agent.tool_result " + start,
+        end + " agent.message", "session.status_idle"], batches
+    s = native({"text": "Done."})
+    batches = sql("SELECT string_agg(type, ' ' ORDER BY seq) FROM brain.event "
+                  f"WHERE session_id = '{s}' GROUP BY xmin::text ORDER BY min(seq)")
+    assert batches.split("\n")[2:] == [
+        end + " agent.message session.status_idle"], batches
+
+
+@p.test
+def interrupt_that_was_stored_before_it_was_heard_of_replays():
+    """It stands before a result and a model call that were on their way."""
+    s = p.session(p.agent("native"))
+    p.send(s, "SCRIPT:" + json.dumps([
+        {"tools": [{"name": "no_such_tool", "arguments": {}}]},
+        {"text": "a b", "stall_at": 1, "stall_ms": 20000}]))
+    bb.wait_for("the second call", lambda: [
+        e["type"] for e in p.events(s)].count("span.model_request_start") == 2)
+    p.interrupt(s)
+    kinds = [e["type"] for e in p.idle(s)]
+    at = kinds.index("user.interrupt") + 1
+    assert kinds[at - 3:at - 1] == ["agent.tool_result",
+                                    "span.model_request_start"], kinds
+    shown(s)
+    sql("UPDATE brain.event SET seq = CASE seq WHEN %d THEN %d ELSE seq + 1 END"
+        " + 100000 WHERE session_id = '%s' AND seq BETWEEN %d AND %d;"
+        "UPDATE brain.event SET seq = seq - 100000 WHERE session_id = '%s'"
+        " AND seq > 100000" % (at, at - 2, s, at - 2, at, s))
+    assert [e["type"] for e in p.events(s)][at - 3] == "user.interrupt"
+    shown(s)
+
+
+@p.test
 def order_of_events_matters():
     s = runbook("```sh\necho a\n```\n```sh\necho b\n```\n")
     kinds = [e["type"] for e in p.events(s)]

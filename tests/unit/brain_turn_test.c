@@ -144,12 +144,41 @@ tools_are_sorted_and_ask_as_their_policy_says(void **state)
     assert_non_null(strstr(err.msg, "input_schema"));
 }
 
+static void
+staged_events_stay_behind_all_others(void **state)
+{
+    struct brain_log log = {.base = 7};
+    json_t *e[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        e[i] = brain_event_new("agent.message");
+    brain_log_stage(&log, e[0]);
+    brain_log_stage(&log, e[1]);
+    assert_int_equal(brain_log_last(&log), 7);
+    brain_log_put(&log, 8, e[2]);
+    assert_int_equal(brain_log_last(&log), 8);
+    assert_int_equal(brain_log_whole(&log), 8);
+    assert_ptr_equal(log.at[0].body, e[2]);
+    brain_log_unstage(&log, 1);
+    assert_int_equal(log.n, 2);
+    assert_ptr_equal(log.at[1].body, e[1]);
+    brain_log_put(&log, 9, e[0]);
+    assert_ptr_equal(log.at[1].body, e[0]);
+    assert_int_equal(log.at[2].seq, BRAIN_SEQ_STAGED);
+    brain_log_release(&log);
+    assert_int_equal(log.n_staged, 0);
+    for (int i = 0; i < 3; i++)
+        json_decref(e[i]);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(turn_begins_runs_its_tools_and_advances),
         cmocka_unit_test(turn_that_waits_goes_on_where_it_was),
+        cmocka_unit_test(staged_events_stay_behind_all_others),
         cmocka_unit_test(open_span_is_the_last_without_an_end),
         cmocka_unit_test(tools_are_sorted_and_ask_as_their_policy_says),
     };
