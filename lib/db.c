@@ -450,8 +450,9 @@ conn_send(struct conn *c, struct query *x)
     char text[160];
 
     queue_push(&c->inflight, x);
-    if (send_tenant(c, x) < 0 || send_statement(c, x) < 0
-        || PQpipelineSync(c->pg) != 1)
+    /* The setting ends with the transaction: without one there is none. */
+    if ((*x->tenant != '\0' && send_tenant(c, x) < 0)
+        || send_statement(c, x) < 0 || PQpipelineSync(c->pg) != 1)
         conn_lost(c, pg_message(c, text));
 }
 

@@ -31,8 +31,10 @@ struct ag_loop {
     struct ag_timer **heap; /* heap[0] is due first; slot = index + 1 */
     size_t n_timers, cap_timers;
 
-    pthread_mutex_t lock; /* guards: tasks, tasks_end */
+    pthread_mutex_t lock; /* guards: tasks, tasks_end, is_woken */
     struct ag_task *tasks, **tasks_end;
+    bool is_woken; /* behind the last look at the tasks */
+    atomic_bool is_hurried;
     pthread_t runner; /* in ag_loop_run; looks at tasks before it sleeps */
     atomic_bool has_runner;
 
@@ -251,20 +253,43 @@ is_runner(const struct ag_loop *loop)
            && pthread_equal(loop->runner, pthread_self());
 }
 
-void
-ag_loop_post(struct ag_loop *loop, struct ag_task *task)
+/* True when nothing was there to wake the loop for the list. */
+static bool
+push(struct ag_loop *loop, struct ag_task *task, bool wakes)
 {
-    bool was_empty;
+    bool out;
 
     task->next = NULL;
     (void)pthread_mutex_lock(&loop->lock);
-    was_empty = loop->tasks == NULL;
     *loop->tasks_end = task;
     loop->tasks_end = &task->next;
+    out = wakes && !loop->is_woken;
+    loop->is_woken |= out;
     (void)pthread_mutex_unlock(&loop->lock);
-    /* A list that was not empty has its wake-up under way. */
-    if (was_empty && !is_runner(loop))
+    return out;
+}
+
+void
+ag_loop_post(struct ag_loop *loop, struct ag_task *task)
+{
+    if (push(loop, task, !is_runner(loop)))
         wake(loop);
+}
+
+void
+ag_loop_post_idle(struct ag_loop *loop, struct ag_task *task)
+{
+    (void)push(loop, task, false);
+    /* Either this sees that the loop is in a hurry, or the loop, which looks at
+     * the tasks behind it before it sleeps, sees the task. */
+    if (atomic_load(&loop->is_hurried))
+        wake(loop);
+}
+
+void
+ag_loop_hurry(struct ag_loop *loop)
+{
+    atomic_store(&loop->is_hurried, true);
 }
 
 static void
@@ -276,6 +301,7 @@ run_tasks(struct ag_loop *loop)
     task = loop->tasks;
     loop->tasks = NULL;
     loop->tasks_end = &loop->tasks;
+    loop->is_woken = false;
     (void)pthread_mutex_unlock(&loop->lock);
 
     for (; task != NULL; task = next) {

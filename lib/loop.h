@@ -43,6 +43,12 @@ void ag_loop_stop(struct ag_loop *loop);
 /* From any thread: run `task` on the loop soon, in the order posted. */
 void ag_loop_post(struct ag_loop *loop, struct ag_task *task);
 
+/* The same for what nobody waits for: it wakes nothing, and runs when the loop
+ * is awake for something else. */
+void ag_loop_post_idle(struct ag_loop *loop, struct ag_task *task);
+/* From now on somebody waits for that, too. On the loop. */
+void ag_loop_hurry(struct ag_loop *loop);
+
 /* (Re)arm: `fn` is called once, `delay_ms` from now. */
 void
 ag_timer_start(struct ag_loop *loop, struct ag_timer *timer, int64_t delay_ms);

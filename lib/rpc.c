@@ -39,7 +39,10 @@ queue_thread(void *arg)
         if (tag->is_ok && tag->prepare != NULL)
             tag->prepare(tag);
         tag->task.fn = run_tag;
-        ag_loop_post(rpc->loop, &tag->task);
+        if (tag->is_idle)
+            ag_loop_post_idle(rpc->loop, &tag->task);
+        else
+            ag_loop_post(rpc->loop, &tag->task);
     }
     return NULL;
 }

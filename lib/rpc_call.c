@@ -335,6 +335,8 @@ send_more(struct ag_rpc_call *call)
         return;
     call->is_sending = true;
     call->send_tag.done = sent;
+    /* Behind the status the call is freed, and that is all. */
+    call->send_tag.is_idle = call->is_status_sent;
     ag_rpc_start(call->call, ops, n, &call->send_tag);
     if (o != NULL) {
         grpc_byte_buffer_destroy(o->bb);

@@ -212,6 +212,7 @@ ag_rpc_server_stop(struct ag_rpc_server *srv, int64_t grace_ms,
     ag_assert(!srv->is_stopping);
     srv->is_stopping = true;
     srv->is_serving = false;
+    ag_loop_hurry(srv->rpc->loop);
     ag_rpc_builtin_stop(srv);
     srv->stopped = done;
     srv->stopped_arg = arg;

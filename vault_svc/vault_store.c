@@ -115,17 +115,15 @@ vault_credential_check(const struct vault_tenant *tenant,
     return compare(want, row->mac, "credential", row->id, err);
 }
 
-int
-vault_credential_open_all(const struct vault_tenant *tenant,
-                          const struct vault_credential_row *row,
-                          ag_secret_t *out, struct ag_err *err)
+static int
+open_all(const struct vault_tenant *tenant,
+         const struct vault_credential_row *row, ag_secret_t *out,
+         struct ag_err *err)
 {
     const struct vault_record_id id = {ag_str(tenant->name), row->id,
                                        row->version, row->binding};
     const unsigned char *key = vault_term_key(tenant, row->key_version);
 
-    if (vault_credential_check(tenant, row, err) < 0)
-        return -1;
     if (key == NULL)
         return ag_err_set(err, AG_ERR_CORRUPT,
                           "credential %.*s names data key %lld, which is not "
@@ -137,18 +135,38 @@ vault_credential_open_all(const struct vault_tenant *tenant,
 }
 
 int
-vault_credential_open(const struct vault_tenant *tenant,
-                      const struct vault_credential_row *row, ag_secret_t *out,
-                      struct ag_err *err)
+vault_credential_open_all(const struct vault_tenant *tenant,
+                          const struct vault_credential_row *row,
+                          ag_secret_t *out, struct ag_err *err)
+{
+    if (vault_credential_check(tenant, row, err) < 0)
+        return -1;
+    return open_all(tenant, row, out, err);
+}
+
+int
+vault_credential_open_checked(const struct vault_tenant *tenant,
+                              const struct vault_credential_row *row,
+                              ag_secret_t *out, struct ag_err *err)
 {
     AG_AUTO(ag_secret_release) ag_secret_t all = AG_SECRET_INIT;
 
     if (!vault_auth_is_oauth(row->auth))
-        return vault_credential_open_all(tenant, row, out, err);
-    if (vault_credential_open_all(tenant, row, &all, err) < 0)
+        return open_all(tenant, row, out, err);
+    if (open_all(tenant, row, &all, err) < 0)
         return -1;
     *out = ag_secret_copy(all.p, strnlen((const char *)all.p, all.n));
     return 0;
+}
+
+int
+vault_credential_open(const struct vault_tenant *tenant,
+                      const struct vault_credential_row *row, ag_secret_t *out,
+                      struct ag_err *err)
+{
+    if (vault_credential_check(tenant, row, err) < 0)
+        return -1;
+    return vault_credential_open_checked(tenant, row, out, err);
 }
 
 int

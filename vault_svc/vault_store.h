@@ -51,6 +51,12 @@ int vault_credential_open(const struct vault_tenant *tenant,
                           const struct vault_credential_row *row,
                           ag_secret_t *out, struct ag_err *err);
 
+/* The same of a row that was checked when it was read, and is in memory since.
+ * The seal covers tenant, id, version and binding once more. */
+int vault_credential_open_checked(const struct vault_tenant *tenant,
+                                  const struct vault_credential_row *row,
+                                  ag_secret_t *out, struct ag_err *err);
+
 struct vault_key_row {
     ag_str_t id, name, scopes, key_hash, mac;
     int64_t created_us, revoked_us, last_used_us;

@@ -26,8 +26,8 @@ open_values(struct vault_authorizing *a, struct ag_err *err)
     a->values = ag_arena_alloc(a->op->arena, (s->n + 1) * sizeof(*a->values));
     for (size_t i = 0; i < s->n; i++)
         if (vault_binding_names_host(&s->held[i].binding, a->ask.host)
-            && vault_credential_open(a->op->tenant, &s->credentials[i].row,
-                                     &a->values[i], err)
+            && vault_credential_open_checked(
+                   a->op->tenant, &s->credentials[i].row, &a->values[i], err)
                    < 0)
             return -1;
     return 0;

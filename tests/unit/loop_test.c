@@ -49,6 +49,54 @@ tasks_of_a_thread_run_in_order(void **state)
         assert_int_equal(seen.order[i], i);
 }
 
+static void *
+idle_poster(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 99; i++)
+        ag_loop_post_idle(seen.loop, &seen.task[i]);
+    ag_loop_post(seen.loop, &seen.task[99]);
+    return NULL;
+}
+
+static void
+what_nobody_waits_for_runs_with_the_next_task(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    seen.n = 0;
+    assert_int_equal(pthread_create(&thread, NULL, idle_poster, NULL), 0);
+    ag_loop_run(seen.loop);
+    (void)pthread_join(thread, NULL);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(seen.order[i], i);
+}
+
+static void *
+only_idle_poster(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 100; i++)
+        ag_loop_post_idle(seen.loop, &seen.task[i]);
+    return NULL;
+}
+
+/* The last test: the loop stays in a hurry. */
+static void
+a_loop_in_a_hurry_waits_for_nothing(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    seen.n = 0;
+    ag_loop_hurry(seen.loop);
+    assert_int_equal(pthread_create(&thread, NULL, only_idle_poster, NULL), 0);
+    ag_loop_run(seen.loop);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(seen.n, 100);
+}
+
 static void
 note_timer(struct ag_timer *t)
 {
@@ -158,9 +206,11 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tasks_of_a_thread_run_in_order),
+        cmocka_unit_test(what_nobody_waits_for_runs_with_the_next_task),
         cmocka_unit_test(timers_fire_by_time_and_stopped_ones_do_not),
         cmocka_unit_test(jobs_come_back_through_the_loop),
         cmocka_unit_test(full_queue_refuses_by_name),
+        cmocka_unit_test(a_loop_in_a_hurry_waits_for_nothing),
     };
     struct ag_err err;
     int rc;
