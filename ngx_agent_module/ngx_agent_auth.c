@@ -243,13 +243,15 @@ ngx_agent_authenticate(ngx_http_request_t *r, ngx_agent_ctx_t *ctx)
 
 
 static ngx_int_t
-ngx_agent_authorize(ngx_http_request_t *r, ngx_agent_ctx_t *ctx)
+ngx_agent_authorize(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
+    ngx_agent_loc_conf_t *lcf)
 {
     ngx_uint_t      need;
     const char     *scope;
     struct ag_err   err = AG_ERR_INIT;
 
-    scope = ctx->match.route->scope;
+    scope = lcf->mode == NGX_AGENT_ADMIT ? (const char *) lcf->scope.data
+                                         : ctx->match.route->scope;
     need = *scope ? ngx_agent_scopes((char **) &scope, 1) : 0;
 
     if (*scope && need == 0) {
@@ -288,7 +290,8 @@ ngx_agent_access_handler(ngx_http_request_t *r)
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        rc = ngx_agent_route(r, ctx, lcf);
+        rc = lcf->mode == NGX_AGENT_ADMIT ? NGX_OK
+                                          : ngx_agent_route(r, ctx, lcf);
         if (rc != NGX_OK) {
             return rc;
         }
@@ -303,7 +306,7 @@ ngx_agent_access_handler(ngx_http_request_t *r)
         return rc;
     }
 
-    rc = ngx_agent_authorize(r, ctx);
+    rc = ngx_agent_authorize(r, ctx, lcf);
     if (rc != NGX_OK) {
         return rc;
     }

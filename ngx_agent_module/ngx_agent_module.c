@@ -14,6 +14,7 @@ static char *ngx_agent_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static char *ngx_agent_services(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_agent_admit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_agent_key_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
@@ -37,6 +38,20 @@ static ngx_command_t  ngx_agent_commands[] = {
       ngx_agent_services,
       NGX_HTTP_LOC_CONF_OFFSET,
       NGX_AGENT_GRPC,
+      NULL },
+
+    { ngx_string("agent_admit"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_agent_admit,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("agent_metrics"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_agent_metrics,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
       NULL },
 
     { ngx_string("agent_key_zone"),
@@ -255,6 +270,13 @@ ngx_agent_init(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    if (ngx_agent_add_phase(cf, NGX_HTTP_LOG_PHASE,
+                            ngx_agent_metrics_log_handler)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     return ngx_agent_filter_init(cf);
 }
 
@@ -317,7 +339,8 @@ ngx_agent_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         || conf->identity.len == 0)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"agent_api\" and \"agent_grpc\" need "
+                           "\"agent_api\", \"agent_grpc\" and "
+                           "\"agent_admit\" need "
                            "\"agent_key_zone\", \"agent_generation\" and "
                            "\"agent_identity\"");
         return NGX_CONF_ERROR;
@@ -377,6 +400,33 @@ ngx_agent_services(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         name->len = value[i].len - names[k].len;
         name->data = value[i].data + names[k].len;
     }
+
+    return NGX_CONF_OK;
+}
+
+
+/* agent_admit read | write | admin */
+static char *
+ngx_agent_admit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_agent_loc_conf_t  *lcf = conf;
+
+    char       *scope;
+    ngx_str_t  *value;
+
+    if (lcf->mode != NGX_AGENT_OFF) {
+        return "is duplicate, or stands beside agent_api or agent_grpc";
+    }
+
+    value = cf->args->elts;
+    scope = (char *) value[1].data;
+
+    if (ngx_agent_scopes(&scope, 1) == 0) {
+        return "must be read, write or admin";
+    }
+
+    lcf->mode = NGX_AGENT_ADMIT;
+    lcf->scope = value[1];
 
     return NGX_CONF_OK;
 }

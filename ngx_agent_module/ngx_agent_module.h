@@ -25,12 +25,14 @@
 typedef enum {
     NGX_AGENT_OFF = 0,
     NGX_AGENT_REST,                    /* JSON outside, gRPC inside */
-    NGX_AGENT_GRPC                     /* gRPC on both sides */
+    NGX_AGENT_GRPC,                    /* gRPC on both sides */
+    NGX_AGENT_ADMIT                    /* behind a key, and nginx's own */
 } ngx_agent_mode_e;
 
 
 typedef struct {
     ngx_shm_zone_t            *keys;
+    ngx_shm_zone_t            *metrics;     /* NULL: nothing is counted */
     ngx_str_t                  generation;
     ngx_int_t                  content_length_index;
 } ngx_agent_main_conf_t;
@@ -40,6 +42,8 @@ typedef struct {
     ngx_uint_t                 mode;
     ngx_str_t                  upstreams[NGX_AGENT_SERVICES];
     ngx_str_t                  identity;
+    ngx_str_t                  scope;       /* of agent_admit */
+    ngx_str_t                  metrics;     /* whose: ingress, egress */
     size_t                     max_body;
     ngx_uint_t                 max_depth;
     ngx_msec_t                 heartbeat;
@@ -154,6 +158,10 @@ ngx_int_t ngx_agent_fail(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     ngx_int_t http_status, struct ag_err *err);
 ngx_int_t ngx_agent_fail_kind(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     struct ag_err *err);
+
+/* ngx_agent_metrics.c: what this nginx counts of itself */
+char *ngx_agent_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_agent_metrics_log_handler(ngx_http_request_t *r);
 
 /* ngx_agent_key.c: the table of keys in shared memory */
 ngx_int_t ngx_agent_key_init_zone(ngx_shm_zone_t *zone, void *data);

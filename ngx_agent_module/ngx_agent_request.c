@@ -439,7 +439,8 @@ ngx_agent_precontent_handler(ngx_http_request_t *r)
     lcf = ngx_http_get_module_loc_conf(r, ngx_agent_module);
     ctx = ngx_agent_get_ctx(r);
 
-    if (lcf->mode == NGX_AGENT_OFF || r != r->main || ctx == NULL
+    if (lcf->mode == NGX_AGENT_OFF || lcf->mode == NGX_AGENT_ADMIT
+        || r != r->main || ctx == NULL
         || ctx->state == NGX_AGENT_PASSED)
     {
         return NGX_DECLINED;

@@ -17,6 +17,7 @@ sandbox brain
 brain ingress
 egress bridge
 egress brain
+egress ingress
 EOF
     install -d -m 0710 -o root -g brainbox-sandbox "$RUN/launcher-sandbox"
     install -d -m 0710 -o brainbox-vaultbridge -g brainbox-vault \

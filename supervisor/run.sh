@@ -165,7 +165,8 @@ EOF
         service $face no <<EOF
 setpriv --pdeathsig KILL unshare --pid --fork --kill-child=TERM -- \
     flock -F -w 10 $RUN/$face.lock /bin/sh -c '
-        rm -f $RUN/egress-bridge/$face-*.sock $RUN/egress-brain/$face-*.sock
+        rm -f $RUN/egress-bridge/$face-*.sock $RUN/egress-brain/$face-*.sock \
+            $RUN/egress-ingress/$face-*.sock
         exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $nginx_sanitizer \
             nginx -c $RUN/$face.conf -p $RUN/$face \
                 -e $STATE/log/$face-error.log -g "daemon off;"' &

@@ -2,17 +2,20 @@
 """What Prometheus scrapes, and health: numbers move with what was done."""
 import os
 import signal
+import subprocess
 import sys
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)),
                 os.path.join(os.path.dirname(os.path.abspath(__file__)),
                              "..", "support")]
 import bb  # noqa: E402
+import faults  # noqa: E402
 import prometheus  # noqa: E402
 
 bb_ = bb.enter(os.path.abspath(__file__))
 test = bb_.test
 SERVICES = ("brain", "vault", "sandbox")
+GATEWAYS = ("ingress", "egress")
 
 
 def scrape(service):
@@ -116,12 +119,89 @@ def a_listener_is_a_number():
 
 
 @test
+def each_request_of_any_worker_is_counted_by_ingress():
+    name = "brainbox_ingress_requests_total"
+    old = scrape("ingress")
+    for _ in range(40):  # a connection each: all workers get some
+        bb_.call("GET", "/v1/agents?limit=1")
+        bb_.refused(404, "GET", "/v1/agents/agent_none")
+    new = scrape("ingress")
+    assert value(new, name, code="200") == value(old, name, code="200") + 41
+    assert value(new, name, code="404") == value(old, name, code="404") + 40
+    count = "brainbox_ingress_request_seconds_count"
+    assert value(new, count) == value(old, count) + 81
+    for what in ("sent", "received"):
+        what = f"brainbox_ingress_{what}_bytes_total"
+        assert value(new, what) > value(old, what) + 80 * 100, what
+    assert value(new, "brainbox_ingress_connections", state="writing") >= 1
+
+
+def outcomes():
+    seen = scrape("egress")["brainbox_egress_outcomes_total"]
+    return {k[0][1]: int(v) for k, v in seen.items()}
+
+
+@test
+def egress_counts_what_became_of_requests():
+    vault, _ = bb_.vault("API_TOKEN", "Zx8" * 12)
+    s = bb_.session(vaults=[vault])
+    old = outcomes()
+    bb_.turn(s, """```sh
+curl -sS https://other.demo.test/v1/echo
+auth="Authorization: Bearer $API_TOKEN"
+curl -sS -H "$auth" https://api.demo.test/v1/whoami
+curl -sS -H "$auth" https://other.demo.test/v1/echo
+curl -sS -H "Host: api.demo.test" https://other.demo.test/v1/echo
+```
+""")
+    new = outcomes()
+    assert {k: new[k] - old[k] for k in new} == {
+        "plain": 1, "credentialed": 1, "denied": 1, "refused": 1,
+        "failed": 0}, (old, new)
+
+
+@test
+def egress_counts_a_host_that_is_away():
+    old = outcomes()
+    agent = bb_.agent(harness="native")
+
+    def has_failed():
+        bb_.turn(bb_.session(agent=agent), "hello")
+        return outcomes()["failed"] > old["failed"]
+    down = bb.in_background(faults.model_down, bb_,
+                            faults.chance("model_down", 0))
+    bb.wait_for("a call to a model that is away", has_failed)
+    down.join()
+
+
+@test
+def gateways_go_on_counting_after_a_reload():
+    name = "brainbox_ingress_requests_total"
+    before = value(scrape("ingress"), name, code="200")
+    pid = subprocess.run(["pgrep", "-f", "nginx: master process nginx -c "
+                          f"{bb_.run}/ingress.conf"], check=True,
+                         capture_output=True, text=True).stdout
+    workers = children(pid)
+    os.kill(int(pid), signal.SIGHUP)
+    bb.wait_for("new workers", lambda: children(pid)
+                and not children(pid) & workers, 40)
+    assert value(scrape("ingress"), name, code="200") == before + 1
+
+
+def children(pid):
+    return set(subprocess.run(["pgrep", "-P", pid.strip()],
+                              capture_output=True, text=True).stdout.split())
+
+
+@test
 def metrics_are_of_all_tenants_and_need_an_admin():
     key = bb_.call("POST", "/platform/v1/keys",
                    {"name": "r", "scopes": ["read", "write"]})
-    for s in SERVICES:
-        bb_.refused(403, "GET", f"/platform/v1/metrics/{s}",
-                    key=key["secret"])
+    for s in SERVICES + GATEWAYS:
+        path = f"/platform/v1/metrics/{s}"
+        bb_.refused(403, "GET", path, key=key["secret"])
+        bb_.refused(401, "GET", path, key="bbx_none")
+        bb_.refused(401, "GET", path, key="")
     bb_.refused(404, "GET", "/platform/v1/metrics/none")
 
 

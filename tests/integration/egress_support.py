@@ -266,7 +266,7 @@ class Egress:
         self.v, self.run = vault, vault.path("run")
         self.state = vault.path("state")
         for d in "vault-egress", "egress-ca", "egress-bridge", \
-                "egress-brain", "egress", "public":
+                "egress-brain", "egress-ingress", "egress", "public":
             os.makedirs(os.path.join(self.run, d))
         os.symlink(vault.path("generation"),
                    self.run + "/public/generation")
@@ -304,7 +304,7 @@ class Egress:
                 stdout=subprocess.PIPE).stdout.strip()
                 for x in ("libasan.so", "libstdc++.so.6"))
             env["ASAN_OPTIONS"] = "detect_leaks=0"
-        for d in "egress-bridge", "egress-brain":
+        for d in "egress-bridge", "egress-brain", "egress-ingress":
             for f in os.listdir(os.path.join(self.run, d)):
                 os.unlink(os.path.join(self.run, d, f))
         self.proc = subprocess.Popen(
