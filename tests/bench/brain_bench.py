@@ -140,6 +140,12 @@ def new_sessions(n, agent, environment):
     return out
 
 
+def has_ended(line, session):
+    last = line.call("GET",
+                     f"/v1/sessions/{session}/events?limit=1&order=desc")
+    return last["data"][0]["type"] == "session.status_idle"
+
+
 @p.test
 def own_time_of_a_turn():
     agent, environment = p.agent("native"), p.environment()
@@ -149,17 +155,19 @@ def own_time_of_a_turn():
         {"tools": [{"name": "sandbox_execute",
                     "arguments": {"command": "true"}}]},
         {"text": "Done."}])
-    line, wire = Line(), []
+    line, starts = Line(), []
     for s in new_sessions(TURNS, agent, environment):
-        before = len(turns_logged(s))
-        start = time.time()
+        starts.append(time.time())
         line.send(s, script)
-        await_turns(before + 1, s)
-        first = [r for r in p.model_requests() if r["at"] >= start][0]
-        wire.append((first["at"] - start) * 1000)
-        os.truncate(p.model + "/model.jsonl", 0)
-        time.sleep(0.05)  # for the pool to be full again
-    turns = turns_logged()[-TURNS:]
+        # Nothing is asked while the turn goes on: what it says of itself is
+        # read at the end.
+        time.sleep(0.25)
+        while not has_ended(line, s):
+            time.sleep(0.1)
+    asked = [r["at"] for r in p.model_requests()]
+    wire = [(min(t for t in asked if t >= at) - at) * 1000 for at in starts]
+    os.truncate(p.model + "/model.jsonl", 0)
+    turns = await_turns(TURNS)[-TURNS:]
     percentiles("brain.turn_own", [t["own_us"] / 1000 for t in turns])
     for part in "model", "vault", "provision", "execute", "destroy":
         figure(f"brain.turn_{part}_p50_ms", "%.2f" % statistics.median(
@@ -206,11 +214,8 @@ def long_sessions():
         for n in range(LONG):
             began = time.monotonic()
             line.send(s, "nothing to run")
-            while True:
-                last = line.call(
-                    "GET", f"/v1/sessions/{s}/events?limit=1&order=desc")
-                if last["data"][0]["type"] == "session.status_idle":
-                    break
+            while not has_ended(line, s):
+                pass
             costs[s].append(time.monotonic() - began)
             if s == sessions[0] and n in (LONG // 10, LONG - 1):
                 memory.append(brain_kib())
