@@ -115,36 +115,59 @@ brain_budget_parse(ag_str_t text, struct brain_budget *budget,
 }
 
 static void
-count_span(struct brain_spent *spent, const json_t *event)
+use_span(int64_t used[BRAIN_USED], const json_t *event)
 {
     static const char *const keys[] = {
-        "input_tokens", "cache_read_input_tokens",
-        "cache_creation_input_tokens", "output_tokens"};
+        [BRAIN_USED_INPUT] = "input_tokens",
+        [BRAIN_USED_OUTPUT] = "output_tokens",
+        [BRAIN_USED_CACHE_READ] = "cache_read_input_tokens",
+        [BRAIN_USED_CACHE_WRITE] = "cache_creation_input_tokens",
+    };
     const json_t *usage = json_object_get(event, "model_usage");
     const json_t *model = json_object_get(event, "brainbox.model");
 
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-        spent->at[BRAIN_LIMIT_TOKENS] +=
-            json_integer_value(json_object_get(usage, keys[i]));
-    spent->at[BRAIN_LIMIT_COST] +=
+    for (int i = BRAIN_USED_INPUT; i <= BRAIN_USED_CACHE_WRITE; i++)
+        used[i] += json_integer_value(json_object_get(usage, keys[i]));
+    used[BRAIN_USED_REASONING] +=
+        json_integer_value(json_object_get(model, "reasoning_tokens"));
+    used[BRAIN_USED_COST] +=
         json_integer_value(json_object_get(model, "cost_nano_usd"));
-    spent->n_unpriced += ag_str_is(
+    used[BRAIN_USED_UNPRICED] += ag_str_is(
         ag_json_str(json_object_get(model, "cost_source")), "unknown");
+}
+
+void
+brain_used_add(int64_t used[BRAIN_USED], const json_t *event)
+{
+    ag_str_t type = ag_json_str(json_object_get(event, "type"));
+
+    if (ag_str_is(type, "span.model_request_end"))
+        use_span(used, event);
+    else if (ag_str_is(type, "span.model_request_start")
+             || ag_str_is(type, "agent.tool_use"))
+        used[BRAIN_USED_STEPS]++;
+    else if (ag_str_is(type, "agent.tool_result"))
+        used[BRAIN_USED_SANDBOX] +=
+            json_integer_value(json_object_get(event, "brainbox.wall_ms"));
+    else if (ag_str_is(type, "session.status_idle"))
+        used[BRAIN_USED_ASKED] |= json_integer_value(json_object_get(
+            json_object_get(event, "stop_reason"), "brainbox.asked"));
 }
 
 void
 brain_budget_count(struct brain_spent *spent, const json_t *event)
 {
-    ag_str_t type = ag_json_str(json_object_get(event, "type"));
+    int64_t used[BRAIN_USED] = {0};
 
-    if (ag_str_is(type, "span.model_request_end"))
-        count_span(spent, event);
-    else if (ag_str_is(type, "span.model_request_start")
-             || ag_str_is(type, "agent.tool_use"))
-        spent->at[BRAIN_LIMIT_STEPS]++;
-    else if (ag_str_is(type, "agent.tool_result"))
-        spent->at[BRAIN_LIMIT_SANDBOX] +=
-            json_integer_value(json_object_get(event, "brainbox.wall_ms"));
+    brain_used_add(used, event);
+    spent->at[BRAIN_LIMIT_TOKENS] +=
+        used[BRAIN_USED_INPUT] + used[BRAIN_USED_OUTPUT]
+        + used[BRAIN_USED_CACHE_READ] + used[BRAIN_USED_CACHE_WRITE];
+    spent->at[BRAIN_LIMIT_COST] += used[BRAIN_USED_COST];
+    spent->at[BRAIN_LIMIT_STEPS] += used[BRAIN_USED_STEPS];
+    spent->at[BRAIN_LIMIT_SANDBOX] += used[BRAIN_USED_SANDBOX];
+    spent->n_unpriced += used[BRAIN_USED_UNPRICED];
+    spent->asked |= used[BRAIN_USED_ASKED];
 }
 
 bool

@@ -34,7 +34,23 @@ struct brain_spent {
 int brain_budget_parse(ag_str_t text, struct brain_budget *budget,
                        struct ag_err *err);
 
-/* Add what a stored event says was used; as SQL counts it. */
+/* What events use, in the order in which event_append takes it. */
+enum brain_used {
+    BRAIN_USED_INPUT, /* tokens that no cache knew */
+    BRAIN_USED_OUTPUT,
+    BRAIN_USED_CACHE_READ,
+    BRAIN_USED_CACHE_WRITE,
+    BRAIN_USED_REASONING, /* of the output */
+    BRAIN_USED_COST,      /* nano-dollars */
+    BRAIN_USED_UNPRICED,  /* model calls of unknown cost */
+    BRAIN_USED_SANDBOX,   /* milliseconds of commands */
+    BRAIN_USED_STEPS,
+    BRAIN_USED_ASKED, /* bits, as in struct brain_spent */
+    BRAIN_USED,
+};
+void brain_used_add(int64_t used[BRAIN_USED], const json_t *event);
+
+/* Add what an event says was used. */
 void brain_budget_count(struct brain_spent *spent, const json_t *event);
 
 /*

@@ -3,8 +3,13 @@
  */
 #include "brain_svc/brain_store.h"
 
+#include <stdio.h>
+
+#include "brain_svc/brain_budget.h"
 #include "brain_svc/brain_harness.h"
 #include "brain_svc/brain_log.h"
+
+#define USED_TEXT (BRAIN_USED * 22 + 3)
 
 /* PostgreSQL's text form of text[]: {"a","b"} with \ and " escaped. */
 static void
@@ -65,6 +70,25 @@ arrays_fill(struct arrays *a, json_t *const *events, size_t n)
     ag_buf_addc(&a->bodies, '}');
 }
 
+/* As PostgreSQL's bigint[]; null when the events use nothing. */
+static struct ag_db_param
+used_param(const struct brain_append *append, char text[USED_TEXT])
+{
+    int64_t used[BRAIN_USED] = {0};
+    bool is_nothing = true;
+    size_t at = 0;
+
+    for (size_t i = 0; i < append->n; i++)
+        brain_used_add(used, append->events[i]);
+    for (int i = 0; i < BRAIN_USED; i++) {
+        is_nothing &= used[i] == 0;
+        at += (size_t)snprintf(text + at, USED_TEXT - at, "%c%lld",
+                               i == 0 ? '{' : ',', (long long)used[i]);
+    }
+    (void)snprintf(text + at, USED_TEXT - at, "}");
+    return is_nothing ? ag_db_null() : ag_db_str(ag_str(text));
+}
+
 void
 brain_store_append(struct brain *brain, const struct brain_append *append,
                    ag_db_done *done, void *arg)
@@ -72,14 +96,15 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
     static const char *const sql[] = {
         [BRAIN_WRITE_APPEND] =
             "SELECT brain.event_append($1, $2, $3::bigint, $5::text[], "
-            "$6::text[], $7::text[]), $4::text",
+            "$6::text[], $7::text[], $8::bigint[]), $4::text",
         [BRAIN_WRITE_BEGIN] =
             "SELECT brain.turn_begin($1, $2, $3::bigint, $5::text[], "
-            "$6::text[], $7::text[]), $4::text",
+            "$6::text[], $7::text[], $8::bigint[]), $4::text",
         [BRAIN_WRITE_END] =
             "SELECT brain.turn_end($1, $2, $3::bigint, $4::bigint, "
-            "$5::text[], $6::text[], $7::text[])",
+            "$5::text[], $6::text[], $7::text[], $8::bigint[])",
     };
+    char used[USED_TEXT];
     struct arrays a;
 
     arrays_fill(&a, append->events, append->n);
@@ -89,8 +114,8 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
                     ag_db_int(append->fence), ag_db_int(append->seen),
                     ag_db_str(ag_buf_str(&a.ids)),
                     ag_db_str(ag_buf_str(&a.types)),
-                    ag_db_str(ag_buf_str(&a.bodies))},
-                7, done, arg);
+                    ag_db_str(ag_buf_str(&a.bodies)), used_param(append, used)},
+                8, done, arg);
     arrays_release(&a);
 }
 

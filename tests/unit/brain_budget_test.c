@@ -108,6 +108,45 @@ events_count_and_unknown_costs_are_too_much(void **state)
     assert_int_equal(limit, BRAIN_LIMIT_COST);
 }
 
+static void
+each_use_has_its_place(void **state)
+{
+    static const struct {
+        const char *event;
+        enum brain_used at;
+        int64_t n;
+    } all[] = {
+        {"{\"type\":\"agent.tool_use\"}", BRAIN_USED_STEPS, 1},
+        {"{\"type\":\"agent.tool_result\",\"brainbox.wall_ms\":7}",
+         BRAIN_USED_SANDBOX, 7},
+        {"{\"type\":\"session.status_idle\",\"stop_reason\":"
+         "{\"brainbox.asked\":2}}",
+         BRAIN_USED_ASKED, 2},
+        {"{\"type\":\"span.model_request_end\",\"model_usage\":"
+         "{\"cache_creation_input_tokens\":5}}",
+         BRAIN_USED_CACHE_WRITE, 5},
+        {"{\"type\":\"span.model_request_end\",\"brainbox.model\":"
+         "{\"cost_source\":\"unknown\"}}",
+         BRAIN_USED_UNPRICED, 1},
+        {"{\"type\":\"user.message\",\"brainbox.wall_ms\":7}",
+         BRAIN_USED_SANDBOX, 0},
+    };
+    struct ag_err err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        int64_t used[BRAIN_USED] = {0}, sum = 0;
+        json_t *e = ag_json_parse(ag_str(all[i].event), &err);
+
+        brain_used_add(used, e);
+        for (int k = 0; k < BRAIN_USED; k++)
+            sum += used[k];
+        assert_int_equal(used[all[i].at], all[i].n);
+        assert_int_equal(sum, all[i].n);
+        json_decref(e);
+    }
+}
+
 int
 main(void)
 {
@@ -115,6 +154,7 @@ main(void)
         cmocka_unit_test(budgets_are_read_and_refuse_what_is_none),
         cmocka_unit_test(hard_goes_before_soft_and_soft_asks_once),
         cmocka_unit_test(events_count_and_unknown_costs_are_too_much),
+        cmocka_unit_test(each_use_has_its_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

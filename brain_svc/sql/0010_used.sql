@@ -1,0 +1,121 @@
+-- What events use is counted by the brain and handed over with them: a body is
+-- parsed once, as it is checked, however long a tool's result is. And a row that
+-- changes with each event finds room on its page.
+
+ALTER TABLE brain.session SET (fillfactor = 60);
+ALTER TABLE brain.run SET (fillfactor = 60);
+
+DROP FUNCTION brain.turn_begin(text, text, bigint, text[], text[], text[]);
+DROP FUNCTION brain.turn_end(text, text, bigint, bigint, text[], text[],
+                             text[]);
+DROP FUNCTION brain.event_append(text, text, bigint, text[], text[], text[]);
+DROP FUNCTION brain.usage_of(text[], text[]);
+
+-- Append events to a session's log, in order and without a gap in `seq`.
+-- Returns the first seq. `p_fence` 0 is a writer from outside; otherwise the
+-- run's fencing number must still be that. `p_used` is what the events use, as
+-- enum brain_used orders it (brain_budget.h); NULL is nothing. What repeats collides with itself,
+-- which the caller looks into (brain_io.c).
+CREATE FUNCTION brain.event_append(
+    p_tenant text, p_session text, p_fence bigint,
+    p_ids text[], p_types text[], p_bodies text[],
+    p_used bigint[] DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    first bigint;
+    n integer := cardinality(p_ids);
+BEGIN
+    IF p_used IS NULL THEN
+        UPDATE brain.session SET next_seq = next_seq + n, updated_at = now()
+            WHERE id = p_session RETURNING next_seq - n INTO first;
+    ELSE
+        UPDATE brain.session SET next_seq = next_seq + n, updated_at = now(),
+            input_tokens = input_tokens + p_used[1],
+            output_tokens = output_tokens + p_used[2],
+            cache_read_tokens = cache_read_tokens + p_used[3],
+            cache_write_tokens = cache_write_tokens + p_used[4],
+            reasoning_tokens = reasoning_tokens + p_used[5],
+            cost_nano_usd = cost_nano_usd + p_used[6],
+            unpriced_calls = unpriced_calls + p_used[7],
+            sandbox_ms = sandbox_ms + p_used[8],
+            steps = steps + p_used[9],
+            budget_asked = budget_asked | p_used[10]::integer
+            WHERE id = p_session RETURNING next_seq - n INTO first;
+    END IF;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no session "%"', p_session USING ERRCODE = 'BB003';
+    END IF;
+    -- A statement of its own: it sees who took the lease while this one waited
+    -- for the session's row.
+    IF p_fence > 0 THEN
+        PERFORM FROM brain.run
+            WHERE session_id = p_session AND fence = p_fence;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the run''s lease was taken over'
+                USING ERRCODE = 'BB005';
+        END IF;
+    END IF;
+    INSERT INTO brain.event (tenant, session_id, seq, id, type, body, digest)
+        SELECT p_tenant, p_session, first + e.ord - 1, e.id, e.type,
+               e.body::json, sha256(convert_to(e.body, 'UTF8'))
+        FROM unnest(p_ids, p_types, p_bodies) WITH ORDINALITY
+             AS e (id, type, body, ord);
+    RETURN first;
+END $$;
+
+-- Begin a turn: status and event in one step.
+CREATE FUNCTION brain.turn_begin(
+    p_tenant text, p_session text, p_fence bigint,
+    p_ids text[], p_types text[], p_bodies text[], p_used bigint[])
+RETURNS bigint
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE brain.session SET status = 'running' WHERE id = p_session;
+    UPDATE brain.run SET turn_started_at = now()
+        WHERE session_id = p_session AND fence = p_fence;
+    RETURN brain.event_append(p_tenant, p_session, p_fence, p_ids, p_types,
+                              p_bodies, p_used);
+END $$;
+
+-- End a turn unless a user's event came behind `p_seen`: then nothing is
+-- written and 0 is returned, and the turn goes on.
+CREATE FUNCTION brain.turn_end(
+    p_tenant text, p_session text, p_fence bigint, p_seen bigint,
+    p_ids text[], p_types text[], p_bodies text[], p_used bigint[])
+RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE first bigint;
+BEGIN
+    PERFORM 1 FROM brain.session WHERE id = p_session FOR UPDATE;
+    PERFORM 1 FROM brain.event WHERE session_id = p_session AND seq > p_seen
+        AND type LIKE 'user.%' AND NOT id = ANY (p_ids);
+    IF FOUND THEN
+        RETURN 0;
+    END IF;
+    first := brain.event_append(p_tenant, p_session, p_fence, p_ids, p_types,
+                                p_bodies, p_used);
+    UPDATE brain.session SET status = 'idle',
+        active_us = active_us + coalesce(
+            (SELECT extract(epoch FROM now() - turn_started_at) * 1000000
+             FROM brain.run WHERE session_id = p_session), 0)::bigint
+        WHERE id = p_session AND status <> 'terminated';
+    UPDATE brain.run SET is_wanted = false, owner = NULL, lease_until = NULL,
+        turn_started_at = NULL
+        WHERE session_id = p_session AND fence = p_fence;
+    RETURN first;
+END $$;
+
+REVOKE ALL ON FUNCTION brain.event_append(text, text, bigint, text[], text[],
+                                          text[], bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brain.turn_begin(text, text, bigint, text[], text[],
+                                        text[], bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brain.turn_end(text, text, bigint, bigint, text[],
+                                      text[], text[], bigint[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION brain.event_append(text, text, bigint, text[],
+                                             text[], text[], bigint[])
+    TO brain_run;
+GRANT EXECUTE ON FUNCTION brain.turn_begin(text, text, bigint, text[], text[],
+                                           text[], bigint[]) TO brain_run;
+GRANT EXECUTE ON FUNCTION brain.turn_end(text, text, bigint, bigint, text[],
+                                         text[], text[], bigint[])
+    TO brain_run;
