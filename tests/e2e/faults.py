@@ -172,16 +172,38 @@ def nothing(*_):
 
 # ---- disk and clock ----------------------------------------------------------------
 
-def disk_full(p, rand):
-    path = p.state + "/fill"
-    with open(path, "wb", buffering=0) as f:
+SPARE = 32 << 20
+
+
+def fill(path, spare):
+    """Takes what the disk has but for `spare` bytes."""
+    with open(path, "wb") as f:
+        at = os.statvfs(path)
         try:
-            while True:
-                f.write(b"\0" * (1 << 20))
+            os.posix_fallocate(f.fileno(), 0, max(
+                at.f_bavail * at.f_bsize - spare, 1))
         except OSError:
             pass
-    time.sleep(rand.uniform(0.5, 2))
-    os.unlink(path)
+
+
+def nearly_full(p):
+    """So that the fault itself takes no time."""
+    fill(p.state + "/fill", SPARE)
+
+
+def disk_full(p, rand):
+    end = time.monotonic() + rand.uniform(0.5, 2)
+    n = 0
+    while time.monotonic() < end:  # also what is given back meanwhile
+        fill(f"{p.state}/fill-{n}", 0)
+        n += 1
+        time.sleep(0.02)
+    disk_free(p)
+
+
+def disk_free(p):
+    for path in glob.glob(p.state + "/fill*"):
+        os.unlink(path)
 
 
 def clock_env(folder):
@@ -217,8 +239,8 @@ KINDS = {**{name: kill(name) for name in PROCESSES},
          "model_down": model_down, "model_still": model_still,
          "model_slow": nothing, "model_fails": nothing, "model_cut": nothing,
          "disk_full": disk_full, "clock": clock}
-BEFORE = {"brain_of_two": second_brain}
-AFTER = {"brain_of_two": brain_back}
+BEFORE = {"brain_of_two": second_brain, "disk_full": nearly_full}
+AFTER = {"brain_of_two": brain_back, "disk_full": disk_free}
 
 
 def chance(kind, seed):

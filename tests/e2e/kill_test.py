@@ -131,11 +131,15 @@ class Late(threading.Thread):
             pass  # nobody said that it was taken
 
 
-def command(session, k):
-    if HAS_CLOCK:  # sandboxes keep the machine's clock: no certificate fits
-        return f"echo {k} >>/workspace/ran && sleep 0.1"
-    return (f"echo {k} >>/workspace/ran && curl -sS --fail --retry 0 -m 20 "
-            f"-X POST https://api.demo.test/v1/count/{session}-{k} && sleep 0.05")
+def command(kind, session, k):
+    """Long enough that most faults come while one runs."""
+    ran = f"echo {k} >>/workspace/ran && sleep 0.1"
+    if kind == "clock":  # sandboxes keep the machine's: no certificate fits
+        return ran
+    if kind == "disk_full":
+        ran += f" && head -c 1000000 /dev/zero >/workspace/big-{k}"
+    return (f"{ran} && curl -sS --fail --retry 0 -m 20 -X POST "
+            f"https://api.demo.test/v1/count/{session}-{k} && sleep 0.05")
 
 
 def block(text):
@@ -144,9 +148,10 @@ def block(text):
 
 def messages(kind, session, rand):
     """What the user says: a runbook, or a script for the model; and later."""
-    commands = [command(session, k) for k in range(STEPS)]
+    commands = [command(kind, session, k) for k in range(STEPS)]
     if not kind.startswith("model_"):
-        return "".join(map(block, commands)), block(command(session, LATE))
+        return "".join(map(block, commands)), block(command(
+            kind, session, LATE))
     answers = [{"tools": [{"name": "sandbox_provision",
                            "arguments": {"task_description": "x"}}]}]
     answers += [{"text": "next", "tools": [
