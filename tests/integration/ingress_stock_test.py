@@ -51,6 +51,7 @@ server {
         agent_api brain=127.0.0.1:1 vault=127.0.0.1:1;
         grpc_pass grpc://$agent_upstream;
     }
+    location = /numbers { agent_metrics ingress; }
     location = /_resolve { internal; grpc_pass grpc://127.0.0.1:1; }
 }
 """
@@ -171,6 +172,8 @@ class Stock(unittest.TestCase):
                                  {"x-api-key": "k"})
         self.assertEqual(status, 503)
         self.assertEqual(self.answers(), before)
+        _, _, _, body = ask(self.c, "GET", "/numbers")
+        self.assertIn(b'brainbox_ingress_requests_total{code="206"}', body)
         nginx.stop()
 
         self.remove()
@@ -230,13 +233,30 @@ class Stock(unittest.TestCase):
         for line, want in (("agent_key_zone keys:1m;", "need"),
                            ("agent_generation @DIR@/generation;", "need"),
                            ("agent_identity /_resolve;", "need")):
-            self.put("conf.d/agent.conf", OURS.replace(line, ""))
-            out = subprocess.run(
-                [NGINX, "-t", "-p", self.dir, "-c",
-                 os.path.join(self.dir, "nginx.conf")],
-                capture_output=True, text=True, env=nginx_env())
-            self.assertNotEqual(out.returncode, 0)
-            self.assertIn(want, out.stderr)
+            self.refused(OURS.replace(line, ""), want)
+
+    def test_a_wrong_directive_names_what_would_be_right(self):
+        self.install()
+        place = "location = /numbers {"
+        self.assertIn(place, OURS)
+        for line, want in (
+                ("agent_admit nobody;", "must be read, write or admin"),
+                ("agent_admit read; agent_admit admin;", "is duplicate"),
+                ("agent_metrics ingress;", "is duplicate"),
+                ("} location /x { agent_metrics mine;",
+                 "must be ingress or egress"),
+                ("agent_admit read; agent_api brain=127.0.0.1:1;",
+                 "is duplicate, or stands beside")):
+            self.refused(OURS.replace(place, place + line), want)
+
+    def refused(self, conf, want):
+        self.put("conf.d/agent.conf", conf)
+        out = subprocess.run(
+            [NGINX, "-t", "-p", self.dir, "-c",
+             os.path.join(self.dir, "nginx.conf")],
+            capture_output=True, text=True, env=nginx_env())
+        self.assertNotEqual(out.returncode, 0, conf)
+        self.assertIn(want, out.stderr)
 
 
 if __name__ == "__main__":
