@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -39,7 +40,8 @@ def main():
     if unknown:
         sys.exit(f"KINDS: {' '.join(unknown)}: known are "
                  + " ".join(faults.KINDS))
-    waiting = parts(kinds, int(os.environ.get("JOBS", "2")))
+    jobs = int(os.environ.get("JOBS", "2"))
+    waiting = parts(kinds, jobs)
     running, rows, failed, stopped = [], [], [], []
 
     def stop(signum, _):
@@ -49,7 +51,6 @@ def main():
             p.terminate()
     for s in (signal.SIGTERM, signal.SIGINT):
         signal.signal(s, stop)
-    jobs = int(os.environ.get("JOBS", "2"))
     with tempfile.TemporaryDirectory(prefix="bbfault", dir="/tmp") as folder:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -60,8 +61,10 @@ def main():
                     env=dict(os.environ, FAULTS=" ".join(part), ROWS=path))
                 p.path = path
                 running.append(p)
-            p = running[0]
-            p.wait()
+            p = next((p for p in running if p.poll() is not None), None)
+            if p is None:
+                time.sleep(0.2)
+                continue
             running.remove(p)
             failed.append(p.returncode)
             if os.path.exists(p.path):
