@@ -41,12 +41,14 @@ ag_side_close(struct ag_loop *loop, struct ag_side *s)
     s->io.fd = -1;
 }
 
-/* Read if there is room, write what is there. Returns 1 when something moved,
- * 0 when nothing can now, -1 when the connection is broken. */
+/* Read if there is room, write what is there. Returns 1 when there may be more
+ * to move, 0 when nothing can be moved now, -1 when the connection is broken.
+ * What came in a piece smaller than the buffer was all that there was: epoll
+ * says when there is more. */
 static int
 step(struct ag_flow *f, struct ag_side *from, struct ag_side *to)
 {
-    int moved = 0;
+    bool has_more = f->n > 0;
 
     if (f->n == 0 && !from->has_ended) {
         ssize_t n = recv(from->io.fd, f->buf, AG_FLOW_BYTES, MSG_DONTWAIT);
@@ -55,7 +57,7 @@ step(struct ag_flow *f, struct ag_side *from, struct ag_side *to)
         from->has_ended = n == 0;
         f->off = 0;
         f->n = n > 0 ? (size_t)n : 0;
-        moved = n >= 0;
+        has_more = n == AG_FLOW_BYTES;
     }
     if (f->n > 0) {
         ssize_t n =
@@ -65,14 +67,14 @@ step(struct ag_flow *f, struct ag_side *from, struct ag_side *to)
         if (n > 0) {
             f->off += (size_t)n;
             f->n -= (size_t)n;
-            moved = 1;
         }
+        has_more = has_more && f->n == 0;
     }
     if (from->has_ended && f->n == 0 && !to->is_shut) {
         (void)shutdown(to->io.fd, SHUT_WR);
         to->is_shut = true;
     }
-    return moved;
+    return has_more;
 }
 
 static uint32_t
@@ -87,15 +89,15 @@ enum ag_flow_rc
 ag_flow_copy(struct ag_loop *loop, struct ag_side *a, struct ag_side *b,
              struct ag_flow *up, struct ag_flow *down, struct ag_err *err)
 {
-    for (int i = 0; i < ROUNDS; i++) {
-        int there = step(up, a, b);
-        int back = there < 0 ? -1 : step(down, b, a);
-        if (back < 0) {
+    int there = 1, back = 1;
+
+    for (int i = 0; i < ROUNDS && (there > 0 || back > 0); i++) {
+        there = there > 0 ? step(up, a, b) : 0;
+        back = there >= 0 && back > 0 ? step(down, b, a) : back;
+        if (there < 0 || back < 0) {
             ag_err_set(err, AG_ERR_IO, "the connection is broken");
             return AG_FLOW_BROKEN;
         }
-        if (there == 0 && back == 0)
-            break;
     }
     if (a->is_shut && b->is_shut)
         return AG_FLOW_ENDED;

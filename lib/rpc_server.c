@@ -25,6 +25,10 @@ ag_rpc_server_new(struct ag_rpc *rpc, const char *name)
         {GRPC_ARG_INTEGER,
          (char *)(uintptr_t)GRPC_ARG_ALLOW_REUSEPORT,
          {.integer = 0}},
+        /* No PING beside the data to measure a line that is a unix socket. */
+        {GRPC_ARG_INTEGER,
+         (char *)(uintptr_t)GRPC_ARG_HTTP2_BDP_PROBE,
+         {.integer = 0}},
     };
     grpc_channel_args args = {sizeof(list) / sizeof(list[0]), list};
 

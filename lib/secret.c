@@ -138,14 +138,25 @@ ag_random(void *p, size_t n)
     }
 }
 
+/* Fetched once: by the name of an algorithm OpenSSL looks for it each time. */
+static EVP_MD *sha256;
+
+static void
+fetch_sha256(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    ag_assert(sha256 != NULL);
+}
+
 void
 ag_sha256(ag_str_t s, unsigned char out[32])
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     unsigned int n = 32;
 
-    ag_assert(
-        EVP_Digest(s.p == NULL ? "" : s.p, s.n, out, &n, EVP_sha256(), NULL)
-        == 1);
+    (void)pthread_once(&once, fetch_sha256);
+    ag_assert(EVP_Digest(s.p == NULL ? "" : s.p, s.n, out, &n, sha256, NULL)
+              == 1);
 }
 
 void

@@ -4,12 +4,16 @@
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
 
+#include <malloc.h>
 #include <pwd.h>
 #include <sys/prctl.h>
 
 #include "lib/without.h"
 #include "ngx_agent_module/ngx_agent_module.h"
 #include "ngx_agent_module/ngx_agent_rules.h"
+
+
+#define NGX_AGENT_EGRESS_KEPT_MEMORY  (4 * 1024 * 1024)
 
 
 static char *ngx_agent_egress_set_mode(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -403,6 +407,11 @@ ngx_agent_egress_init_process(ngx_cycle_t *cycle)
         if (!ag_without("dumpable")) {
             (void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
         }
+
+        /* A request's memory is that of the next one: it is not given back and
+         * asked for again each time. */
+        (void) mallopt(M_TRIM_THRESHOLD, NGX_AGENT_EGRESS_KEPT_MEMORY);
+        (void) mallopt(M_TOP_PAD, NGX_AGENT_EGRESS_KEPT_MEMORY / 16);
 
         amcf = hctx->main_conf[ngx_agent_module.ctx_index];
         ngx_agent_egress_watch_init(cycle, &amcf->generation);

@@ -6,6 +6,9 @@
  */
 #include "ngx_agent_module/ngx_agent_scrub.h"
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -50,6 +53,15 @@ pair_add(struct ngx_agent_scrub *s, unsigned char a, unsigned char b)
     unsigned  pair = (unsigned) a << 8 | b;
 
     s->first[pair / 8] |= 1u << pair % 8;
+
+    if (s->class_of[a] == 0) {
+        s->class_of[a] = (unsigned char) (1u << s->n_classes++ % 8);
+    }
+
+    s->low[0][a & 15] |= s->class_of[a];
+    s->high[0][a >> 4] |= s->class_of[a];
+    s->low[1][b & 15] |= s->class_of[a];
+    s->high[1][b >> 4] |= s->class_of[a];
 }
 
 
@@ -417,13 +429,70 @@ hold_back(const struct ngx_agent_scrub *s, const unsigned char *p, size_t n)
 }
 
 
+#ifdef __x86_64__
+
+/* The halves of the bytes at p, as classes of the first or the second byte. */
+__attribute__((target("ssse3")))
+static inline __m128i
+classes(const struct ngx_agent_scrub *s, int which, const unsigned char *p)
+{
+    const __m128i  half = _mm_set1_epi8(15);
+    __m128i        v = _mm_loadu_si128((const void *) p);
+    __m128i        low = _mm_loadu_si128((const void *) s->low[which]);
+    __m128i        high = _mm_loadu_si128((const void *) s->high[which]);
+
+    return _mm_and_si128(
+        _mm_shuffle_epi8(low, _mm_and_si128(v, half)),
+        _mm_shuffle_epi8(high, _mm_and_si128(_mm_srli_epi16(v, 4), half)));
+}
+
+
+/* The first place from i on where a text may begin; or one less than 17 bytes
+ * before n, from where on this does not look. */
+__attribute__((target("ssse3")))
+static size_t
+skip_by_16(const struct ngx_agent_scrub *s, const unsigned char *p, size_t i,
+           size_t n)
+{
+    for ( /* void */ ; i + 17 <= n; i += 16) {
+        __m128i   both = _mm_and_si128(classes(s, 0, p + i),
+                                       classes(s, 1, p + i + 1));
+        unsigned  none = (unsigned) _mm_movemask_epi8(
+                             _mm_cmpeq_epi8(both, _mm_setzero_si128()));
+
+        if (none != 0xffff) {
+            return i + (size_t) __builtin_ctz(~none);
+        }
+    }
+
+    return i;
+}
+
+#endif
+
+
+/* Where the next text may begin, from i on: places before it need no look. */
+static size_t
+skip(const struct ngx_agent_scrub *s, const unsigned char *p, size_t i,
+     size_t n)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("ssse3")) {
+        return skip_by_16(s, p, i, n);
+    }
+#endif
+
+    return i;
+}
+
+
 /* Put filler over every match that begins before `end`. */
 static unsigned
 cover(struct ngx_agent_scrub *s, unsigned char *p, size_t n, size_t end)
 {
     unsigned  hits = 0;
 
-    for (size_t i = 0; i < end; /* void */) {
+    for (size_t i = skip(s, p, 0, n); i < end; i = skip(s, p, i, n)) {
         size_t len;
         const struct ngx_agent_pattern *t = match_at(s, p + i, n - i, &len);
 

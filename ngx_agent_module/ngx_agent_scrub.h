@@ -31,6 +31,11 @@ struct ngx_agent_scrub {
     unsigned *hits;                    /* for each owner */
     unsigned n_owners;
     unsigned char first[65536 / 8];    /* pairs of bytes that begin a pattern */
+    /* The same in eight classes, one a bit: the halves of either byte. More
+     * pairs pass here, sixteen places at a time. */
+    unsigned char low[2][16], high[2][16];
+    unsigned char class_of[256];       /* of a first byte; 0: begins nothing */
+    unsigned n_classes;
 };
 
 /* Holds copies of values: release wipes them. */

@@ -7,7 +7,8 @@
 
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/params.h>
+#include <pthread.h>
 
 enum { NONCE = VAULT_NONCE_LEN, TAG = 16 };
 
@@ -37,14 +38,44 @@ vault_keyring_init(struct vault_keyring *ring,
     vault_hmac(data_key, AG_STR("brainbox-find-v1"), ring->find);
 }
 
+static void
+mac_freep(EVP_MAC_CTX **ctx)
+{
+    EVP_MAC_CTX_free(*ctx);
+}
+
+/* Without a key, to be copied: by the name of an algorithm OpenSSL looks for it
+ * each time. */
+static EVP_MAC_CTX *hmac_sha256;
+
+static void
+fetch_hmac(void)
+{
+    char digest[] = "SHA256";
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_end()};
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+
+    hmac_sha256 = mac == NULL ? NULL : EVP_MAC_CTX_new(mac);
+    EVP_MAC_free(mac);
+    ag_assert(hmac_sha256 != NULL
+              && EVP_MAC_CTX_set_params(hmac_sha256, params) == 1);
+}
+
 void
 vault_hmac(const unsigned char key[VAULT_KEY_BYTES], ag_str_t msg,
            unsigned char out[VAULT_MAC_BYTES])
 {
-    unsigned int n = VAULT_MAC_BYTES;
-    unsigned char *p = HMAC(EVP_sha256(), key, VAULT_KEY_BYTES,
-                            (const unsigned char *)msg.p, msg.n, out, &n);
-    ag_assert(p != NULL && n == VAULT_MAC_BYTES);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    size_t n = 0;
+
+    (void)pthread_once(&once, fetch_hmac);
+    AG_AUTO(mac_freep) EVP_MAC_CTX *ctx = EVP_MAC_CTX_dup(hmac_sha256);
+    ag_assert(ctx != NULL && EVP_MAC_init(ctx, key, VAULT_KEY_BYTES, NULL) == 1
+              && EVP_MAC_update(ctx, (const unsigned char *)msg.p, msg.n) == 1
+              && EVP_MAC_final(ctx, out, &n, VAULT_MAC_BYTES) == 1
+              && n == VAULT_MAC_BYTES);
 }
 
 void

@@ -183,6 +183,38 @@ a_longer_value_is_covered_as_a_whole(void **state)
     scrub_done(s);
 }
 
+/* Sixteen places are looked at together: a text at every place of two such
+ * steps, behind bytes that nearly begin one, in texts of every length near it. */
+static void
+a_value_is_found_at_every_place(void **state)
+{
+    static const char *const forms[] = {
+        VALUE, "%73" "3cret/\\\"value\\\"+0123456789",
+        "&#115;3cret/&quot;value&quot;+0123456789",
+        "7333637265742f2276616c7565222b30313233343536373839"};
+    static const char fill[] = "s%&\\7A";
+    struct ngx_agent_scrub *s = scrub_of(VALUE);
+    unsigned char text[160];
+    unsigned hits = 0;
+    (void)state;
+
+    for (size_t f = 0; f < sizeof(forms) / sizeof(forms[0]); f++)
+        for (size_t at = 0; at < 40; at++)
+            for (size_t behind = 0; behind < 40; behind++) {
+                size_t n = strlen(forms[f]);
+                memset(text, fill[(at + behind) % 6], sizeof(text));
+                memcpy(text + at, forms[f], n);
+                assert_int_equal(
+                    ngx_agent_scrub_text(s, text, at + n + behind), 1);
+                for (size_t i = 0; i < n; i++)
+                    assert_int_equal(text[at + i], NGX_AGENT_SCRUB_FILLER);
+                hits++;
+            }
+    assert_int_equal(s->hits[0], hits);
+    assert_int_equal(hits, 4 * 40 * 40);
+    scrub_done(s);
+}
+
 int
 main(void)
 {
@@ -192,6 +224,7 @@ main(void)
         cmocka_unit_test(base64_at_every_offset_is_covered),
         cmocka_unit_test(the_hold_back_depends_on_the_class_of_bytes_only),
         cmocka_unit_test(an_event_stream_is_not_delayed),
+        cmocka_unit_test(a_value_is_found_at_every_place),
         cmocka_unit_test(a_longer_value_is_covered_as_a_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
