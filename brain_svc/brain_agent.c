@@ -5,6 +5,7 @@
 #include "agent_rpc.h"
 #include "brain.pb-c.h"
 #include "brain_svc/brain_check.h"
+#include "brain_svc/brain_page.h"
 #include "brain_svc/brain_harness.h"
 #include "brain_svc/brain_tools.h"
 #include "brain_svc/brain_wire.h"
@@ -385,33 +386,9 @@ update_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
         11, updated_agent, req);
 }
 
-struct list_state {
-    int limit;
-};
-
-static void
-listed_agents(void *arg, const struct ag_db_result *res,
-              const struct ag_err *err)
-{
-    struct brain_req *req = arg;
-    struct list_state *state = req->state;
-    Agent__Brain__V1__ListAgentsResponse reply =
-        AGENT__BRAIN__V1__LIST_AGENTS_RESPONSE__INIT;
-    char *next;
-
-    if (err != NULL) {
-        ag_rpc_fail(req->call, err);
-        return;
-    }
-    reply.data = brain_rows(res, state->limit, sizeof(agent_msg), fill_agent,
-                            req->arena, &reply.n_data, &next);
-    if (next != NULL) {
-        reply._next_page_case =
-            AGENT__BRAIN__V1__LIST_AGENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        reply.next_page = next;
-    }
-    ag_rpc_reply(req->call, &reply.base);
-}
+static const struct brain_list agents = {
+    &agent__brain__v1__list_agents_response__descriptor,
+    &agent__brain__v1__agent__descriptor, fill_agent};
 
 static void
 list_agents(struct ag_rpc_call *call, const ProtobufCMessage *request,
@@ -420,17 +397,10 @@ list_agents(struct ag_rpc_call *call, const ProtobufCMessage *request,
     const Agent__Brain__V1__ListAgentsRequest *m =
         (const Agent__Brain__V1__ListAgentsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
-    struct list_state *state;
-    struct ag_err err;
+    int64_t rows = req == NULL ? -1 : brain_page_begin(req, &agents, m->limit);
 
-    if (req == NULL)
+    if (rows < 0)
         return;
-    state = ag_arena_alloc(req->arena, sizeof(*state));
-    req->state = state;
-    if (brain_check_limit(m->limit, &state->limit, &err) < 0) {
-        ag_rpc_fail(call, &err);
-        return;
-    }
     brain_query(req,
                 "SELECT" AGENT_COLS "FROM brain.agent a "
                 "JOIN brain.agent_version v ON v.agent_id = a.id "
@@ -439,8 +409,8 @@ list_agents(struct ag_rpc_call *call, const ProtobufCMessage *request,
                 "ORDER BY a.id DESC LIMIT $3::int",
                 (struct ag_db_param[]){ag_db_str(ag_str(m->page)),
                                        ag_db_bool(m->include_archived),
-                                       ag_db_int(state->limit + 1)},
-                3, listed_agents, req);
+                                       ag_db_int(rows)},
+                3, brain_page_reply, req);
 }
 
 static void

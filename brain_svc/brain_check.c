@@ -164,23 +164,6 @@ brain_cell_list(const struct ag_db_result *res, int row, int col,
     return out;
 }
 
-void *
-brain_rows(const struct ag_db_result *res, int limit, size_t size,
-           brain_fill *fill, struct ag_arena *arena, size_t *n,
-           char **next_page)
-{
-    int rows = ag_db_rows(res), shown = rows > limit ? limit : rows;
-    void **out = ag_arena_alloc(arena, (size_t)(shown + 1) * sizeof(*out));
-
-    for (int i = 0; i < shown; i++) {
-        out[i] = ag_arena_alloc(arena, size);
-        fill(out[i], res, i, arena);
-    }
-    *n = (size_t)shown;
-    *next_page = rows > limit ? brain_cell(res, shown - 1, 0, arena) : NULL;
-    return out;
-}
-
 ag_str_t
 brain_json_list(char **items, size_t n, struct ag_arena *arena)
 {

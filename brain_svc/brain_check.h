@@ -57,15 +57,6 @@ char **brain_cell_list(const struct ag_db_result *res, int row, int col,
 /* Fills one message, zeroed before, from one row. */
 typedef void brain_fill(void *message, const struct ag_db_result *res, int row,
                         struct ag_arena *arena);
-/*
- * A page: up to `limit` messages of `size` bytes from rows that begin with an
- * id, of which the query asked for one more. `*next_page` gets the last one's
- * id when there is more, NULL otherwise. Returns the array of pointers.
- */
-void *brain_rows(const struct ag_db_result *res, int limit, size_t size,
-                 brain_fill *fill, struct ag_arena *arena, size_t *n,
-                 char **next_page);
-
 /* An SQL expression: timestamptz column as RFC 3339 text. */
 #define BRAIN_TIME(col) \
     "to_char(" col " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"

@@ -6,6 +6,7 @@
 #include "agent_rpc.h"
 #include "brain.pb-c.h"
 #include "brain_svc/brain_check.h"
+#include "brain_svc/brain_page.h"
 #include "lib/id.h"
 #include "vault.pb-c.h"
 
@@ -29,7 +30,6 @@ struct put {
     const char *id, *name, *description; /* NULL: keep */
     ag_str_t config, metadata;           /* empty: keep */
     int32_t version;
-    int limit; /* of a list */
 };
 
 static void
@@ -360,29 +360,9 @@ get_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
                 reply_environment, req);
 }
 
-static void
-listed_environments(void *arg, const struct ag_db_result *res,
-                    const struct ag_err *err)
-{
-    struct brain_req *req = arg;
-    struct put *state = req->state;
-    Agent__Brain__V1__ListEnvironmentsResponse reply =
-        AGENT__BRAIN__V1__LIST_ENVIRONMENTS_RESPONSE__INIT;
-    char *next;
-
-    if (err != NULL) {
-        ag_rpc_fail(req->call, err);
-        return;
-    }
-    reply.data = brain_rows(res, state->limit, sizeof(environment_msg),
-                            fill_environment, req->arena, &reply.n_data, &next);
-    if (next != NULL) {
-        reply._next_page_case =
-            AGENT__BRAIN__V1__LIST_ENVIRONMENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        reply.next_page = next;
-    }
-    ag_rpc_reply(req->call, &reply.base);
-}
+static const struct brain_list environments = {
+    &agent__brain__v1__list_environments_response__descriptor,
+    &agent__brain__v1__environment__descriptor, fill_environment};
 
 static void
 list_environments(struct ag_rpc_call *call, const ProtobufCMessage *request,
@@ -391,17 +371,11 @@ list_environments(struct ag_rpc_call *call, const ProtobufCMessage *request,
     const Agent__Brain__V1__ListEnvironmentsRequest *m =
         (const Agent__Brain__V1__ListEnvironmentsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
-    struct put *state;
-    struct ag_err err;
+    int64_t rows =
+        req == NULL ? -1 : brain_page_begin(req, &environments, m->limit);
 
-    if (req == NULL)
+    if (rows < 0)
         return;
-    state = ag_arena_alloc(req->arena, sizeof(*state));
-    req->state = state;
-    if (brain_check_limit(m->limit, &state->limit, &err) < 0) {
-        ag_rpc_fail(call, &err);
-        return;
-    }
     brain_query(req,
                 "SELECT" ENV_COLS "FROM brain.environment e "
                 "WHERE ($1 = '' OR id < $1) "
@@ -409,8 +383,8 @@ list_environments(struct ag_rpc_call *call, const ProtobufCMessage *request,
                 "ORDER BY id DESC LIMIT $3::int",
                 (struct ag_db_param[]){ag_db_str(ag_str(m->page)),
                                        ag_db_bool(m->include_archived),
-                                       ag_db_int(state->limit + 1)},
-                3, listed_environments, req);
+                                       ag_db_int(rows)},
+                3, brain_page_reply, req);
 }
 
 void

@@ -7,6 +7,7 @@
 #include "brain.pb-c.h"
 #include "brain_svc/brain_budget.h"
 #include "brain_svc/brain_check.h"
+#include "brain_svc/brain_page.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_run.h"
 #include "lib/id.h"
@@ -47,7 +48,6 @@ struct session_state {
     const char *id, *agent_id;
     int64_t agent_version;
     ag_str_t metadata;
-    int limit;
 };
 
 static void
@@ -425,29 +425,9 @@ update_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
         4, reply_session, req);
 }
 
-static void
-listed_sessions(void *arg, const struct ag_db_result *res,
-                const struct ag_err *err)
-{
-    struct brain_req *req = arg;
-    struct session_state *state = req->state;
-    Agent__Brain__V1__ListSessionsResponse reply =
-        AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE__INIT;
-    char *next;
-
-    if (err != NULL) {
-        ag_rpc_fail(req->call, err);
-        return;
-    }
-    reply.data = brain_rows(res, state->limit, sizeof(session_msg),
-                            fill_session, req->arena, &reply.n_data, &next);
-    if (next != NULL) {
-        reply._next_page_case =
-            AGENT__BRAIN__V1__LIST_SESSIONS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
-        reply.next_page = next;
-    }
-    ag_rpc_reply(req->call, &reply.base);
-}
+static const struct brain_list sessions = {
+    &agent__brain__v1__list_sessions_response__descriptor,
+    &agent__brain__v1__session__descriptor, fill_session};
 
 #define LIST_SQL(compare, order)                              \
     "SELECT" SESSION_COLS "FROM brain.session s" SESSION_JOIN \
@@ -463,26 +443,24 @@ list_sessions(struct ag_rpc_call *call, const ProtobufCMessage *request,
         (const Agent__Brain__V1__ListSessionsRequest *)request;
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
     bool is_asc = strcmp(m->order, "asc") == 0;
-    struct session_state *state;
-    struct ag_err err = AG_ERR_INIT;
+    struct ag_err err;
+    int64_t rows;
 
     if (req == NULL)
         return;
-    state = state_new(req, "");
-    if (m->order[0] != '\0' && !is_asc && strcmp(m->order, "desc") != 0)
+    if (m->order[0] != '\0' && !is_asc && strcmp(m->order, "desc") != 0) {
         ag_err_set(&err, AG_ERR_INVALID, "order: must be asc or desc");
-    else
-        (void)brain_check_limit(m->limit, &state->limit, &err);
-    if (err.kind != AG_ERR_NONE) {
         ag_rpc_fail(call, &err);
         return;
     }
+    rows = brain_page_begin(req, &sessions, m->limit);
+    if (rows < 0)
+        return;
     brain_query(req, is_asc ? LIST_SQL(">", "ASC") : LIST_SQL("<", "DESC"),
-                (struct ag_db_param[]){ag_db_str(ag_str(m->page)),
-                                       ag_db_bool(m->include_archived),
-                                       ag_db_str(ag_str(m->agent_id)),
-                                       ag_db_int(state->limit + 1)},
-                4, listed_sessions, req);
+                (struct ag_db_param[]){
+                    ag_db_str(ag_str(m->page)), ag_db_bool(m->include_archived),
+                    ag_db_str(ag_str(m->agent_id)), ag_db_int(rows)},
+                4, brain_page_reply, req);
 }
 
 /* ---- archive, delete --------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "agent_rpc.h"
 #include "brain.pb-c.h"
 #include "brain_svc/brain_check.h"
+#include "brain_svc/brain_page.h"
 
 #define REASON_MAX 256
 
@@ -22,6 +23,8 @@ fill_stop(void *message, const struct ag_db_result *res, int row,
     m->reason = brain_cell(res, row, 2, arena);
     m->created_at = brain_cell(res, row, 3, arena);
 }
+
+#define STOPS_MAX 100 /* listed; there is no second page */
 
 #define STOP_COLS                                                         \
     " CASE WHEN tenant = '*' THEN 'all' WHEN session_id = '*' THEN "      \
@@ -114,23 +117,9 @@ resume_sessions(struct ag_rpc_call *call, const ProtobufCMessage *request,
                 2, stopped, req);
 }
 
-static void
-listed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
-{
-    struct brain_req *req = arg;
-    Agent__Brain__V1__ListStopsResponse reply =
-        AGENT__BRAIN__V1__LIST_STOPS_RESPONSE__INIT;
-    char *ignored;
-
-    if (err != NULL) {
-        ag_rpc_fail(req->call, err);
-        return;
-    }
-    reply.data =
-        brain_rows(res, ag_db_rows(res), sizeof(Agent__Brain__V1__Stop),
-                   fill_stop, req->arena, &reply.n_data, &ignored);
-    ag_rpc_reply(req->call, &reply.base);
-}
+static const struct brain_list stops = {
+    &agent__brain__v1__list_stops_response__descriptor,
+    &agent__brain__v1__stop__descriptor, fill_stop};
 
 static void
 list_stops(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
@@ -138,12 +127,13 @@ list_stops(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
 
     (void)request;
-    if (req == NULL)
+    if (req == NULL || brain_page_begin(req, &stops, STOPS_MAX) < 0)
         return;
     brain_query(req,
                 "SELECT" STOP_COLS "FROM brain.stop "
-                "ORDER BY created_at DESC LIMIT 100",
-                NULL, 0, listed, req);
+                "ORDER BY created_at DESC LIMIT $1::int",
+                (struct ag_db_param[]){ag_db_int(STOPS_MAX)}, 1,
+                brain_page_reply, req);
 }
 
 void
