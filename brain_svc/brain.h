@@ -14,6 +14,7 @@
 #include "lib/rpc_server.h"
 
 struct ag_metrics;
+struct brain_group;
 struct brain_hub;
 struct brain_runs;
 struct ag_http;
@@ -31,9 +32,10 @@ struct brain {
     struct ag_rpc_channel *vault, *sandbox;
     struct ag_db *db;
     struct ag_assertion_key *key;
-    struct brain_hub *hub;   /* event streams */
-    struct brain_runs *runs; /* runs that are doing something */
-    struct ag_http *http;    /* model calls */
+    struct brain_group *group; /* appends that go together */
+    struct brain_hub *hub;     /* event streams */
+    struct brain_runs *runs;   /* runs that are doing something */
+    struct ag_http *http;      /* model calls */
     struct brain_incidents *incidents;
     struct brain_prices *prices;
     struct brain_trace *trace;   /* or NULL */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "brain_svc/brain_group.h"
 #include "brain_svc/brain_run_internal.h"
 
 struct storing {
@@ -39,17 +40,23 @@ found(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 
 /* Written before, by a try whose answer was lost: it has its seq. */
 static void
-stored(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+grouped(void *arg, int64_t first, const struct ag_err *err)
 {
     struct storing *s = arg;
 
     if (err == NULL)
-        finish(s, ag_db_get_int(res, 0, 0), NULL);
+        finish(s, first, NULL);
     else if (err->kind != AG_ERR_EXISTS)
         finish(s, 0, err);
     else
         brain_store_find(s->brain, s->tenant, ag_str(s->session), ag_str(s->id),
                          found, s);
+}
+
+static void
+stored(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+{
+    grouped(arg, err == NULL ? ag_db_get_int(res, 0, 0) : 0, err);
 }
 
 static void
@@ -66,7 +73,10 @@ store(struct brain *brain, const struct brain_append *append,
     if (append->n > 0)
         (void)snprintf(s->id, sizeof(s->id), "%s",
                        brain_event_id(append->events[0]));
-    brain_store_append(brain, append, stored, s);
+    if (append->how == BRAIN_WRITE_APPEND)
+        brain_group_append(brain->group, append, grouped, s);
+    else
+        brain_store_append(brain, append, stored, s);
 }
 
 static bool

@@ -47,27 +47,47 @@ arrays_release(struct arrays *a)
 }
 
 static void
-arrays_fill(struct arrays *a, json_t *const *events, size_t n)
+arrays_open(struct arrays *a)
 {
-    struct ag_err err;
-
     ag_buf_init(&a->ids, SIZE_MAX / 4);
     ag_buf_init(&a->types, SIZE_MAX / 4);
     ag_buf_init(&a->bodies, SIZE_MAX / 4);
     ag_buf_addc(&a->ids, '{');
     ag_buf_addc(&a->types, '{');
     ag_buf_addc(&a->bodies, '{');
+}
+
+static void
+arrays_add(struct arrays *a, json_t *const *events, size_t n)
+{
+    struct ag_err err;
+
     for (size_t i = 0; i < n; i++) {
         AG_AUTO(ag_buf_release) struct ag_buf one = AG_BUF_INIT(SIZE_MAX / 4);
+        bool is_first = a->ids.n == 1;
 
         ag_assert(ag_json_dump(events[i], &one, &err) == 0);
-        add_array_item(&a->ids, ag_str(brain_event_id(events[i])), i == 0);
-        add_array_item(&a->types, ag_str(brain_event_type(events[i])), i == 0);
-        add_array_item(&a->bodies, ag_buf_str(&one), i == 0);
+        add_array_item(&a->ids, ag_str(brain_event_id(events[i])), is_first);
+        add_array_item(&a->types, ag_str(brain_event_type(events[i])),
+                       is_first);
+        add_array_item(&a->bodies, ag_buf_str(&one), is_first);
     }
+}
+
+static void
+arrays_close(struct arrays *a)
+{
     ag_buf_addc(&a->ids, '}');
     ag_buf_addc(&a->types, '}');
     ag_buf_addc(&a->bodies, '}');
+}
+
+static void
+arrays_fill(struct arrays *a, json_t *const *events, size_t n)
+{
+    arrays_open(a);
+    arrays_add(a, events, n);
+    arrays_close(a);
 }
 
 /* As PostgreSQL's bigint[]; null when the events use nothing. */
@@ -116,6 +136,60 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
                     ag_db_str(ag_buf_str(&a.types)),
                     ag_db_str(ag_buf_str(&a.bodies)), used_param(append, used)},
                 8, done, arg);
+    arrays_release(&a);
+}
+
+/* One append's part of the arrays that are one item an append, and of `used`.
+ */
+static void
+add_append(const struct brain_append *append, bool is_first,
+           struct ag_buf lists[5])
+{
+    int64_t used[BRAIN_USED] = {0};
+    char sep = is_first ? '{' : ',';
+
+    add_array_item(&lists[0], append->tenant, is_first);
+    add_array_item(&lists[1], append->session, is_first);
+    ag_buf_addf(&lists[2], "%c%lld", sep, (long long)append->fence);
+    ag_buf_addf(&lists[3], "%c%zu", sep, append->n);
+    for (size_t i = 0; i < append->n; i++)
+        brain_used_add(used, append->events[i]);
+    for (int i = 0; i < BRAIN_USED; i++)
+        ag_buf_addf(&lists[4], "%c%lld", i == 0 ? sep : ',',
+                    (long long)used[i]);
+}
+
+void
+brain_store_append_all(struct brain *brain, const struct brain_append *appends,
+                       size_t n, ag_db_done *done, void *arg)
+{
+    struct ag_buf lists[5]; /* tenants, sessions, fences, counts, used */
+    struct arrays a;
+
+    for (int k = 0; k < 5; k++)
+        ag_buf_init(&lists[k], SIZE_MAX / 4);
+    ag_buf_addc(&lists[0], '{');
+    ag_buf_addc(&lists[1], '{');
+    arrays_open(&a);
+    for (size_t i = 0; i < n; i++) {
+        add_append(&appends[i], i == 0, lists);
+        arrays_add(&a, appends[i].events, appends[i].n);
+    }
+    arrays_close(&a);
+    for (int k = 0; k < 5; k++)
+        ag_buf_addc(&lists[k], '}');
+    ag_db_query(
+        brain->db, AG_STR(""),
+        "SELECT brain.events_append($1::text[], $2::text[], $3::bigint[], "
+        "$4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[])",
+        (struct ag_db_param[]){
+            ag_db_str(ag_buf_str(&lists[0])), ag_db_str(ag_buf_str(&lists[1])),
+            ag_db_str(ag_buf_str(&lists[2])), ag_db_str(ag_buf_str(&lists[3])),
+            ag_db_str(ag_buf_str(&a.ids)), ag_db_str(ag_buf_str(&a.types)),
+            ag_db_str(ag_buf_str(&a.bodies)), ag_db_str(ag_buf_str(&lists[4]))},
+        8, done, arg);
+    for (int k = 0; k < 5; k++)
+        ag_buf_release(&lists[k]);
     arrays_release(&a);
 }
 

@@ -72,6 +72,12 @@ void
 brain_store_read_run(struct brain *brain, ag_str_t tenant, ag_str_t session,
                      int limit, ag_db_done *done, void *arg);
 
+/* Appends (BRAIN_WRITE_APPEND), sorted by session, in one transaction: a row
+ * with the first seq of each, or none was written. */
+void
+brain_store_append_all(struct brain *brain, const struct brain_append *appends,
+                       size_t n, ag_db_done *done, void *arg);
+
 /* One row with the seq of this event of the session, or none. */
 void brain_store_find(struct brain *brain, ag_str_t tenant, ag_str_t session,
                       ag_str_t id, ag_db_done *done, void *arg);

@@ -6,6 +6,7 @@
 
 #include "brain_svc/brain.h"
 #include "lib/http_client.h"
+#include "brain_svc/brain_group.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_incident.h"
 #include "brain_svc/brain_io.h"
@@ -89,6 +90,7 @@ start(struct brain *brain, struct ag_err *err)
         && (brain->trace = brain_trace_new(brain, err)) == NULL)
         return -1;
     brain->metrics = brain_metrics_new();
+    brain->group = brain_group_new(brain);
     brain->hub = brain_hub_new(brain);
     brain->runs = brain_runs_new(brain);
     brain->server = ag_rpc_server_new(brain->rpc, "brain-ingress");
@@ -110,6 +112,7 @@ stop(struct brain *brain)
 {
     ag_rpc_server_free(brain->server);
     ag_db_free(brain->db);
+    brain_group_free(brain->group);
     brain_runs_free(brain->runs);
     brain_trace_free(brain->trace);
     brain_hub_free(brain->hub);

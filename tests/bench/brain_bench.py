@@ -319,6 +319,23 @@ COMMIT;
 """
 
 
+# The same of 16 sessions in one transaction; each client has its own.
+GROUP = """
+BEGIN;
+SELECT set_config('brainbox.tenant', 'default', true);
+SELECT count(*) FROM (SELECT brain.events_append(
+    array_agg('default'::text), array_agg('sesn_bench' || n),
+    array_agg(1::bigint),
+    array_agg(1), array_agg('x' || random() || clock_timestamp()),
+    array_agg('agent.message'::text),
+    array_agg('{"type":"agent.message","content":[{"type":"text",
+               "text":"some words of an answer"}]}'::text),
+    array_fill(0::bigint, ARRAY[160]))
+    FROM generate_series(:client_id * 16 + 1, :client_id * 16 + 16) n) x;
+COMMIT;
+"""
+
+
 def psql(text):
     subprocess.run(["psql", f"host={p.run}/pg dbname=brainbox user=postgres",
                     "-qX", "-v", "ON_ERROR_STOP=1", "-c", text], check=True,
@@ -346,18 +363,22 @@ def durable_append():
          "CREATE SEQUENCE brain.bench_seq;"
          "INSERT INTO brain.session SELECT (jsonb_populate_record(s,"
          " jsonb_build_object('id', 'sesn_bench' || n))).* FROM brain.session s,"
-         f" generate_series(1, 50) n WHERE s.id = '{s}';"
+         f" generate_series(1, 64) n WHERE s.id = '{s}';"
          "INSERT INTO brain.run (tenant, session_id, fence, owner, lease_until)"
          " SELECT 'default', 'sesn_bench' || n, 1, 'brain-1',"
-         " now() + interval '1 hour' FROM generate_series(1, 50) n"
+         " now() + interval '1 hour' FROM generate_series(1, 64) n"
          " ON CONFLICT (session_id) DO UPDATE SET fence = 1")
-    bare, append = [], []
+    bare, append, group = [], [], []
     for _ in range(3):
         bare.append(pgbench(INSERT))
         append.append(pgbench(APPEND))
+        group.append(16 * pgbench(GROUP))
     figure("brain.append_per_s", f"{statistics.median(append):.0f}", "1/s")
     figure("brain.append_vs_insert",
            f"{statistics.median(append) / statistics.median(bare):.3f}",
+           "ratio")
+    figure("brain.append_group_vs_single",
+           f"{statistics.median(group) / statistics.median(append):.2f}",
            "ratio")
 
 

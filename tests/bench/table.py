@@ -40,6 +40,8 @@ MEANING = {
                         "session have it",
     "brain.append_per_s": "appends a second, four connections",
     "brain.append_vs_insert": "beside a bare `INSERT … unnest` of the same row",
+    "brain.append_group_vs_single": "appends of 16 sessions in one transaction "
+                                    "beside one transaction each",
     "vault.rules_gb_s": "the rule set, on text, one core",
     "vault.rules_corpus_mb": "C headers, libraries and documents that were "
                              "searched with it",
