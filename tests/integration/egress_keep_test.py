@@ -15,6 +15,7 @@ from vault_support import main  # noqa: E402
 
 SECRET = "kept-value-0123456789-abcdefghijkl"
 A, B = "api.example.com", "other.example.com"
+TOGETHER = threading.Barrier(60)
 
 
 def answer(host, c, head):
@@ -25,7 +26,7 @@ def answer(host, c, head):
         out += b"Connection: close\r\n"
     out += b"\r\n" + body
     if path == "/together":
-        time.sleep(0.5)
+        TOGETHER.wait(30)
     if path == "/more":
         out += b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
     c.sendall(out)
@@ -147,16 +148,16 @@ def a_workload_keeps_no_more_than_its_share():
     mark, box = len(HOST.seen), Box()
     threads = [threading.Thread(target=lambda: box.ask("/together",
                                                        s=box.connect()))
-               for _ in range(60)]
+               for _ in range(TOGETHER.parties)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
     made = set(used(mark))
-    assert len(made) == 60, len(made)
+    assert len(made) == TOGETHER.parties, len(made)
     # Two workers keep 16 each; one worker may have had all of them.
-    wait_for("the others to end",
-             lambda: len(made & set(HOST.ended)) >= 60 - 32, 2)
+    wait_for("the others to end", lambda: len(made & set(HOST.ended))
+             >= TOGETHER.parties - 32, 3)
 
 
 TESTS = [
