@@ -41,6 +41,32 @@ push(struct brain_prompt *p, const struct brain_item *item)
     p->items[p->n++] = *item;
 }
 
+/* Where the call of a result stands; behind all others when it is not there. */
+static size_t
+call_of(const struct brain_prompt *p, const struct brain_item *result)
+{
+    for (size_t i = p->n; i > 0; i--)
+        if (p->items[i - 1].kind == BRAIN_ITEM_CALL
+            && strcmp(p->items[i - 1].call_id, result->call_id) == 0)
+            return i - 1;
+    return p->n;
+}
+
+/* Results stand in the order of their calls, whichever came first. */
+static void
+push_result(struct brain_prompt *p, const struct brain_item *result)
+{
+    size_t call = call_of(p, result), i = p->n;
+
+    push(p, result);
+    while (i > 0 && p->items[i - 1].kind == BRAIN_ITEM_RESULT
+           && call_of(p, &p->items[i - 1]) > call) {
+        p->items[i] = p->items[i - 1];
+        i--;
+    }
+    p->items[i] = *result;
+}
+
 static bool
 item_of(const struct brain_event *e, struct brain_item *item)
 {
@@ -91,8 +117,11 @@ brain_prompt_fill(struct brain_prompt *p, const struct brain_log *log)
         if (strcmp(log->at[i].type, "span.model_request_start") == 0) {
             push_messages(p, log, unread, i);
             unread = i;
-        } else if (item_of(&log->at[i], &item)
-                   && item.kind != BRAIN_ITEM_USER) {
+        } else if (!item_of(&log->at[i], &item)) {
+            continue;
+        } else if (item.kind == BRAIN_ITEM_RESULT) {
+            push_result(p, &item);
+        } else if (item.kind != BRAIN_ITEM_USER) {
             push(p, &item);
         }
     }

@@ -164,6 +164,30 @@ def custom_tool_waits_for_its_client_and_goes_on_with_the_result():
 
 
 @p.test
+def client_works_while_a_command_runs():
+    """The order of events says that they overlapped; what the model reads is in
+    the order of its calls, whoever was first."""
+    for wire in ("chat", "responses", "messages"):
+        s = native(tools=[TICKET], model={"id": "test-model", "wire": wire})
+        p.send(s, script({"tools": [
+            PROVISION, run("sleep 1; echo mine"),
+            {"name": "ticket", "arguments": {"title": "leak"}}]},
+            {"text": "Filed."}))
+        seen(s, "agent.tool_result")
+        call = of(p.events(s), "agent.custom_tool_use")[0]
+        post(s, {"type": "user.custom_tool_result", "custom_tool_use_id":
+                 call["id"], "content": [{"type": "text", "text": "T-17"}]})
+        events = p.idle(s)
+        order = [k for k in kinds(events) if k.endswith("_result")]
+        assert order == ["agent.tool_result", "user.custom_tool_result",
+                         "agent.tool_result"], kinds(events)
+        assert kinds(events).count("session.status_idle") == 1
+        assert bb.texts(events) == ["Filed."]
+        raw = p.model_requests()[-1]["raw"]
+        assert raw.index("mine\\\\n") < raw.index("T-17"), (wire, raw)
+
+
+@p.test
 def waiting_outlives_a_restart_of_the_brain():
     s = native(tools=[TICKET])
     p.send(s, script({"tools": [{"name": "ticket", "arguments": {}}]},
