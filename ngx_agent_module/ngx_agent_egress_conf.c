@@ -412,6 +412,7 @@ ngx_agent_egress_init_process(ngx_cycle_t *cycle)
          * asked for again each time. */
         (void) mallopt(M_TRIM_THRESHOLD, NGX_AGENT_EGRESS_KEPT_MEMORY);
         (void) mallopt(M_TOP_PAD, NGX_AGENT_EGRESS_KEPT_MEMORY / 16);
+        (void) mallopt(M_MMAP_THRESHOLD, NGX_AGENT_EGRESS_KEPT_MEMORY / 4);
 
         amcf = hctx->main_conf[ngx_agent_module.ctx_index];
         ngx_agent_egress_watch_init(cycle, &amcf->generation);
