@@ -162,8 +162,8 @@ def spoil(kind, answers, rand):
         at["cut"] = rand.randrange(1, 4)
     elif kind == "model_slow":
         for a in answers:
-            a["delay_ms"] = rand.randrange(5, 40)
-        at["stall_ms"], at["stall_at"] = rand.randrange(500, 2500), 1
+            a["delay_ms"] = rand.randrange(5, 20)
+        at["stall_ms"], at["stall_at"] = rand.randrange(500, 1500), 1
 
 
 def nothing(*_):
