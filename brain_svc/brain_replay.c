@@ -124,44 +124,12 @@ is_told_next(const struct brain_replay *r)
     return e != NULL && brain_replay_is_input(e);
 }
 
-/* How many events of others come next. */
-static size_t
-count_told(const struct brain_replay *r)
-{
-    size_t n = 0;
-
-    while (next_event(r, n) != NULL && brain_replay_is_input(next_event(r, n)))
-        n++;
-    return n;
-}
-
-/*
- * An interrupt comes next, but what stands behind it was decided on before the
- * run heard of it: both were being stored at the same time. It hears of it when
- * it stores that.
- */
-static bool
-is_unheard(const struct brain_replay *r)
-{
-    size_t skip = count_told(r);
-    const struct brain_event *e;
-
-    if (!next_is(r, 0, "user.interrupt"))
-        return false;
-    while (next_is(r, skip, "agent.tool_result")
-           || next_is(r, skip, "session.status_running"))
-        skip++;
-    e = next_event(r, skip);
-    return e != NULL && !brain_replay_is_input(e)
-           && !ag_str_starts(ag_str(e->type), AG_STR("session."))
-           && !json_is_true(json_object_get(e->body, "is_error"));
-}
-
 /* The brain died here, or gave the run away, and another one went on. */
 static bool
 is_lost_next(const struct brain_replay *r)
 {
-    return next_is(r, count_told(r), "session.status_rescheduled");
+    return next_is(r, brain_replay_inputs(&r->log, r->next),
+                   "session.status_rescheduled");
 }
 
 /* Limits of time and incidents come from outside, too; what they left in the
@@ -197,7 +165,7 @@ load(struct brain_run *run)
 
     if (run->log.n == 0)
         run->log.base = 0;
-    while (is_told_next(r) && !is_unheard(r))
+    while (is_told_next(r) && !brain_replay_is_unheard(&r->log, r->next))
         r->next++;
     for (size_t i = 0; i < r->next; i++)
         brain_log_put(&run->log, r->log.at[i].seq, r->log.at[i].body);
@@ -368,14 +336,14 @@ come_asked(struct brain_replay *r)
         return;
     }
     while (run->state == BRAIN_RUN_THINKING && is_told_next(r)
-           && !is_unheard(r)) {
+           && !brain_replay_is_unheard(&r->log, r->next)) {
         r->waiting = ASKING; /* until an interrupt cancels it */
         tell_one(r);
     }
     if (run->state != BRAIN_RUN_THINKING || r->is_over)
         return;
     r->waiting = NOTHING;
-    n = count_told(r);
+    n = brain_replay_inputs(&r->log, r->next);
     foresee(r, run, r->next + n);
     if (run->is_over_time || run->is_frozen) {
         run->harness->cancel(run);
@@ -418,9 +386,9 @@ come_called(struct brain_replay *r)
     }
     brain_turn_find(&run->log, &run->turn);
     d = brain_turn_decide(&run->log, &run->turn, false);
-    while (is_told_next(r) && !is_unheard(r))
+    while (is_told_next(r) && !brain_replay_is_unheard(&r->log, r->next))
         tell_one(r);
-    e = next_event(r, count_told(r));
+    e = next_event(r, brain_replay_inputs(&r->log, r->next));
     r->n_tools++;
     if (e == NULL) {
         finish(r);

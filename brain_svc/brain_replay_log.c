@@ -91,6 +91,32 @@ brain_replay_is_input(const struct brain_event *e)
            && !ag_str_starts(ag_str(e->type), AG_STR("span."));
 }
 
+size_t
+brain_replay_inputs(const struct brain_replay_log *log, size_t next)
+{
+    size_t n = 0;
+
+    while (next + n < log->n && brain_replay_is_input(&log->at[next + n]))
+        n++;
+    return n;
+}
+
+bool
+brain_replay_is_unheard(const struct brain_replay_log *log, size_t next)
+{
+    size_t i = next + brain_replay_inputs(log, next);
+
+    if (next >= log->n || !brain_event_is(&log->at[next], "user.interrupt"))
+        return false;
+    while (i < log->n
+           && (brain_event_is(&log->at[i], "agent.tool_result")
+               || brain_event_is(&log->at[i], "session.status_running")))
+        i++;
+    return i < log->n && !brain_replay_is_input(&log->at[i])
+           && !ag_str_starts(ag_str(log->at[i].type), AG_STR("session."))
+           && !json_is_true(json_object_get(log->at[i].body, "is_error"));
+}
+
 /* ---- comparing ----------------------------------------------------------- */
 
 /* What is new each time, and what was not kept. */

@@ -25,6 +25,14 @@ void brain_replay_log_release(struct brain_replay_log *log);
 
 /* Not written by a run: a user's, or the platform's. */
 bool brain_replay_is_input(const struct brain_event *e);
+/* How many of these stand at `next`. */
+size_t brain_replay_inputs(const struct brain_replay_log *log, size_t next);
+/*
+ * An interrupt stands at `next`, but what stands behind it was decided on
+ * before the run heard of it: both were being stored at the same time. It hears
+ * of it when it stores that.
+ */
+bool brain_replay_is_unheard(const struct brain_replay_log *log, size_t next);
 
 /* NULL when both are the same but for ids and times; else what differs. */
 const char *brain_replay_compare(const json_t *made, const json_t *recorded);
