@@ -101,15 +101,14 @@ def take_stock(w):
 
 def settled(w):
     """Stock, once the pool is full again and nothing ends any more."""
-    def is_quiet():
-        return (len(w.boxes()) == 2
-                and not w.ask("list_sandboxes")[0]["sandboxes"])
-    svc.wait_for(is_quiet, 30)
-    # The launcher takes down what has ended a moment later, and rarely at once.
+    svc.wait_for(lambda: len(w.boxes()) == 2 and not w.ask(
+        "list_sandboxes")[0]["sandboxes"], 30)
+    # The launcher takes down what has ended a moment later, and rarely at
+    # once. Nothing is asked of the service meanwhile: a call is a connection.
     last, since = None, 0
     for _ in range(300):
         now = take_stock(w)
-        if now != last or not is_quiet():
+        if now != last or now["groups"] != [2] * len(now["groups"]):
             last, since = now, time.monotonic()
         elif time.monotonic() - since >= QUIET_S:
             return now
