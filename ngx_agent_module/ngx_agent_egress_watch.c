@@ -113,19 +113,6 @@ ngx_agent_watch_read(uint64_t *from)
 }
 
 
-/* As when the client goes away: the host's connection ends, too. */
-static void
-ngx_agent_watch_cut(ngx_http_request_t *r)
-{
-    ngx_connection_t  *c;
-
-    c = r->connection;
-    ngx_http_set_log_request(c->log, r);
-    ngx_http_finalize_request(r, NGX_ERROR);
-    ngx_http_run_posted_requests(c);
-}
-
-
 /* Nothing passes from here on; the request ends when its row was sent. */
 static void
 ngx_agent_watch_stop(ngx_agent_egress_ctx_t *ctx)
@@ -200,7 +187,8 @@ ngx_agent_watch_tick(ngx_event_t *ev)
     {
         ngx_queue_remove(&ctx->watch);
         ngx_queue_init(&ctx->watch);
-        ngx_agent_watch_cut(ctx->request);
+        ngx_http_set_log_request(ctx->request->connection->log, ctx->request);
+        ngx_agent_abort(ctx->request);
     }
 
     n = ngx_agent_watch_read(&from) == NGX_OK ? ngx_agent_watch_look(from) : 0;

@@ -245,3 +245,23 @@ ngx_agent_replace(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
 
     return ngx_agent_set_headers(r, ctx, status, "application/json");
 }
+
+
+/* ---- no answer --------------------------------------------------------- */
+
+void
+ngx_agent_abort(ngx_http_request_t *r)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+    /* What is under way upstream, for it or a subrequest, lets go of a
+     * reference when it is cleaned up. Were that the last one, the request
+     * would be freed before nginx is through with it. */
+
+    r->main->count++;
+
+    ngx_http_finalize_request(r, NGX_ERROR);
+    ngx_http_run_posted_requests(c);
+}

@@ -158,6 +158,9 @@ ngx_int_t ngx_agent_fail(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     ngx_int_t http_status, struct ag_err *err);
 ngx_int_t ngx_agent_fail_kind(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     struct ag_err *err);
+/* End a request at once, as when its client goes away, from a handler that is
+ * not its own: a timer's. It is gone behind this. */
+void ngx_agent_abort(ngx_http_request_t *r);
 
 /* ngx_agent_metrics.c: what this nginx counts of itself */
 char *ngx_agent_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

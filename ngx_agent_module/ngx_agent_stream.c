@@ -194,16 +194,14 @@ ngx_agent_heartbeat(ngx_event_t *ev)
     rc = ngx_agent_send_out(r, ctx, 0);
 
     if (rc == NGX_ERROR) {
-        ngx_http_finalize_request(r, NGX_ERROR);
-        ngx_http_run_posted_requests(c);
+        ngx_agent_abort(r);
         return;
     }
 
     ngx_agent_forget_sent(ctx);
 
     if (ngx_handle_write_event(c->write, clcf->send_lowat) != NGX_OK) {
-        ngx_http_finalize_request(r, NGX_ERROR);
-        ngx_http_run_posted_requests(c);
+        ngx_agent_abort(r);
         return;
     }
 

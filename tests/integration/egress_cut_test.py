@@ -3,6 +3,7 @@
 that. Real nginx, real vault, hosts that stream without end. Needs root."""
 import os
 import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from vault_support import main  # noqa: E402
 SECRET = "cut-value-0123456789-abcdefghijkl"
 MODEL = "sk-model-key-0123456789abcdefghij-EXTRA"
 A, B = "api.example.com", "other.example.com"
+ENOUGH = threading.Event()
 
 
 def answer(host, c, head):
@@ -26,10 +28,12 @@ def answer(host, c, head):
     c.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: "
               + (b"text/event-stream" if sse else b"text/plain")
               + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
+    until = "/until" in head.split("\r\n")[0]
+    while not (until and ENOUGH.is_set()):
         data = b"data: x\n\n" if sse else b"x" * 50 + b"\n"
         c.sendall(b"%x\r\n%s\r\n" % (len(data), data))
-        time.sleep(0.05)
+        time.sleep(0.005 if until else 0.05)
+    c.sendall(b"0\r\n\r\n")
 
 
 class Stream:
@@ -232,6 +236,26 @@ class Brain(Stream):
         wait_for("bytes of the model", lambda: self.n > 300)
 
 
+def a_stream_that_ends_while_its_end_is_told_ends_once():
+    """The host ends it behind the cut, while the vault is still to write the
+    row: what is left of the request is that call alone."""
+    for kind in Stream, Curl:
+        ENOUGH.clear()
+        s = kind("/until")
+        n = E.logs().count("egress cut:")
+        end(s.session)
+        V.procs["vault"].send_signal(signal.SIGSTOP)
+        try:
+            wait_for("the cut", lambda: E.logs().count("egress cut:") > n, 5)
+            ENOUGH.set()
+            assert s.is_cut()
+            time.sleep(0.3)
+        finally:
+            V.procs["vault"].send_signal(signal.SIGCONT)
+    assert Stream(vaults=new_vault()[0]).goes_on(0.2)
+    assert "[alert]" not in E.logs(), re.findall(r".*\[alert\].*", E.logs())
+
+
 def values_are_in_no_log():
     text = E.logs() + V.logged()
     assert "Sanitizer" not in text and "runtime error" not in text, text
@@ -247,6 +271,7 @@ TESTS = [
     a_frozen_session_is_cut,
     what_has_nothing_to_do_with_it_goes_on,
     a_vault_that_starts_anew_cuts_nothing,
+    a_stream_that_ends_while_its_end_is_told_ends_once,
     values_are_in_no_log,
 ]
 
