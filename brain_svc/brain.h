@@ -1,6 +1,6 @@
 /*
  * What the parts of brain_svc share: the process's handles. One instance,
- * made in main.c, used on the loop's thread only.
+ * made in main.c, used on the loop only.
  */
 #ifndef BRAIN_H
 #define BRAIN_H

@@ -1,6 +1,6 @@
 /*
  * Building an answer piece by piece, within its bound. Called by the wires'
- * parsers on the loop's thread; pure.
+ * parsers on the loop; pure.
  */
 #include "brain_svc/brain_answer.h"
 

@@ -1,6 +1,5 @@
 /*
- * Checks of input and conversions of cells. Called by the handlers on the
- * loop's thread.
+ * Checks of input and conversions of cells. Called by the handlers on the loop.
  */
 #include "brain_svc/brain_check.h"
 

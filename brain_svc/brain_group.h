@@ -1,7 +1,7 @@
 /*
  * Group commit: appends of several sessions in one transaction. An append is
  * sent at once while a connection has none under way; what comes meanwhile
- * waits, and goes together. On the loop's thread.
+ * waits, and goes together. On the loop.
  */
 #ifndef BRAIN_GROUP_H
 #define BRAIN_GROUP_H

@@ -1,5 +1,5 @@
 /*
- * Event streams. All on the loop's thread.
+ * Event streams. All on the loop.
  */
 #include "brain_svc/brain_hub.h"
 

@@ -1,7 +1,7 @@
 /*
  * The vault freezes a session by itself: nothing of it leaves any more. What is
  * left to do here is to end the turn that goes on, which destroys the sandbox,
- * and to say why. Runs on the loop's thread.
+ * and to say why. Runs on the loop.
  */
 #include "brain_svc/brain_incident.h"
 

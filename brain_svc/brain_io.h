@@ -1,6 +1,6 @@
 /*
  * What a run does to the world, behind one table: the live one, and that of a
- * replay, which answers from the log. All on the loop's thread; nothing calls
+ * replay, which answers from the log. All on the loop; nothing calls
  * back from inside.
  */
 #ifndef BRAIN_IO_H

@@ -1,6 +1,6 @@
 /*
  * The model client. The vault gives a stub for the session's model credential;
- * egress puts the real one in. All on the loop's thread.
+ * egress puts the real one in. All on the loop.
  */
 #include "brain_svc/brain_model.h"
 

@@ -1,6 +1,6 @@
 /*
  * agent.brain.v1.OpsService: is everything there that a turn needs, and how
- * much was done. On the loop's thread; that it answers shows that the loop
+ * much was done. On the loop; that it answers shows that the loop
  * turns.
  */
 #include "brain.pb-c.h"

@@ -1,4 +1,4 @@
-/* Lists by page: their limit, and their answer. On the loop's thread. */
+/* Lists by page: their limit, and their answer. On the loop. */
 #include "brain_svc/brain_page.h"
 
 #include "lib/rpc_page.h"

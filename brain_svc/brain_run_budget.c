@@ -1,6 +1,6 @@
 /*
  * A run and its session's budget: what is reserved before it is used, and the
- * pause when it may not be. On the loop's thread.
+ * pause when it may not be. On the loop.
  */
 #include "brain_svc/brain_run_internal.h"
 

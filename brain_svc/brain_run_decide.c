@@ -1,7 +1,7 @@
 /*
  * What comes next. Everything follows from the log and from what was decided on
  * and is not stored yet, so a run that was cut short anywhere goes on from what
- * is stored. Called by the parts of the run on the loop's thread.
+ * is stored. Called by the parts of the run on the loop.
  */
 #include "brain_svc/brain_run_internal.h"
 

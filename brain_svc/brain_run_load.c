@@ -1,6 +1,6 @@
 /*
  * A run begins: the pinned agent and the session's log are read, and read again
- * while the database is away. On the loop's thread.
+ * while the database is away. On the loop.
  */
 #include "brain_svc/brain_run_internal.h"
 

@@ -1,6 +1,6 @@
 /*
  * What a turn that is over tells: to the service's log, to the metrics and to
- * the traces. Called by brain_run_write.c on the loop's thread.
+ * the traces. Called by brain_run_write.c on the loop.
  */
 #include "brain_svc/brain_run_internal.h"
 

@@ -2,7 +2,7 @@
  * What a run writes. Events that were decided on are staged: they stand in the
  * log in memory, and the run decides on. Before it does anything that others
  * see (asks the model, calls a tool, ends the turn) all of them are committed,
- * in one transaction. On the loop's thread.
+ * in one transaction. On the loop.
  */
 #include "brain_svc/brain_run_internal.h"
 

@@ -1,6 +1,6 @@
 /*
  * All runs of this brain: starting, telling, dropping and stopping them.
- * Called by the services and by brain_lease.c on the loop's thread.
+ * Called by the services and by brain_lease.c on the loop.
  */
 #include "brain_svc/brain_run_internal.h"
 

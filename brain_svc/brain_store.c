@@ -1,5 +1,5 @@
 /*
- * SQL of events. Called on the loop's thread by runs and by EventService.
+ * SQL of events. Called on the loop by runs and by EventService.
  */
 #include "brain_svc/brain_store.h"
 

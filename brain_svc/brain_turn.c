@@ -1,5 +1,5 @@
 /*
- * Reading a turn from the log. Called by brain_run.c on the loop's thread;
+ * Reading a turn from the log. Called by brain_run.c on the loop;
  * pure.
  */
 #include "brain_svc/brain_turn.h"

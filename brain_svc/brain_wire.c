@@ -1,6 +1,6 @@
 /*
  * What the wires share: the table, and server-sent events cut into lines.
- * Called by the model client on the loop's thread; pure.
+ * Called by the model client on the loop; pure.
  */
 #include "brain_svc/brain_wire.h"
 

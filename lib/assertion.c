@@ -2,7 +2,7 @@
  * Checks what the keeper signed: base64url(Assertion) "." base64url(Ed25519
  * signature over AG_ASSERTION_CONTEXT "\0" and the serialized Assertion).
  *
- * Called by every service for each request, on its loop's thread. A signature
+ * Called by every service for each request, on its loop. A signature
  * costs about 100 us to check, and ingress sends the same text for a minute,
  * so digests of texts whose signature held are remembered; times and bounds
  * are checked each time.

@@ -1,7 +1,7 @@
 /*
  * PostgreSQL on the loop: connections in pipeline mode, statements prepared
  * once a connection, queries in the order given on the connection with the
- * fewest. Everything runs on the loop's thread.
+ * fewest. Everything runs on the loop.
  */
 #include "lib/db.h"
 

@@ -1,6 +1,6 @@
 /*
  * curl's multi interface on ag_loop: curl says which sockets to watch and when
- * to wake it. All on the loop's thread.
+ * to wake it. All on the loop.
  */
 #include "lib/http_client.h"
 

@@ -1,7 +1,9 @@
 /*
- * The event loop: epoll, an eventfd for tasks of other threads, a binary heap
- * of timers, a signalfd. One thread runs it; only ag_loop_post and
- * ag_loop_stop may come from others.
+ * The event loop: epoll, a list of tasks, a binary heap of timers behind a
+ * timerfd, a signalfd. Whoever holds the turn is the loop: the thread in
+ * ag_loop_run when descriptors are ready, and any thread that posts a task
+ * while nobody has the turn, so that what is handed over wakes no thread. A
+ * task that finds the turn taken is run by whoever has it.
  */
 #include "lib/loop.h"
 
@@ -13,6 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -20,8 +23,9 @@
 #define EVENTS_AT_ONCE 64
 
 struct ag_loop {
+    pthread_mutex_t turn; /* guards: the service's state, and all below */
     int epoll_fd;
-    struct ag_io wake;
+    struct ag_io wake; /* an eventfd, for ag_loop_stop alone */
     struct ag_io term;
     void (*on_term)(void *arg);
     void *term_arg;
@@ -30,27 +34,50 @@ struct ag_loop {
 
     struct ag_timer **heap; /* heap[0] is due first; slot = index + 1 */
     size_t n_timers, cap_timers;
+    struct ag_io due;  /* a timerfd */
+    int64_t due_at_us; /* what it is set to; INT64_MAX: it is not */
 
-    pthread_mutex_t lock; /* guards: tasks, tasks_end, is_woken */
+    pthread_mutex_t lock; /* guards: tasks, tasks_end */
     struct ag_task *tasks, **tasks_end;
-    bool is_woken; /* behind the last look at the tasks */
-    atomic_bool is_hurried;
-    pthread_t runner; /* in ag_loop_run; looks at tasks before it sleeps */
-    atomic_bool has_runner;
 
     /* The batch of epoll_wait that is being handed out; ag_io_stop clears
-     * events of what it stops, so that a freed ag_io is never called. */
+     * events of what it stops, so that a freed ag_io is never called. What is
+     * stopped while the runner waits makes what it then gets stale. */
     struct epoll_event batch[EVENTS_AT_ONCE];
     int batch_n;
+    bool is_stale;
 };
 
 static void
-on_wake(struct ag_io *io, uint32_t events)
+on_count(struct ag_io *io, uint32_t events)
 {
     uint64_t n;
 
     (void)events;
     (void)!read(io->fd, &n, sizeof(n));
+}
+
+static void
+on_due(struct ag_io *io, uint32_t events)
+{
+    struct ag_loop *loop =
+        (struct ag_loop *)((char *)io - offsetof(struct ag_loop, due));
+
+    on_count(io, events);
+    loop->due_at_us = INT64_MAX;
+}
+
+/* Turns are short: spin before sleeping. */
+static void
+turn_init(pthread_mutex_t *turn)
+{
+    pthread_mutexattr_t attr;
+
+    (void)pthread_mutexattr_init(&attr);
+    (void)pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+    (void)pthread_mutex_init(turn, &attr);
+    (void)pthread_mutexattr_destroy(&attr);
+    (void)pthread_mutex_lock(turn);
 }
 
 struct ag_loop *
@@ -60,16 +87,21 @@ ag_loop_new(struct ag_err *err)
 
     loop->term.fd = -1;
     loop->tasks_end = &loop->tasks;
+    loop->due_at_us = INT64_MAX;
+    turn_init(&loop->turn);
     (void)pthread_mutex_init(&loop->lock, NULL);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    loop->wake.fn = on_wake;
-    if (loop->epoll_fd < 0 || loop->wake.fd < 0) {
-        ag_err_sys(err, "epoll or eventfd");
+    loop->wake.fn = on_count;
+    loop->due.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    loop->due.fn = on_due;
+    if (loop->epoll_fd < 0 || loop->wake.fd < 0 || loop->due.fd < 0) {
+        ag_err_sys(err, "epoll, eventfd or timerfd");
         ag_loop_free(loop);
         return NULL;
     }
-    if (ag_io_start(loop, &loop->wake, EPOLLIN, err) < 0) {
+    if (ag_io_start(loop, &loop->wake, EPOLLIN, err) < 0
+        || ag_io_start(loop, &loop->due, EPOLLIN, err) < 0) {
         ag_loop_free(loop);
         return NULL;
     }
@@ -83,7 +115,10 @@ ag_loop_free(struct ag_loop *loop)
         return;
     ag_closep(&loop->epoll_fd);
     ag_closep(&loop->wake.fd);
+    ag_closep(&loop->due.fd);
     ag_closep(&loop->term.fd);
+    (void)pthread_mutex_unlock(&loop->turn);
+    (void)pthread_mutex_destroy(&loop->turn);
     (void)pthread_mutex_destroy(&loop->lock);
     free(loop->heap);
     free(loop);
@@ -172,32 +207,21 @@ run_timers(struct ag_loop *loop)
     }
 }
 
-static bool
-has_tasks(struct ag_loop *loop)
+/* Have the runner woken when the first timer is due. One that was set for a
+ * timer that is gone wakes it for nothing, once. */
+static void
+set_due(struct ag_loop *loop)
 {
-    bool out;
+    struct itimerspec at = {{0, 0}, {0, 0}};
+    int64_t us;
 
-    (void)pthread_mutex_lock(&loop->lock);
-    out = loop->tasks != NULL;
-    (void)pthread_mutex_unlock(&loop->lock);
-    return out;
-}
-
-/* Milliseconds until there is something to do, rounded up; -1: nobody knows. */
-static int
-next_timeout(struct ag_loop *loop)
-{
-    int64_t left;
-
-    if (has_tasks(loop))
-        return 0;
-    if (loop->n_timers == 0)
-        return -1;
-    left = loop->heap[0]->due_us - ag_mono_us();
-    if (left <= 0)
-        return 0;
-    left = (left + 999) / 1000;
-    return left > INT32_MAX ? INT32_MAX : (int)left;
+    if (loop->n_timers == 0 || loop->heap[0]->due_us >= loop->due_at_us)
+        return;
+    us = loop->heap[0]->due_us;
+    at.it_value.tv_sec = us / 1000000;
+    at.it_value.tv_nsec = us % 1000000 * 1000;
+    ag_assert(timerfd_settime(loop->due.fd, TFD_TIMER_ABSTIME, &at, NULL) == 0);
+    loop->due_at_us = us;
 }
 
 /* ---- descriptors ------------------------------------------------------- */
@@ -231,6 +255,7 @@ void
 ag_io_stop(struct ag_loop *loop, struct ag_io *io)
 {
     (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
+    loop->is_stale = true;
     for (int i = 0; i < loop->batch_n; i++)
         if (loop->batch[i].data.ptr == io)
             loop->batch[i].data.ptr = NULL;
@@ -239,57 +264,24 @@ ag_io_stop(struct ag_loop *loop, struct ag_io *io)
 /* ---- tasks ------------------------------------------------------------- */
 
 static void
-wake(struct ag_loop *loop)
+push(struct ag_loop *loop, struct ag_task *task)
 {
-    uint64_t one = 1;
-
-    (void)!write(loop->wake.fd, &one, sizeof(one));
-}
-
-static bool
-is_runner(const struct ag_loop *loop)
-{
-    return atomic_load(&loop->has_runner)
-           && pthread_equal(loop->runner, pthread_self());
-}
-
-/* True when nothing was there to wake the loop for the list. */
-static bool
-push(struct ag_loop *loop, struct ag_task *task, bool wakes)
-{
-    bool out;
-
     task->next = NULL;
     (void)pthread_mutex_lock(&loop->lock);
     *loop->tasks_end = task;
     loop->tasks_end = &task->next;
-    out = wakes && !loop->is_woken;
-    loop->is_woken |= out;
+    (void)pthread_mutex_unlock(&loop->lock);
+}
+
+static bool
+has_tasks(struct ag_loop *loop)
+{
+    bool out;
+
+    (void)pthread_mutex_lock(&loop->lock);
+    out = loop->tasks != NULL;
     (void)pthread_mutex_unlock(&loop->lock);
     return out;
-}
-
-void
-ag_loop_post(struct ag_loop *loop, struct ag_task *task)
-{
-    if (push(loop, task, !is_runner(loop)))
-        wake(loop);
-}
-
-void
-ag_loop_post_idle(struct ag_loop *loop, struct ag_task *task)
-{
-    (void)push(loop, task, false);
-    /* Either this sees that the loop is in a hurry, or the loop, which looks at
-     * the tasks behind it before it sleeps, sees the task. */
-    if (atomic_load(&loop->is_hurried))
-        wake(loop);
-}
-
-void
-ag_loop_hurry(struct ag_loop *loop)
-{
-    atomic_store(&loop->is_hurried, true);
 }
 
 static void
@@ -301,7 +293,6 @@ run_tasks(struct ag_loop *loop)
     task = loop->tasks;
     loop->tasks = NULL;
     loop->tasks_end = &loop->tasks;
-    loop->is_woken = false;
     (void)pthread_mutex_unlock(&loop->lock);
 
     for (; task != NULL; task = next) {
@@ -310,19 +301,53 @@ run_tasks(struct ag_loop *loop)
     }
 }
 
+/*
+ * Give the turn away, with the tasks that wait run and the timer set. Who
+ * pushes a task tries for the turn behind that; who gives the turn away looks
+ * for tasks behind that: one of the two sees the other.
+ */
+static void
+leave(struct ag_loop *loop, bool is_runner)
+{
+    do {
+        run_tasks(loop);
+        set_due(loop);
+        if (is_runner)
+            loop->is_stale = false;
+        (void)pthread_mutex_unlock(&loop->turn);
+    } while (has_tasks(loop) && pthread_mutex_trylock(&loop->turn) == 0);
+}
+
+void
+ag_loop_post(struct ag_loop *loop, struct ag_task *task)
+{
+    push(loop, task);
+    if (pthread_mutex_trylock(&loop->turn) == 0)
+        leave(loop, false);
+}
+
 /* ---- running ----------------------------------------------------------- */
+
+/* What is ready, with the turn taken. */
+static int
+wait_for_turn(struct ag_loop *loop)
+{
+    int n;
+
+    leave(loop, true);
+    n = epoll_wait(loop->epoll_fd, loop->batch, EVENTS_AT_ONCE, -1);
+    ag_assert(n >= 0 || errno == EINTR);
+    (void)pthread_mutex_lock(&loop->turn);
+    if (loop->is_stale)
+        n = epoll_wait(loop->epoll_fd, loop->batch, EVENTS_AT_ONCE, 0);
+    return n < 0 ? 0 : n;
+}
 
 void
 ag_loop_run(struct ag_loop *loop)
 {
-    loop->runner = pthread_self();
-    atomic_store(&loop->has_runner, true);
     while (!atomic_load(&loop->is_stopped)) {
-        int n = epoll_wait(loop->epoll_fd, loop->batch, EVENTS_AT_ONCE,
-                           next_timeout(loop));
-
-        ag_assert(n >= 0 || errno == EINTR);
-        loop->batch_n = n < 0 ? 0 : n;
+        loop->batch_n = wait_for_turn(loop);
         for (int i = 0; i < loop->batch_n; i++) {
             struct ag_io *io = loop->batch[i].data.ptr;
 
@@ -330,18 +355,18 @@ ag_loop_run(struct ag_loop *loop)
                 io->fn(io, loop->batch[i].events);
         }
         loop->batch_n = 0;
-        run_tasks(loop);
         run_timers(loop);
     }
-    atomic_store(&loop->has_runner, false);
     atomic_store(&loop->is_stopped, false);
 }
 
 void
 ag_loop_stop(struct ag_loop *loop)
 {
+    uint64_t one = 1;
+
     atomic_store(&loop->is_stopped, true);
-    wake(loop);
+    (void)!write(loop->wake.fd, &one, sizeof(one));
 }
 
 /* ---- signals ----------------------------------------------------------- */

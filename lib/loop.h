@@ -1,10 +1,14 @@
 /*
- * The event loop: one thread that owns a service's state.
+ * The event loop that owns a service's state, by its turn: code runs as the
+ * loop when its thread holds the turn, and one thread does at a time.
  *
- * epoll for descriptors, an eventfd for what other threads hand over, a heap
- * for timers, a signalfd for SIGTERM and SIGINT. Everything but ag_loop_post
- * and ag_loop_stop is called on the loop's thread only, and no callback may
- * block.
+ * epoll for descriptors, a heap for timers, a signalfd for SIGTERM and SIGINT:
+ * their callbacks run on the thread in ag_loop_run. What other threads hand
+ * over runs on whichever thread has the turn, theirs when it is free. "On the
+ * loop" says that the turn is held. Everything but ag_loop_post and
+ * ag_loop_stop is called so, and no callback may block. The thread that makes a
+ * loop has its turn, but while it waits in ag_loop_run: it is the one to call
+ * that and ag_loop_free.
  */
 #ifndef LIB_LOOP_H
 #define LIB_LOOP_H
@@ -14,8 +18,8 @@
 
 struct ag_loop;
 
-/* Something to do on the loop's thread. Embedded in its owner, which keeps it
- * alive until `fn` runs; posted at most once at a time. */
+/* Something to do on the loop. Embedded in its owner, which keeps it alive
+ * until `fn` runs; posted at most once at a time. */
 struct ag_task {
     void (*fn)(struct ag_task *task);
     struct ag_task *next;
@@ -40,14 +44,10 @@ void ag_loop_run(struct ag_loop *loop);
 /* From any thread or callback. */
 void ag_loop_stop(struct ag_loop *loop);
 
-/* From any thread: run `task` on the loop soon, in the order posted. */
+/* From any thread: run `task` on the loop, in the order posted. On the loop it
+ * runs when what is being handed out is through; elsewhere, when nobody has the
+ * turn, before this returns. */
 void ag_loop_post(struct ag_loop *loop, struct ag_task *task);
-
-/* The same for what nobody waits for: it wakes nothing, and runs when the loop
- * is awake for something else. */
-void ag_loop_post_idle(struct ag_loop *loop, struct ag_task *task);
-/* From now on somebody waits for that, too. On the loop. */
-void ag_loop_hurry(struct ag_loop *loop);
 
 /* (Re)arm: `fn` is called once, `delay_ms` from now. */
 void

@@ -3,7 +3,7 @@
  * a few labels each, written in Prometheus' text format 0.0.4.
  *
  * A service has one table of `ag_metric_def`; its rows are named by their place
- * in it. Everything here belongs to one thread, the loop's, and takes no lock.
+ * in it. Everything here is used on the loop, and takes no lock.
  * Label values are the program's own words, never a tenant's or a person's; of
  * one metric there are at most AG_METRIC_SERIES, what comes later is counted
  * under the value "other".

@@ -1,6 +1,7 @@
 /*
  * The gRPC runtime of a process: completion queue, its thread, conversions.
- * The thread decodes and hands over to the loop; it owns nothing else.
+ * The thread decodes and hands over to the loop, whose turn it takes when that
+ * is free; it owns nothing else.
  */
 #include "lib/rpc_internal.h"
 
@@ -39,10 +40,7 @@ queue_thread(void *arg)
         if (tag->is_ok && tag->prepare != NULL)
             tag->prepare(tag);
         tag->task.fn = run_tag;
-        if (tag->is_idle)
-            ag_loop_post_idle(rpc->loop, &tag->task);
-        else
-            ag_loop_post(rpc->loop, &tag->task);
+        ag_loop_post(rpc->loop, &tag->task);
     }
     return NULL;
 }

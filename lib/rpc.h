@@ -1,7 +1,7 @@
 /*
  * The gRPC runtime of a process: one completion queue, one thread that waits
  * on it and hands every event to the loop. Servers and channels are made from
- * it. All functions are called on the loop's thread.
+ * it. All functions are called on the loop.
  *
  * Fork before ag_rpc_new: gRPC starts threads.
  */

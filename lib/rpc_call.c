@@ -1,6 +1,6 @@
 /*
  * One server call: matched, received, handed to its handler, answered. All on
- * the loop's thread but the decoding.
+ * the loop but the decoding.
  *
  * The call is freed when the handler has finished it, the status is sent, and
  * no event is under way any more.
@@ -335,8 +335,6 @@ send_more(struct ag_rpc_call *call)
         return;
     call->is_sending = true;
     call->send_tag.done = sent;
-    /* Behind the status the call is freed, and that is all. */
-    call->send_tag.is_idle = call->is_status_sent;
     ag_rpc_start(call->call, ops, n, &call->send_tag);
     if (o != NULL) {
         grpc_byte_buffer_destroy(o->bb);

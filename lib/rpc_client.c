@@ -1,5 +1,5 @@
 /*
- * gRPC client: unary calls and server streams. Called on the loop's thread;
+ * gRPC client: unary calls and server streams. Called on the loop;
  * callbacks come there too.
  */
 #include "lib/rpc_client.h"

@@ -1,5 +1,5 @@
 /*
- * gRPC client for protobuf-c messages. Callbacks run on the loop's thread,
+ * gRPC client for protobuf-c messages. Callbacks run on the loop,
  * never from inside the function that starts the call.
  */
 #ifndef LIB_RPC_CLIENT_H

@@ -24,7 +24,6 @@ struct ag_rpc_tag {
     void (*prepare)(struct ag_rpc_tag *tag);
     void (*done)(struct ag_rpc_tag *tag, bool is_ok);
     bool is_ok;
-    bool is_idle; /* nobody waits for `done` */
 };
 
 /*

@@ -1,5 +1,5 @@
 /*
- * gRPC server: sockets, dispatch table, stopping. All on the loop's thread.
+ * gRPC server: sockets, dispatch table, stopping. All on the loop.
  */
 #include "lib/rpc_call.h"
 
@@ -216,7 +216,6 @@ ag_rpc_server_stop(struct ag_rpc_server *srv, int64_t grace_ms,
     ag_assert(!srv->is_stopping);
     srv->is_stopping = true;
     srv->is_serving = false;
-    ag_loop_hurry(srv->rpc->loop);
     ag_rpc_builtin_stop(srv);
     srv->stopped = done;
     srv->stopped_arg = arg;

@@ -1,7 +1,7 @@
 /*
  * gRPC server for protobuf-c messages.
  *
- * A handler runs on the loop's thread and owns the call until it finishes it
+ * A handler runs on the loop and owns the call until it finishes it
  * by exactly one of ag_rpc_reply, ag_rpc_fail or (streams) ag_rpc_end, at any
  * later time on the loop. When the caller goes away or the deadline passes,
  * `on_cancel` is called once; the handler still has to finish the call.

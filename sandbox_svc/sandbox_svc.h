@@ -1,5 +1,5 @@
 /*
- * What the parts of sandbox_svc share. All of it belongs to the loop's thread.
+ * What the parts of sandbox_svc share. All of it belongs to the loop.
  */
 #ifndef SANDBOX_SVC_SANDBOX_SVC_H
 #define SANDBOX_SVC_SANDBOX_SVC_H

@@ -1,6 +1,6 @@
 /*
  * The state of vault_svc, shared by its files. Everything here belongs to the
- * loop's thread.
+ * loop.
  */
 #ifndef VAULT_H
 #define VAULT_H

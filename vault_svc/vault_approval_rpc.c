@@ -20,7 +20,7 @@ struct waiter {
     struct ag_timer timer;
 };
 
-/* All of them; the loop's thread alone touches the list. */
+/* All of them; the loop alone touches the list. */
 struct vault_waiters {
     struct waiter *head;
 };

@@ -1,5 +1,5 @@
 /*
- * Writing the audit chains. Runs on the loop's thread. Rows of all tenants that
+ * Writing the audit chains. Runs on the loop. Rows of all tenants that
  * wait when the database is free go out in one batch, one commit. A chain is in
  * one batch at a time, so its rows commit in the order of their numbers and it
  * never forks. A batch that the database refuses is written again tenant by

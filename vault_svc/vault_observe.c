@@ -1,5 +1,5 @@
 /*
- * PolicyService, and the counting behind it. Runs on the loop's thread.
+ * PolicyService, and the counting behind it. Runs on the loop.
  * Observations carry no MAC: they are advice, and a person reads what is
  * proposed before it becomes a policy.
  */

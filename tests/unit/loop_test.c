@@ -2,6 +2,9 @@
 #include "tests/unit/unit.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -49,52 +52,154 @@ tasks_of_a_thread_run_in_order(void **state)
         assert_int_equal(seen.order[i], i);
 }
 
-static void *
-idle_poster(void *arg)
+/* What two threads post, and who ran it. */
+enum { TURNS = 20000 };
+
+static struct {
+    struct ag_task task;
+    struct ag_timer timer;
+    struct ag_io io;
+    pthread_t ran_on;
+    bool is_inside, is_watched;
+    int n, calls;
+    atomic_bool is_free; /* to be posted again */
+} turns;
+
+static void
+take_turn(struct ag_task *task)
 {
-    (void)arg;
-    for (int i = 0; i < 99; i++)
-        ag_loop_post_idle(seen.loop, &seen.task[i]);
-    ag_loop_post(seen.loop, &seen.task[99]);
+    (void)task;
+    assert_false(turns.is_inside);
+    turns.is_inside = true;
+    turns.ran_on = pthread_self();
+    turns.n++;
+    turns.is_inside = false;
+    atomic_store(&turns.is_free, true);
+}
+
+static void
+post_and_wait(void (*fn)(struct ag_task *task))
+{
+    atomic_store(&turns.is_free, false);
+    turns.task.fn = fn;
+    ag_loop_post(seen.loop, &turns.task);
+    while (!atomic_load(&turns.is_free))
+        (void)sched_yield();
+}
+
+static void *
+post_until_run_here(void *arg)
+{
+    bool *is_here = arg;
+
+    for (int i = 0; i < TURNS && !*is_here; i++) {
+        post_and_wait(take_turn);
+        *is_here = pthread_equal(turns.ran_on, pthread_self()) != 0;
+    }
+    ag_loop_stop(seen.loop);
     return NULL;
 }
 
 static void
-what_nobody_waits_for_runs_with_the_next_task(void **state)
+a_task_runs_where_it_is_posted_when_the_turn_is_free(void **state)
 {
+    bool is_here = false;
     pthread_t thread;
 
     (void)state;
-    seen.n = 0;
-    assert_int_equal(pthread_create(&thread, NULL, idle_poster, NULL), 0);
+    assert_int_equal(
+        pthread_create(&thread, NULL, post_until_run_here, &is_here), 0);
     ag_loop_run(seen.loop);
     (void)pthread_join(thread, NULL);
-    for (int i = 0; i < 100; i++)
-        assert_int_equal(seen.order[i], i);
+    assert_true(is_here);
+}
+
+static void
+stop_by_timer(struct ag_timer *timer)
+{
+    (void)timer;
+    ag_loop_stop(seen.loop);
+}
+
+static void
+set_timer(struct ag_task *task)
+{
+    take_turn(task);
+    turns.timer.fn = stop_by_timer;
+    ag_timer_start(seen.loop, &turns.timer, 1);
 }
 
 static void *
-only_idle_poster(void *arg)
+post_timer(void *arg)
 {
     (void)arg;
-    for (int i = 0; i < 100; i++)
-        ag_loop_post_idle(seen.loop, &seen.task[i]);
+    post_and_wait(set_timer);
     return NULL;
 }
 
-/* The last test: the loop stays in a hurry. */
+/* That it ends is the proof. */
 static void
-a_loop_in_a_hurry_waits_for_nothing(void **state)
+a_timer_set_by_another_thread_wakes_the_loop(void **state)
 {
     pthread_t thread;
 
     (void)state;
-    seen.n = 0;
-    ag_loop_hurry(seen.loop);
-    assert_int_equal(pthread_create(&thread, NULL, only_idle_poster, NULL), 0);
+    assert_int_equal(pthread_create(&thread, NULL, post_timer, NULL), 0);
     ag_loop_run(seen.loop);
     (void)pthread_join(thread, NULL);
-    assert_int_equal(seen.n, 100);
+}
+
+static void
+ready(struct ag_io *io, uint32_t events)
+{
+    (void)io;
+    (void)events;
+    assert_true(turns.is_watched);
+    assert_false(turns.is_inside);
+    turns.calls++;
+}
+
+static void
+watch_or_not(struct ag_task *task)
+{
+    struct ag_err err;
+
+    if (turns.is_watched)
+        ag_io_stop(seen.loop, &turns.io);
+    else
+        assert_int_equal(ag_io_start(seen.loop, &turns.io, EPOLLIN, &err), 0);
+    turns.is_watched = !turns.is_watched;
+    take_turn(task);
+}
+
+static void *
+watch_and_stop(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < TURNS; i++)
+        post_and_wait(watch_or_not);
+    ag_loop_stop(seen.loop);
+    return NULL;
+}
+
+static void
+what_another_thread_stops_is_not_called_again(void **state)
+{
+    pthread_t thread;
+    int fd[2];
+
+    (void)state;
+    turns.n = 0;
+    assert_int_equal(pipe(fd), 0);
+    assert_int_equal(write(fd[1], "x", 1), 1);
+    turns.io = (struct ag_io){ready, fd[0]};
+    assert_int_equal(pthread_create(&thread, NULL, watch_and_stop, NULL), 0);
+    ag_loop_run(seen.loop);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(turns.n, TURNS);
+    assert_true(turns.calls > 0);
+    (void)close(fd[0]);
+    (void)close(fd[1]);
 }
 
 static void
@@ -206,11 +311,12 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tasks_of_a_thread_run_in_order),
-        cmocka_unit_test(what_nobody_waits_for_runs_with_the_next_task),
+        cmocka_unit_test(a_task_runs_where_it_is_posted_when_the_turn_is_free),
+        cmocka_unit_test(a_timer_set_by_another_thread_wakes_the_loop),
+        cmocka_unit_test(what_another_thread_stops_is_not_called_again),
         cmocka_unit_test(timers_fire_by_time_and_stopped_ones_do_not),
         cmocka_unit_test(jobs_come_back_through_the_loop),
         cmocka_unit_test(full_queue_refuses_by_name),
-        cmocka_unit_test(a_loop_in_a_hurry_waits_for_nothing),
     };
     struct ag_err err;
     int rc;

@@ -10,7 +10,9 @@ enum { DONE, OPEN, TOOK, SIZE };
 static const double sizes[] = {1, 1048576, 0};
 
 static const struct ag_metric_def defs[] = {
-    [DONE] = {"t_done_total", "Done, by \"how\"\nand \\why.", AG_COUNTER,
+    [DONE] = {"t_done_total",
+              "Done, by \"how\"\nand \\why.",
+              AG_COUNTER,
               {"how", "why"}},
     [OPEN] = {"t_open", "Open.", AG_GAUGE, {NULL, NULL}},
     [TOOK] = {"t_took_seconds", "Took.", AG_HISTOGRAM, {"part", NULL}},

@@ -147,8 +147,8 @@ a_walk_stops_at_ends_of_messages(void **state)
         size_t ends[4] = {0}, n_ends = 0, at = 0;
 
         while (at < sizeof(two) - 1) {
-            size_t n = sizeof(two) - 1 - at < step ? sizeof(two) - 1 - at
-                                                   : step;
+            size_t n =
+                sizeof(two) - 1 - at < step ? sizeof(two) - 1 - at : step;
             bool is_end;
             ssize_t took = ngx_agent_walk_next(&w, two + at, n, &is_end);
             assert_true(took > 0);

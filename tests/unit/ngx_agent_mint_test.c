@@ -34,8 +34,7 @@ a_pointer_leads_to_the_bytes_of_a_string(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct ngx_agent_mint_span s;
         ag_str_t text = ag_str(cases[i].text);
-        bool is_there =
-            ngx_agent_mint_find(text, ag_str(cases[i].pointer), &s);
+        bool is_there = ngx_agent_mint_find(text, ag_str(cases[i].pointer), &s);
         if (is_there != (cases[i].want != NULL))
             fail_msg("case %zu", i);
         if (is_there)
@@ -47,9 +46,12 @@ a_pointer_leads_to_the_bytes_of_a_string(void **state)
 static void
 what_is_no_json_or_says_two_things_is_refused(void **state)
 {
-    static const char *const bad[] = {
-        "", "access_token=x&y=z", "{\"a\":1}{", "{\"a\":1,\"a\":2}",
-        "{\"a\":\"\xff\"}", "\xef\xbb\xbf{}"};
+    static const char *const bad[] = {"",
+                                      "access_token=x&y=z",
+                                      "{\"a\":1}{",
+                                      "{\"a\":1,\"a\":2}",
+                                      "{\"a\":\"\xff\"}",
+                                      "\xef\xbb\xbf{}"};
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_false(ngx_agent_mint_is_json(ag_str(bad[i])));

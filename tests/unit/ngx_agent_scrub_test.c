@@ -184,12 +184,15 @@ a_longer_value_is_covered_as_a_whole(void **state)
 }
 
 /* Sixteen places are looked at together: a text at every place of two such
- * steps, behind bytes that nearly begin one, in texts of every length near it. */
+ * steps, behind bytes that nearly begin one, in texts of every length near it.
+ */
 static void
 a_value_is_found_at_every_place(void **state)
 {
     static const char *const forms[] = {
-        VALUE, "%73" "3cret/\\\"value\\\"+0123456789",
+        VALUE,
+        "%73"
+        "3cret/\\\"value\\\"+0123456789",
         "&#115;3cret/&quot;value&quot;+0123456789",
         "7333637265742f2276616c7565222b30313233343536373839"};
     static const char fill[] = "s%&\\7A";
@@ -204,8 +207,8 @@ a_value_is_found_at_every_place(void **state)
                 size_t n = strlen(forms[f]);
                 memset(text, fill[(at + behind) % 6], sizeof(text));
                 memcpy(text + at, forms[f], n);
-                assert_int_equal(
-                    ngx_agent_scrub_text(s, text, at + n + behind), 1);
+                assert_int_equal(ngx_agent_scrub_text(s, text, at + n + behind),
+                                 1);
                 for (size_t i = 0; i < n; i++)
                     assert_int_equal(text[at + i], NGX_AGENT_SCRUB_FILLER);
                 hits++;

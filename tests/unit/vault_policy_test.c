@@ -292,9 +292,10 @@ what_was_observed_becomes_rules(void **state)
     (void)state;
     assert_int_equal(
         vault_observe_propose(
-            AG_STR("{\"allowed_hosts\":[\"x.example\"],\"mode\":\"observe\","
-                   "\"outbound\":\"log\",\"rules\":[{\"host\":\"y.example\",\"port\":8443,"
-                   "\"scheme\":\"https\"}]}"),
+            AG_STR(
+                "{\"allowed_hosts\":[\"x.example\"],\"mode\":\"observe\","
+                "\"outbound\":\"log\",\"rules\":[{\"host\":\"y.example\",\"port\":8443,"
+                "\"scheme\":\"https\"}]}"),
             seen, 3, &out, &err),
         0);
     assert_string_equal(

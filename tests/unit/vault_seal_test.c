@@ -29,10 +29,11 @@ a_value_opens_only_where_it_was_sealed(void **state)
     (void)state;
 
     vault_keyring_init(&ring, key);
-    assert_int_equal(vault_seal(ring.seal, &id, AG_STR("the value"), &out, &err),
-                     0);
+    assert_int_equal(
+        vault_seal(ring.seal, &id, AG_STR("the value"), &out, &err), 0);
     assert_null(memmem(out.p, out.n, "the value", 9));
-    assert_int_equal(vault_open(ring.seal, &id, ag_buf_str(&out), &plain, &err), 0);
+    assert_int_equal(vault_open(ring.seal, &id, ag_buf_str(&out), &plain, &err),
+                     0);
     assert_true(ag_str_is(ag_secret_view(&plain), "the value"));
     ag_secret_release(&plain);
 
@@ -44,18 +45,19 @@ a_value_opens_only_where_it_was_sealed(void **state)
         {AG_STR("tv"), AG_STR("crd_1"), 3, id.binding}};
     for (size_t i = 0; i < sizeof(moved) / sizeof(moved[0]); i++) {
         assert_int_equal(
-            vault_open(ring.seal, &moved[i], ag_buf_str(&out), &plain, &err), -1);
+            vault_open(ring.seal, &moved[i], ag_buf_str(&out), &plain, &err),
+            -1);
         assert_int_equal(err.kind, AG_ERR_CORRUPT);
         assert_null(plain.p);
     }
     vault_keyring_init(
         &other, (const unsigned char *)"1123456789abcdef0123456789abcdef");
-    assert_int_equal(vault_open(other.seal, &id, ag_buf_str(&out), &plain, &err),
-                     -1);
+    assert_int_equal(
+        vault_open(other.seal, &id, ag_buf_str(&out), &plain, &err), -1);
     for (size_t i = 0; i < out.n; i++) {
         out.p[i] ^= 1;
-        assert_int_equal(vault_open(ring.seal, &id, ag_buf_str(&out), &plain, &err),
-                         -1);
+        assert_int_equal(
+            vault_open(ring.seal, &id, ag_buf_str(&out), &plain, &err), -1);
         out.p[i] ^= 1;
     }
     for (size_t n = 0; n < out.n; n++)
