@@ -18,6 +18,7 @@
 #include "vault.pb-c.h"
 
 #define NGX_AGENT_EGRESS_ADDRS  16         /* of a name that are used */
+#define NGX_AGENT_EGRESS_BATCH  64         /* requests of a call, at most */
 
 
 typedef enum {
@@ -37,6 +38,7 @@ typedef struct {
     size_t                     mint_body;  /* longest answer that mints */
     ngx_str_t                  grpc;       /* location of gRPC requests */
     struct ngx_agent_rules    *rules;      /* NULL: shapes are not looked for */
+    ngx_int_t                  batch;      /* requests asked about at once */
 } ngx_agent_egress_conf_t;
 
 
@@ -52,6 +54,7 @@ typedef enum {
 
 typedef struct ngx_agent_outbound_s  ngx_agent_outbound_t;
 typedef struct ngx_agent_fetch_s  ngx_agent_fetch_t;
+typedef struct ngx_agent_batch_s  ngx_agent_batch_t;
 
 
 /* A tenant's fingerprints; lives as long as somebody refers to it. */
@@ -117,6 +120,13 @@ typedef struct {
     /* the verdict */
     unsigned                   asked:1;
     unsigned                   answered:1;
+    unsigned                   alone:1;    /* in a call of its own */
+    unsigned                   is_waiting:1; /* to be asked about */
+    ngx_uint_t                 tries;
+    ngx_queue_t                question;
+    ngx_event_t                wake;       /* once it is answered */
+    ngx_agent_batch_t         *batch;      /* that is on its way */
+    ngx_uint_t                 place;      /* in it */
     Agent__Vault__V1__AuthorizeResponse  *verdict;
 
     Agent__Vault__V1__ToSign  *to_sign;    /* NULL: nothing is signed */
@@ -214,11 +224,23 @@ ngx_int_t ngx_agent_egress_send(ngx_http_request_t *sr,
 /* What such a subrequest was answered, or NULL; to be freed unpacked. */
 ProtobufCMessage *ngx_agent_egress_answer(ngx_http_request_t *sr,
     ngx_int_t rc, const ProtobufCMessageDescriptor *type);
+/* What is asked about a request, in its pool; or NULL. */
+Agent__Vault__V1__AuthorizeRequest *ngx_agent_egress_question(
+    ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx);
 /* NUL-terminated, in the request's pool. */
 char *ngx_agent_egress_text(ngx_http_request_t *r, ngx_str_t *s);
 /* Tell of values that were taken out; best effort. */
 void ngx_agent_egress_report(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx, const char *where);
+
+/* ngx_agent_egress_batch.c: what is asked in one call */
+/* Have the vault asked; the request's phases run again when ctx->answered. */
+ngx_int_t ngx_agent_egress_batch_add(ngx_http_request_t *r,
+    ngx_agent_egress_ctx_t *ctx);
+/* The request goes away, or has its answer. */
+void ngx_agent_egress_batch_leave(ngx_agent_egress_ctx_t *ctx);
+/* In each worker. */
+void ngx_agent_egress_batch_init(ngx_cycle_t *cycle);
 
 /* ngx_agent_egress_park.c: requests that a person decides about */
 /* With a verdict ASK, and while parked. NGX_AGAIN: wait, until the state is

@@ -1,6 +1,7 @@
 /*
- * The vault's verdict, by an in-memory subrequest with grpc_pass, and reports
- * of what was scrubbed. Whatever is not a complete answer is none, and no
+ * What the vault is asked, by in-memory subrequests with grpc_pass, and reports
+ * of what was scrubbed. Which requests are asked about together is
+ * ngx_agent_egress_batch.c's. Whatever is not a complete answer is none, and no
  * answer means that nothing is sent.
  */
 #include "ngx_agent_module/ngx_agent_egress.h"
@@ -11,8 +12,6 @@
 #define NGX_AGENT_VERDICT_MAX  (2 * 1024 * 1024)
 
 
-static ngx_str_t  ngx_agent_authorize_uri =
-    ngx_string("/agent.vault.v1.EgressService/Authorize");
 static ngx_str_t  ngx_agent_report_uri =
     ngx_string("/agent.vault.v1.EgressService/ReportScrub");
 
@@ -24,6 +23,8 @@ ngx_agent_verdict_free(void *data)
     size_t                                i;
     ngx_agent_egress_ctx_t               *ctx = data;
     Agent__Vault__V1__AuthorizeResponse  *v;
+
+    ngx_agent_egress_batch_leave(ctx);
 
     v = ctx->verdict;
     if (v == NULL) {
@@ -138,20 +139,6 @@ ngx_agent_egress_answer(ngx_http_request_t *sr, ngx_int_t rc,
 }
 
 
-static ngx_int_t
-ngx_agent_ask_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
-{
-    ngx_agent_egress_ctx_t  *ctx = data;
-
-    ctx->answered = 1;
-    ctx->verdict = (Agent__Vault__V1__AuthorizeResponse *)
-        ngx_agent_egress_answer(sr, rc,
-            &agent__vault__v1__authorize_response__descriptor);
-
-    return NGX_OK;
-}
-
-
 /* The message in a frame, as the subrequest's body. */
 ngx_int_t
 ngx_agent_egress_send(ngx_http_request_t *sr, ngx_agent_egress_ctx_t *ctx,
@@ -200,31 +187,31 @@ ngx_agent_egress_text(ngx_http_request_t *r, ngx_str_t *s)
 }
 
 
-static ngx_int_t
-ngx_agent_ask_message(ngx_http_request_t *r, ngx_http_request_t *sr,
-    ngx_agent_egress_ctx_t *ctx)
+Agent__Vault__V1__AuthorizeRequest *
+ngx_agent_egress_question(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
     ngx_uint_t                           i;
     ngx_agent_stub_t                    *stub;
     Agent__Vault__V1__FoundStub         *found, **list;
-    Agent__Vault__V1__AuthorizeRequest   m;
+    Agent__Vault__V1__AuthorizeRequest  *m;
 
-    agent__vault__v1__authorize_request__init(&m);
-
-    m.workload_address = ngx_agent_egress_text(r, &ctx->workload);
-    m.session_id = ngx_agent_egress_text(r, &ctx->session);
-    m.scheme = (char *) (ctx->https ? "https" : "http");
-    m.host = ngx_agent_egress_text(r, &ctx->host);
-    m.port = ctx->port;
-    m.method = ngx_agent_egress_text(r, &r->method_name);
-    m.path = ngx_agent_egress_text(r, &ctx->path);
-    m.request_id = ngx_agent_egress_text(r, &ctx->request_id);
-
+    m = ngx_palloc(r->pool, sizeof(*m));
     list = ngx_palloc(r->pool, (ctx->stubs.nelts + 1) * sizeof(*list));
     found = ngx_palloc(r->pool, (ctx->stubs.nelts + 1) * sizeof(*found));
-    if (list == NULL || found == NULL) {
-        return NGX_ERROR;
+    if (m == NULL || list == NULL || found == NULL) {
+        return NULL;
     }
+
+    agent__vault__v1__authorize_request__init(m);
+
+    m->workload_address = ngx_agent_egress_text(r, &ctx->workload);
+    m->session_id = ngx_agent_egress_text(r, &ctx->session);
+    m->scheme = (char *) (ctx->https ? "https" : "http");
+    m->host = ngx_agent_egress_text(r, &ctx->host);
+    m->port = ctx->port;
+    m->method = ngx_agent_egress_text(r, &r->method_name);
+    m->path = ngx_agent_egress_text(r, &ctx->path);
+    m->request_id = ngx_agent_egress_text(r, &ctx->request_id);
 
     stub = ctx->stubs.elts;
 
@@ -236,52 +223,31 @@ ngx_agent_ask_message(ngx_http_request_t *r, ngx_http_request_t *sr,
         list[i] = &found[i];
     }
 
-    m.to_sign = ctx->to_sign;
-    m.stubs = list;
-    m.n_stubs = ctx->stubs.nelts;
+    m->to_sign = ctx->to_sign;
+    m->stubs = list;
+    m->n_stubs = ctx->stubs.nelts;
 
-    return ngx_agent_egress_send(sr, ctx, &m.base);
-}
-
-
-static ngx_int_t
-ngx_agent_ask_start(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
-{
-    ngx_http_request_t          *sr;
-    ngx_pool_cleanup_t          *cln;
-    ngx_http_post_subrequest_t  *ps;
-
-    ps = ngx_palloc(r->pool, sizeof(ngx_http_post_subrequest_t));
-    cln = ngx_pool_cleanup_add(r->pool, 0);
-    if (ps == NULL || cln == NULL) {
-        return NGX_ERROR;
-    }
-
-    cln->handler = ngx_agent_verdict_free;
-    cln->data = ctx;
-    ps->handler = ngx_agent_ask_done;
-    ps->data = ctx;
-
-    if (ngx_http_subrequest(r, &ngx_agent_authorize_uri, NULL, &sr, ps,
-                            NGX_HTTP_SUBREQUEST_IN_MEMORY
-                            |NGX_HTTP_SUBREQUEST_WAITED)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    ctx->asked = 1;
-    ngx_agent_egress_watch_mark(ctx);
-
-    return ngx_agent_ask_message(r, sr, ctx);
+    return m;
 }
 
 
 ngx_int_t
 ngx_agent_egress_ask(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
+    ngx_pool_cleanup_t  *cln;
+
     if (!ctx->asked) {
-        return ngx_agent_ask_start(r, ctx) == NGX_OK ? NGX_AGAIN : NGX_ERROR;
+        cln = ngx_pool_cleanup_add(r->pool, 0);
+        if (cln == NULL) {
+            return NGX_ERROR;
+        }
+
+        cln->handler = ngx_agent_verdict_free;
+        cln->data = ctx;
+        ctx->asked = 1;
+
+        return ngx_agent_egress_batch_add(r, ctx) == NGX_OK ? NGX_AGAIN
+                                                            : NGX_ERROR;
     }
 
     return ctx->answered ? NGX_OK : NGX_AGAIN;
@@ -295,7 +261,7 @@ ngx_agent_egress_ask_again(ngx_http_request_t *r,
     ngx_agent_verdict_free(ctx);
     ctx->answered = 0;
 
-    return ngx_agent_ask_start(r, ctx);
+    return ngx_agent_egress_batch_add(r, ctx);
 }
 
 

@@ -31,6 +31,12 @@ static char *ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent,
 static ngx_int_t ngx_agent_egress_init_process(ngx_cycle_t *cycle);
 
 
+/* The vault takes no more at once. */
+static ngx_conf_num_bounds_t  ngx_agent_egress_batch_bounds = {
+    ngx_conf_check_num_bounds, 1, NGX_AGENT_EGRESS_BATCH
+};
+
+
 static ngx_command_t  ngx_agent_egress_commands[] = {
 
     { ngx_string("agent_egress"),
@@ -88,6 +94,13 @@ static ngx_command_t  ngx_agent_egress_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_agent_egress_conf_t, mint_body),
       NULL },
+
+    { ngx_string("agent_egress_batch"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_egress_conf_t, batch),
+      &ngx_agent_egress_batch_bounds },
 
     { ngx_string("agent_egress_dial"),
       NGX_HTTP_UPS_CONF|NGX_CONF_ANY,
@@ -350,6 +363,7 @@ ngx_agent_egress_create_conf(ngx_conf_t *cf)
     ecf->swap_body = NGX_CONF_UNSET_SIZE;
     ecf->rules = NGX_CONF_UNSET_PTR;
     ecf->mint_body = NGX_CONF_UNSET_SIZE;
+    ecf->batch = NGX_CONF_UNSET;
 
     return ecf;
 }
@@ -372,6 +386,7 @@ ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->rules, prev->rules, NULL);
     ngx_conf_merge_size_value(conf->swap_body, prev->swap_body, 1024 * 1024);
     ngx_conf_merge_size_value(conf->mint_body, prev->mint_body, 1024 * 1024);
+    ngx_conf_merge_value(conf->batch, prev->batch, 16);
 
     return NGX_CONF_OK;
 }
@@ -387,6 +402,8 @@ ngx_agent_egress_init_process(ngx_cycle_t *cycle)
     ngx_http_conf_ctx_t         *hctx;
     ngx_http_core_srv_conf_t   **cscfp;
     ngx_http_core_main_conf_t   *cmcf;
+
+    ngx_agent_egress_batch_init(cycle);
 
     hctx = (ngx_http_conf_ctx_t *) cycle->conf_ctx[ngx_http_module.index];
 

@@ -103,7 +103,9 @@ vault_op_begin(struct ag_rpc_call *call, const void *request,
 struct vault_op *vault_op_plain(struct ag_rpc_call *call, const void *request,
                                 const struct vault_face *face);
 
-/* Fail the call. Errors that are no fault of the caller are logged. */
+/* Errors that are no fault of the caller are logged. */
+void vault_op_log(struct vault_op *op, const struct ag_err *err);
+/* Log it so, and fail the call. */
 void vault_op_fail(struct vault_op *op, const struct ag_err *err);
 __attribute__((format(printf, 3, 4))) void
 vault_op_refuse(struct vault_op *op, enum ag_err_kind kind, const char *fmt,

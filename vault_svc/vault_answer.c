@@ -21,11 +21,39 @@ vault_answer_finish(struct vault_authorizing *a)
     a->snapshot = NULL;
 }
 
+static void
+send(struct vault_authorizing *a, const ProtobufCMessage *answer)
+{
+    if (a->batch == NULL)
+        ag_rpc_reply(a->op->call, answer);
+    else
+        vault_batch_put(a->batch, a->place, answer);
+    vault_answer_finish(a);
+}
+
 void
 vault_answer_fail(struct vault_authorizing *a, const struct ag_err *err)
 {
+    static const Agent__Vault__V1__AuthorizeResponse none =
+        AGENT__VAULT__V1__AUTHORIZE_RESPONSE__INIT;
+
+    if (a->batch != NULL) {
+        vault_op_log(a->op, err);
+        send(a, &none.base);
+        return;
+    }
     vault_answer_finish(a);
     vault_op_fail(a->op, err);
+}
+
+void
+vault_answer_alone(struct vault_authorizing *a)
+{
+    Agent__Vault__V1__AuthorizeResponse out =
+        AGENT__VAULT__V1__AUTHORIZE_RESPONSE__INIT;
+
+    out.verdict = AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__ALONE;
+    send(a, &out.base);
 }
 
 static ProtobufCBinaryData
@@ -102,8 +130,7 @@ vault_answer_sign(struct vault_authorizing *a)
     out.verdict = AGENT__VAULT__V1__AUTHORIZE_RESPONSE__VERDICT__SIGN;
     out.reason = "signature_required";
     out.session_id = vault_op_text(a->op, a->session.grant.session_id);
-    ag_rpc_reply(a->op->call, &out.base);
-    vault_answer_finish(a);
+    send(a, &out.base);
 }
 
 static void
@@ -181,8 +208,7 @@ answer(struct vault_authorizing *a, const char *audit_id)
         out.clear_text = dest->is_clear_text;
         out.is_deployment_destination = true;
     }
-    ag_rpc_reply(a->op->call, &out.base);
-    vault_answer_finish(a);
+    send(a, &out.base);
 }
 
 static void

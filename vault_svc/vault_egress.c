@@ -214,8 +214,8 @@ deny_unknown(struct vault_authorizing *a)
     if (a->op->tenant == NULL && v->n_tenants > 0)
         a->op->tenant = v->tenants[0];
     if (a->op->tenant == NULL) {
-        vault_answer_finish(a);
-        vault_op_refuse(a->op, AG_ERR_UNAVAILABLE, "there is no tenant");
+        struct ag_err err = {AG_ERR_UNAVAILABLE, 0, "there is no tenant"};
+        vault_answer_fail(a, &err);
         return;
     }
     a->ask.kind = VAULT_KIND_NONE;
@@ -323,14 +323,22 @@ vault_authorize_anew(struct vault_authorizing *a)
     begin(a);
 }
 
-static void
-authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
+void
+vault_authorize_begin(struct vault_op *op, struct vault_batch *batch,
+                      size_t place)
 {
-    struct vault_op *op = vault_op_plain(call, request, arg);
     struct vault_authorizing *a = ag_arena_alloc(op->arena, sizeof(*a));
 
     a->op = op;
+    a->batch = batch;
+    a->place = place;
     begin(a);
+}
+
+static void
+authorize(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    vault_authorize_begin(vault_op_plain(call, request, arg), NULL, 0);
 }
 
 void
@@ -338,4 +346,5 @@ vault_egress_serve(struct ag_rpc_server *srv, struct vault_face *face)
 {
     ag_rpc_server_add(srv, &agent__vault__v1__egress_service__authorize__rpc,
                       authorize, face);
+    vault_batch_serve(srv, face);
 }

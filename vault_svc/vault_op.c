@@ -94,12 +94,18 @@ vault_op_begin(struct ag_rpc_call *call, const void *request,
 }
 
 void
-vault_op_fail(struct vault_op *op, const struct ag_err *err)
+vault_op_log(struct vault_op *op, const struct ag_err *err)
 {
     if (err->kind == AG_ERR_CORRUPT || err->kind == AG_ERR_INTERNAL
         || err->kind == AG_ERR_IO || err->kind == AG_ERR_UNAVAILABLE)
         ag_log(AG_ERROR, "call.failed",
                AG_S("request_id", ag_rpc_call_request_id(op->call)), AG_E(err));
+}
+
+void
+vault_op_fail(struct vault_op *op, const struct ag_err *err)
+{
+    vault_op_log(op, err);
     ag_rpc_fail(op->call, err);
 }
 

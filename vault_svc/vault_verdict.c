@@ -300,6 +300,10 @@ renew(struct vault_authorizing *a)
         int64_t end = token_end(a, a->renewing);
         if (end == 0 || end > ag_now_us() + ahead_us)
             continue;
+        if (a->batch != NULL) { /* a token endpoint takes its time */
+            vault_answer_alone(a);
+            return;
+        }
         vault_oauth_refresh(a->op->v->oauth, a->op->tenant,
                             a->session.held[d->swaps[a->renewing]].id,
                             on_renewed, a);

@@ -9,8 +9,12 @@
 #include "vault_svc/vault_sign.h"
 #include "vault_svc/vault_snapshot.h"
 
+struct vault_batch;
+
 struct vault_authorizing {
     struct vault_op *op;
+    struct vault_batch *batch; /* NULL: the call is this request's own */
+    size_t place;              /* in the batch */
     struct vault_ask ask;
     struct vault_session session;
     struct vault_decision decision;
@@ -37,13 +41,27 @@ void vault_verdict_decide(struct vault_authorizing *a);
 /* Tokens were refreshed: read and decide from the beginning. */
 void vault_authorize_anew(struct vault_authorizing *a);
 
+/* Decide on the call's request, or on one of a batch. */
+void vault_authorize_begin(struct vault_op *op, struct vault_batch *batch,
+                           size_t place);
+
+/* ---- vault_batch.c ----------------------------------------------------- */
+
+/* The method AuthorizeBatch. */
+void vault_batch_serve(struct ag_rpc_server *srv, struct vault_face *face);
+/* The answer of the request at `place`, kept until all are there. */
+void vault_batch_put(struct vault_batch *batch, size_t place,
+                     const ProtobufCMessage *answer);
+
 /* ---- vault_answer.c ---------------------------------------------------- */
 
 /* Commit the audit row of the decision, then answer. */
 void vault_answer_commit(struct vault_authorizing *a);
 /* The stub of a key that signs, alone in a header: say what to sign. */
 void vault_answer_sign(struct vault_authorizing *a);
-/* Fail the call, and let go what its arena does not own. */
+/* Only in a batch: have it asked by itself. */
+void vault_answer_alone(struct vault_authorizing *a);
+/* Fail the request, and let go what its arena does not own. */
 void vault_answer_fail(struct vault_authorizing *a, const struct ag_err *err);
 void vault_answer_finish(struct vault_authorizing *a);
 
