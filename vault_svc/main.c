@@ -31,6 +31,7 @@
 #include "vault_svc/vault_mint.h"
 #include "vault_svc/vault_oauth.h"
 #include "vault_svc/vault_observe.h"
+#include "vault_svc/vault_owner.h"
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_rekey.h"
 #include "vault_svc/vault_report.h"
@@ -193,6 +194,7 @@ release(struct service *s)
     vault_ca_free(s->ca);
     ag_db_free(s->v.db);
     vault_snapshots_free(s->v.snapshots);
+    vault_owners_free(s->v.owners);
     vault_oauth_free(s->v.oauth);
     vault_tenants_watch_free(s->watch);
     vault_use_free(&s->v);
@@ -226,6 +228,7 @@ open_vault(struct service *s, const char *database, int n_conns,
     v->conf = &s->conf;
     v->audit_writer = vault_audit_writer_new(v);
     v->snapshots = vault_snapshots_new();
+    v->owners = vault_owners_new();
     v->metrics = vault_metrics_new();
     v->loop = ag_loop_new(err);
     if (v->loop == NULL || ag_loop_on_term(v->loop, on_term, s, err) < 0)

@@ -19,6 +19,7 @@ struct ag_metrics;  /* vault_metrics.h */
 struct vault_chain; /* vault_audit.c */
 struct vault_audit_writer;
 struct vault_snapshots; /* vault_snapshot.c */
+struct vault_owners;    /* vault_owner.h */
 struct vault_waiters;   /* vault_approval_rpc.c */
 struct vault_watchers;  /* vault_incident_rpc.c */
 struct vault_guesses;   /* vault_incident.c */
@@ -60,6 +61,7 @@ struct vault {
     uint64_t changes;                 /* of what sessions may use */
     struct vault_audit_writer *audit_writer;
     struct vault_snapshots *snapshots;
+    struct vault_owners *owners;
     struct vault_waiters *waiters;   /* requests that wait for a person */
     struct vault_watchers *watchers; /* of incidents */
     struct vault_guesses *guesses;

@@ -1,7 +1,7 @@
 /*
- * EgressService/AuthorizeBatch: each request is decided as if it came alone, and
- * the call is answered when the last one is. Rows that are read or written for
- * several of them go together by themselves.
+ * EgressService/AuthorizeBatch: each request is decided as if it came alone,
+ * and the call is answered when the last one is. Rows that are read or written
+ * for several of them go together by themselves.
  */
 #include <stdlib.h>
 
@@ -72,8 +72,8 @@ authorize_batch(struct ag_rpc_call *call, const ProtobufCMessage *request,
     size_t n = req->n_requests;
 
     if (n == 0 || n > REQUESTS_MAX) {
-        vault_op_refuse(op, AG_ERR_INVALID, "requests: %zu, must be 1 to %d",
-                        n, REQUESTS_MAX);
+        vault_op_refuse(op, AG_ERR_INVALID, "requests: %zu, must be 1 to %d", n,
+                        REQUESTS_MAX);
         return;
     }
     b = ag_xcalloc(1, sizeof(*b));
@@ -88,7 +88,7 @@ authorize_batch(struct ag_rpc_call *call, const ProtobufCMessage *request,
 void
 vault_batch_serve(struct ag_rpc_server *srv, struct vault_face *face)
 {
-    ag_rpc_server_add(
-        srv, &agent__vault__v1__egress_service__authorize_batch__rpc,
-        authorize_batch, face);
+    ag_rpc_server_add(srv,
+                      &agent__vault__v1__egress_service__authorize_batch__rpc,
+                      authorize_batch, face);
 }

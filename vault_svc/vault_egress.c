@@ -7,6 +7,7 @@
 
 #include "agent_rpc.h"
 #include "vault.pb-c.h"
+#include "vault_svc/vault_owner.h"
 #include "vault_svc/vault_refresh.h"
 #include "vault_svc/vault_verdict.h"
 #include "vault_svc/vault_workload.h"
@@ -140,6 +141,21 @@ take_snapshot(struct vault_authorizing *a)
 static void on_workload(void *arg, const struct ag_db_result *res,
                         const struct ag_err *err);
 
+/* `id` is a brain's session, else a workload. */
+static void
+query_session(struct vault_authorizing *a, ag_str_t id)
+{
+    struct vault_session_ask ask = {.wants_mark = true};
+
+    if (a->ask.kind == VAULT_KIND_BRAIN) {
+        ask.session_id = id;
+        ask.kind = VAULT_KIND_BRAIN;
+    } else {
+        ask.workload_id = id;
+    }
+    vault_session_query(a->op->v, a->op->tenant, &ask, on_session, a);
+}
+
 static void
 read_rows(struct vault_authorizing *a)
 {
@@ -148,10 +164,15 @@ read_rows(struct vault_authorizing *a)
     static const char by_session[] = "SELECT vault.session_tenant($1), $1";
     const Agent__Vault__V1__AuthorizeRequest *req = a->op->request;
     bool is_brain = a->ask.kind == VAULT_KIND_BRAIN;
-    struct ag_db_param params[] = {
-        ag_db_str(is_brain ? ag_str(req->session_id) : a->address)};
+    ag_str_t name = is_brain ? ag_str(req->session_id) : a->address;
+    struct ag_db_param params[] = {ag_db_str(name)};
 
     a->snapshot = vault_snapshot_begin(a->op->v);
+    if (is_brain
+        && (a->op->tenant = vault_owner_find(a->op->v, name)) != NULL) {
+        query_session(a, name);
+        return;
+    }
     ag_db_query(a->op->v->db, AG_STR(""), is_brain ? by_session : by_address,
                 params, 1, on_workload, a);
 }
@@ -227,7 +248,6 @@ on_workload(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct vault_authorizing *a = arg;
     struct vault_op *op = a->op;
-    struct vault_session_ask ask = {0};
 
     if (res == NULL) {
         settle(a);
@@ -242,15 +262,7 @@ on_workload(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         deny_unknown(a);
         return;
     }
-    ag_str_t id = ag_arena_copy(op->arena, ag_db_get(res, 0, 1));
-    ask.workload_id = id;
-    ask.wants_mark = true;
-    if (a->ask.kind == VAULT_KIND_BRAIN) {
-        ask.session_id = id;
-        ask.workload_id = (ag_str_t){NULL, 0};
-        ask.kind = VAULT_KIND_BRAIN;
-    }
-    vault_session_query(op->v, op->tenant, &ask, on_session, a);
+    query_session(a, ag_arena_copy(op->arena, ag_db_get(res, 0, 1)));
 }
 
 static int

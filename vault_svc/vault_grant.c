@@ -12,6 +12,7 @@
 #include "lib/id.h"
 #include "lib/json.h"
 #include "vault.pb-c.h"
+#include "vault_svc/vault_owner.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_policy_rpc.h"
 #include "vault_svc/vault_rpc.h"
@@ -131,6 +132,7 @@ on_grant_inserted(void *arg, const struct ag_db_result *res,
         return;
     }
     if (ag_db_rows(res) == 1) {
+        vault_owner_note(op->v, g->row.session_id, op->tenant);
         reply_put_grant(op);
         return;
     }

@@ -12,6 +12,7 @@
 #include "lib/json.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_owner.h"
 #include "vault_svc/vault_snapshot.h"
 
 enum { TRIES = 3 };
@@ -26,6 +27,12 @@ struct open {
     unsigned char mac[VAULT_MAC_BYTES];
     size_t n_new; /* stubs to make */
     int tries;
+    /* The rows, and (once it is begun) the audit's: answered when both are
+     * there. */
+    int n_pending;
+    bool is_noted;
+    struct ag_err err; /* of the first that failed */
+    const ProtobufCMessage *reply;
 };
 
 static void ask_session(struct open *o);
@@ -46,6 +53,52 @@ vault_address_canonical(ag_str_t in, char out[46], struct ag_err *err)
                           "address: not an fd00::/8 address");
     inet_ntop(AF_INET6, &a, out, 46);
     return 0;
+}
+
+static void
+part_done(struct open *o, const struct ag_err *err)
+{
+    if (err != NULL && o->err.kind == AG_ERR_NONE)
+        o->err = *err;
+    if (--o->n_pending > 0)
+        return;
+    if (o->err.kind != AG_ERR_NONE)
+        vault_op_fail(o->op, &o->err);
+    else
+        ag_rpc_reply(o->op->call, o->reply);
+}
+
+static void
+on_noted(void *arg, const char *audit_id, const struct ag_err *err)
+{
+    part_done(arg, audit_id == NULL ? err : NULL);
+}
+
+static void
+note(struct open *o, const char *action, vault_audit_done *done, void *arg)
+{
+    struct vault_audit_entry e = {action, o->row.session_id, o->row.id,
+                                  o->row.session_id, AG_STR("")};
+
+    vault_audit_add(o->op->v, o->op->tenant, &e, done, arg);
+}
+
+static void
+fail(struct open *o, const struct ag_err *err)
+{
+    /* The audit has it that it was opened. */
+    if (o->is_noted)
+        note(o, "workload.open_failed", NULL, NULL);
+    part_done(o, err);
+}
+
+static void
+refuse(struct open *o, enum ag_err_kind kind, const char *why)
+{
+    struct ag_err err;
+
+    ag_err_set(&err, kind, "%s", why);
+    fail(o, &err);
 }
 
 static bool
@@ -176,9 +229,10 @@ reply(struct open *o)
         fill_mcp(o, out);
     out->allowed_hosts =
         vault_policy_host_texts(p, op->arena, &out->n_allowed_hosts);
-    op->who.subject = o->row.session_id;
-    vault_audit_reply(op, "workload.opened", o->row.id, o->row.session_id,
-                      AG_STR(""), &out->base);
+    vault_owner_note(op->v, o->row.session_id, op->tenant);
+    vault_owner_note(op->v, o->row.id, op->tenant);
+    o->reply = &out->base;
+    part_done(o, NULL);
 }
 
 /* The stubs to make, as JSON rows for one INSERT; n_new counts them. */
@@ -216,7 +270,7 @@ on_address_freed(void *arg, const struct ag_db_result *res,
 {
     struct open *o = arg;
     if (res == NULL)
-        vault_op_fail(o->op, err);
+        fail(o, err);
     else
         ask_session(o);
 }
@@ -243,13 +297,12 @@ on_opened(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         return;
     }
     if (res == NULL) {
-        vault_op_fail(o->op, err);
+        fail(o, err);
         return;
     }
     vault_snapshot_forget(o->op->v, o->row.session_id);
     if (ag_db_get_int(res, 0, 1) != 1) {
-        vault_op_refuse(o->op, AG_ERR_EXISTS,
-                        "workload_id: belongs to another session");
+        refuse(o, AG_ERR_EXISTS, "workload_id: belongs to another session");
         return;
     }
     if ((size_t)ag_db_get_int(res, 0, 0) == o->n_new)
@@ -257,8 +310,7 @@ on_opened(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     else if (o->tries < TRIES)
         ask_session(o); /* another opening made the stubs meanwhile */
     else
-        vault_op_refuse(o->op, AG_ERR_UNAVAILABLE,
-                        "the stubs changed while they were made");
+        refuse(o, AG_ERR_UNAVAILABLE, "the stubs changed while they were made");
 }
 
 static void
@@ -286,6 +338,11 @@ write_workload(struct open *o)
     struct ag_buf rows = AG_BUF_INIT(256 * (o->session.n + 1));
     ag_str_t tenant = ag_str(o->op->tenant->name);
 
+    if (!o->is_noted) {
+        o->is_noted = true;
+        o->n_pending++;
+        note(o, "workload.opened", on_noted, o);
+    }
     new_stubs(o, &rows);
     vault_workload_mac(o->op->tenant, &o->row, o->mac);
     struct ag_db_param params[] = {
@@ -331,14 +388,14 @@ on_session(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     struct ag_err why = AG_ERR_INIT;
 
     if (res == NULL) {
-        vault_op_fail(op, err);
+        fail(o, err);
         return;
     }
     if (vault_session_read(op->v, op->tenant, (int)o->kind, res, op->arena,
                            &o->session, &why)
             < 0
         || check_grant(o, &why) < 0) {
-        vault_op_fail(op, &why);
+        fail(o, &why);
         return;
     }
     o->row = (struct vault_workload_row){
@@ -371,13 +428,12 @@ on_tenant(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     struct open *o = arg;
 
     if (res == NULL) {
-        vault_op_fail(o->op, err);
+        fail(o, err);
         return;
     }
     o->op->tenant = vault_tenant_find(o->op->v, ag_db_get(res, 0, 0));
     if (o->op->tenant == NULL)
-        vault_op_refuse(o->op, AG_ERR_NOT_FOUND,
-                        "session_id: no grant for this session");
+        refuse(o, AG_ERR_NOT_FOUND, "session_id: no grant for this session");
     else
         ask_session(o);
 }
@@ -420,8 +476,14 @@ open_workload(struct ag_rpc_call *call, const ProtobufCMessage *request,
     struct ag_err err = AG_ERR_INIT;
 
     o->op = op;
+    o->n_pending = 1;
     if (check_request(o, arg, &err) < 0) {
-        vault_op_fail(op, &err);
+        fail(o, &err);
+        return;
+    }
+    op->tenant = vault_owner_find(op->v, ag_str(req->session_id));
+    if (op->tenant != NULL) {
+        ask_session(o);
         return;
     }
     struct ag_db_param params[] = {ag_db_str(ag_str(req->session_id))};
@@ -455,14 +517,24 @@ on_closed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 }
 
 static void
-on_closing_tenant(void *arg, const struct ag_db_result *res,
-                  const struct ag_err *err)
+close_rows(struct vault_op *op)
 {
     static const char sql[] =
         "UPDATE vault.workload SET closed_us = $2"
         " WHERE id = $1 AND closed_us IS NULL RETURNING session_id";
-    struct vault_op *op = arg;
     const Agent__Vault__V1__CloseWorkloadRequest *req = op->request;
+    struct ag_db_param params[] = {ag_db_str(ag_str(req->workload_id)),
+                                   ag_db_int(ag_now_us())};
+
+    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 2, on_closed,
+                op);
+}
+
+static void
+on_closing_tenant(void *arg, const struct ag_db_result *res,
+                  const struct ag_err *err)
+{
+    struct vault_op *op = arg;
 
     if (res == NULL) {
         vault_op_fail(op, err);
@@ -473,10 +545,7 @@ on_closing_tenant(void *arg, const struct ag_db_result *res,
         ag_rpc_reply(op->call, &closed.base);
         return;
     }
-    struct ag_db_param params[] = {ag_db_str(ag_str(req->workload_id)),
-                                   ag_db_int(ag_now_us())};
-    ag_db_query(op->v->db, ag_str(op->tenant->name), sql, params, 2, on_closed,
-                op);
+    close_rows(op);
 }
 
 static void
@@ -488,7 +557,12 @@ close_workload(struct ag_rpc_call *call, const ProtobufCMessage *request,
     struct vault_op *op = vault_op_plain(call, req, arg);
     struct ag_db_param params[] = {ag_db_str(ag_str(req->workload_id))};
 
-    ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_closing_tenant, op);
+    op->tenant = vault_owner_find(op->v, ag_str(req->workload_id));
+    if (op->tenant != NULL)
+        close_rows(op);
+    else
+        ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_closing_tenant,
+                    op);
 }
 
 void
