@@ -14,6 +14,10 @@
 
 enum { STUBS_MAX = 32 };
 
+/* Snapshots are kept by who asks. */
+#define KEY_OF_BRAIN "brain "
+#define KEY_OF_ADDRESS "at "
+
 static bool
 is_own_stub(const struct vault_authorizing *a, const struct vault_found *f)
 {
@@ -212,7 +216,7 @@ find_session(struct vault_authorizing *a, const char *kind, ag_str_t name)
 {
     struct vault_op *op = a->op;
 
-    a->key = ag_str(ag_arena_printf(op->arena, "%s %.*s", kind, AG_FMT(name)));
+    a->key = ag_str(ag_arena_printf(op->arena, "%s%.*s", kind, AG_FMT(name)));
     if (take_snapshot(a)) {
         check_foreign(a);
         return;
@@ -265,6 +269,57 @@ on_workload(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     query_session(a, ag_arena_copy(op->arena, ag_db_get(res, 0, 1)));
 }
 
+/* ---- before anybody asks ------------------------------------------------ */
+
+struct warming {
+    struct vault *v;
+    struct vault_tenant *tenant;
+    struct vault_snapshot *snapshot;
+    char *key;
+};
+
+static void
+on_warm(void *arg, const struct ag_db_result *res, const struct ag_err *err)
+{
+    struct warming *w = arg;
+    struct vault_snapshot *s = w->snapshot;
+    struct ag_err ignored = AG_ERR_INIT;
+
+    (void)err; /* who asks reads again, and is told */
+    if (res != NULL
+        && vault_session_read(w->v, w->tenant, VAULT_KIND_BRAIN, res, s->arena,
+                              &s->session, &ignored)
+               == 0) {
+        s->kind = VAULT_KIND_BRAIN;
+        s->tenant = w->tenant;
+        vault_snapshot_keep(w->v, s, ag_str(w->key));
+    }
+    vault_snapshot_unref(s);
+    vault_snapshot_settle(w->v, ag_str(w->key));
+    free(w->key);
+    free(w);
+}
+
+void
+vault_egress_warm(struct vault *v, struct vault_tenant *tenant,
+                  ag_str_t session_id)
+{
+    AG_AUTO(ag_buf_release) struct ag_buf key = AG_BUF_INIT(4096);
+    struct vault_session_ask ask = {
+        .session_id = session_id, .kind = VAULT_KIND_BRAIN, .wants_mark = true};
+    struct warming *w;
+
+    ag_buf_addf(&key, KEY_OF_BRAIN "%.*s", AG_FMT(session_id));
+    if (!vault_snapshot_lead(v, ag_buf_str(&key)))
+        return;
+    w = ag_xcalloc(1, sizeof(*w));
+    w->v = v;
+    w->tenant = tenant;
+    w->key = ag_str_dup(ag_buf_str(&key));
+    w->snapshot = vault_snapshot_begin(v);
+    vault_session_query(v, tenant, &ask, on_warm, w);
+}
+
 static int
 read_ask(struct vault_authorizing *a,
          const Agent__Vault__V1__AuthorizeRequest *req, struct ag_err *err)
@@ -312,7 +367,7 @@ begin(struct vault_authorizing *a)
     }
     if (*req->session_id != '\0') {
         a->ask.kind = VAULT_KIND_BRAIN;
-        find_session(a, "brain", ag_str(req->session_id));
+        find_session(a, KEY_OF_BRAIN, ag_str(req->session_id));
         return;
     }
     if (vault_address_canonical(ag_str(req->workload_address), address, &err)
@@ -322,7 +377,7 @@ begin(struct vault_authorizing *a)
         return;
     }
     a->address = ag_arena_copy(op->arena, ag_str(address));
-    find_session(a, "at", a->address);
+    find_session(a, KEY_OF_ADDRESS, a->address);
 }
 
 void

@@ -221,24 +221,45 @@ vault_snapshot_unref(struct vault_snapshot *s)
 
 /* ---- one reads for all ------------------------------------------------- */
 
-bool
-vault_snapshot_join(struct vault *v, ag_str_t key,
-                    struct vault_snapshot_wait *w)
+/* Of the key; a new one when there is none: *is_new. */
+static struct reading *
+reading_of(struct vault *v, ag_str_t key, bool *is_new)
 {
     struct reading **at = &v->snapshots->readings[slot_of(key)], *r;
 
     for (r = *at; r != NULL && !ag_str_is(key, r->key);)
         r = r->next;
-    if (r != NULL) {
-        w->next = r->waiters;
-        r->waiters = w;
-        return true;
-    }
+    *is_new = r == NULL;
+    if (r != NULL)
+        return r;
     r = ag_xcalloc(1, sizeof(*r));
     r->key = ag_str_dup(key);
     r->next = *at;
     *at = r;
-    return false;
+    return r;
+}
+
+bool
+vault_snapshot_join(struct vault *v, ag_str_t key,
+                    struct vault_snapshot_wait *w)
+{
+    bool is_new;
+    struct reading *r = reading_of(v, key, &is_new);
+
+    if (is_new)
+        return false;
+    w->next = r->waiters;
+    r->waiters = w;
+    return true;
+}
+
+bool
+vault_snapshot_lead(struct vault *v, ag_str_t key)
+{
+    bool is_new;
+
+    (void)reading_of(v, key, &is_new);
+    return is_new;
 }
 
 void

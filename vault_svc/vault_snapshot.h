@@ -66,6 +66,8 @@ struct vault_snapshot_wait {
  * were. Else the caller reads them, and says so in the end, however it ends. */
 bool vault_snapshot_join(struct vault *v, ag_str_t key,
                          struct vault_snapshot_wait *w);
+/* The same for who waits for nobody: false when they are being read. */
+bool vault_snapshot_lead(struct vault *v, ag_str_t key);
 void vault_snapshot_settle(struct vault *v, ag_str_t key);
 /* The session has a new workload, or new stubs. */
 void vault_snapshot_forget(struct vault *v, ag_str_t session_id);

@@ -12,6 +12,7 @@
 #include "lib/json.h"
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
+#include "vault_svc/vault_egress.h"
 #include "vault_svc/vault_owner.h"
 #include "vault_svc/vault_snapshot.h"
 
@@ -62,10 +63,13 @@ part_done(struct open *o, const struct ag_err *err)
         o->err = *err;
     if (--o->n_pending > 0)
         return;
-    if (o->err.kind != AG_ERR_NONE)
+    if (o->err.kind != AG_ERR_NONE) {
         vault_op_fail(o->op, &o->err);
-    else
-        ag_rpc_reply(o->op->call, o->reply);
+        return;
+    }
+    if (o->kind == VAULT_KIND_BRAIN)
+        vault_egress_warm(o->op->v, o->op->tenant, o->row.session_id);
+    ag_rpc_reply(o->op->call, o->reply);
 }
 
 static void

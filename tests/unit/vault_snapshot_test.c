@@ -43,6 +43,22 @@ one_reads_and_all_that_wait_hear_of_it_once(void **state)
 }
 
 static void
+who_waits_for_nobody_reads_only_when_no_other_does(void **state)
+{
+    struct vault v = {.snapshots = vault_snapshots_new()};
+    struct waiter w = {{on_read, NULL}, 0};
+    (void)state;
+
+    assert_true(vault_snapshot_lead(&v, AG_STR("brain a")));
+    assert_false(vault_snapshot_lead(&v, AG_STR("brain a")));
+    assert_true(vault_snapshot_join(&v, AG_STR("brain a"), &w.wait));
+    vault_snapshot_settle(&v, AG_STR("brain a"));
+    assert_int_equal(w.calls, 1);
+    assert_true(vault_snapshot_lead(&v, AG_STR("brain a")));
+    vault_snapshots_free(v.snapshots);
+}
+
+static void
 a_change_makes_what_is_kept_void(void **state)
 {
     struct vault_conf conf = {.snapshot_ms = 60000};
@@ -143,6 +159,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_reads_and_all_that_wait_hear_of_it_once),
+        cmocka_unit_test(who_waits_for_nobody_reads_only_when_no_other_does),
         cmocka_unit_test(a_change_makes_what_is_kept_void),
         cmocka_unit_test(the_same_mark_makes_it_good_again),
         cmocka_unit_test(only_what_is_used_is_asked_for),
