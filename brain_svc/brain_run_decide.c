@@ -156,6 +156,7 @@ decide(struct brain_run *run)
         brain_run_load(run);
         return;
     }
+    run->heard = brain_log_last(&run->log);
     if (run->wants_healing) {
         heal(run);
         return;

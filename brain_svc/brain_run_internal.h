@@ -28,6 +28,7 @@ struct brain_times {
 struct brain_batch {
     json_t **events; /* owned references */
     bool *is_first;  /* of those that were decided on together */
+    int64_t *heard;  /* the run's, when that was */
     size_t n, cap;
 };
 
@@ -50,6 +51,7 @@ struct brain_run {
 
     struct brain_log log;
     struct brain_turn turn; /* as the log has it at each decision */
+    int64_t heard;          /* last seq of the log at the last decision */
     size_t n_loaded;        /* the first so many were there before this run */
     bool is_loaded;
     int64_t turn_started_us;

@@ -20,14 +20,16 @@ static void write_again(struct ag_timer *timer);
 /* ---- batches ------------------------------------------------------------ */
 
 static void
-batch_add(struct brain_batch *b, json_t *event, bool is_first)
+batch_add(struct brain_batch *b, json_t *event, bool is_first, int64_t heard)
 {
     if (b->n == b->cap) {
         b->cap = b->cap == 0 ? 8 : b->cap * 2;
         b->events = ag_xrealloc(b->events, b->cap * sizeof(*b->events));
         b->is_first = ag_xrealloc(b->is_first, b->cap * sizeof(*b->is_first));
+        b->heard = ag_xrealloc(b->heard, b->cap * sizeof(*b->heard));
     }
     b->events[b->n] = event;
+    b->heard[b->n] = heard;
     b->is_first[b->n++] = is_first;
 }
 
@@ -36,7 +38,7 @@ static void
 batch_move(struct brain_batch *to, struct brain_batch *from)
 {
     for (size_t i = 0; i < from->n; i++)
-        batch_add(to, from->events[i], from->is_first[i]);
+        batch_add(to, from->events[i], from->is_first[i], from->heard[i]);
     from->n = 0;
     brain_batch_release(from);
 }
@@ -48,6 +50,7 @@ brain_batch_release(struct brain_batch *b)
         json_decref(b->events[i]);
     free(b->events);
     free(b->is_first);
+    free(b->heard);
     *b = (struct brain_batch){0};
 }
 
@@ -175,6 +178,7 @@ write_now(struct brain_run *run)
         .fence = run->fence,
         .seen = run->seen,
         .events = run->writing.events,
+        .heard = run->writing.heard,
         .n = run->writing.n,
     };
 
@@ -213,7 +217,7 @@ static void
 stage(struct brain_run *run, json_t **events, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        batch_add(&run->staged, events[i], i == 0);
+        batch_add(&run->staged, events[i], i == 0, run->heard);
         brain_log_stage(&run->log, events[i]);
         brain_budget_count(&run->spent, events[i]);
     }
@@ -289,8 +293,8 @@ brain_run_end_with(struct brain_run *run, json_t **events, size_t n,
     json_object_set_new(idle, "stop_reason", stop_reason);
     json_object_set_new(idle, "stop_details", json_null());
     for (size_t i = 0; i < n; i++)
-        batch_add(&run->closing, events[i], i == 0);
-    batch_add(&run->closing, idle, n == 0);
+        batch_add(&run->closing, events[i], i == 0, run->seen);
+    batch_add(&run->closing, idle, n == 0, run->seen);
     if (!run->turn.has_sandbox) {
         close_turn(run);
         return;

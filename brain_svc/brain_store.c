@@ -33,9 +33,9 @@ add_array_item(struct ag_buf *b, ag_str_t item, bool is_first)
     ag_buf_addc(b, '"');
 }
 
-/* Events as three arrays: ids, types, bodies. */
+/* Events as arrays. */
 struct arrays {
-    struct ag_buf ids, types, bodies;
+    struct ag_buf ids, types, bodies, heard;
 };
 
 static void
@@ -44,6 +44,7 @@ arrays_release(struct arrays *a)
     ag_buf_release(&a->ids);
     ag_buf_release(&a->types);
     ag_buf_release(&a->bodies);
+    ag_buf_release(&a->heard);
 }
 
 static void
@@ -52,25 +53,30 @@ arrays_open(struct arrays *a)
     ag_buf_init(&a->ids, SIZE_MAX / 4);
     ag_buf_init(&a->types, SIZE_MAX / 4);
     ag_buf_init(&a->bodies, SIZE_MAX / 4);
+    ag_buf_init(&a->heard, SIZE_MAX / 4);
     ag_buf_addc(&a->ids, '{');
     ag_buf_addc(&a->types, '{');
     ag_buf_addc(&a->bodies, '{');
+    ag_buf_addc(&a->heard, '{');
 }
 
 static void
-arrays_add(struct arrays *a, json_t *const *events, size_t n)
+arrays_add(struct arrays *a, const struct brain_append *append)
 {
     struct ag_err err;
 
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < append->n; i++) {
         AG_AUTO(ag_buf_release) struct ag_buf one = AG_BUF_INIT(SIZE_MAX / 4);
+        const json_t *event = append->events[i];
         bool is_first = a->ids.n == 1;
 
-        ag_assert(ag_json_dump(events[i], &one, &err) == 0);
-        add_array_item(&a->ids, ag_str(brain_event_id(events[i])), is_first);
-        add_array_item(&a->types, ag_str(brain_event_type(events[i])),
-                       is_first);
+        ag_assert(ag_json_dump(event, &one, &err) == 0);
+        add_array_item(&a->ids, ag_str(brain_event_id(event)), is_first);
+        add_array_item(&a->types, ag_str(brain_event_type(event)), is_first);
         add_array_item(&a->bodies, ag_buf_str(&one), is_first);
+        if (append->heard != NULL)
+            ag_buf_addf(&a->heard, "%s%lld", is_first ? "" : ",",
+                        (long long)append->heard[i]);
     }
 }
 
@@ -80,13 +86,14 @@ arrays_close(struct arrays *a)
     ag_buf_addc(&a->ids, '}');
     ag_buf_addc(&a->types, '}');
     ag_buf_addc(&a->bodies, '}');
+    ag_buf_addc(&a->heard, '}');
 }
 
 static void
-arrays_fill(struct arrays *a, json_t *const *events, size_t n)
+arrays_fill(struct arrays *a, const struct brain_append *append)
 {
     arrays_open(a);
-    arrays_add(a, events, n);
+    arrays_add(a, append);
     arrays_close(a);
 }
 
@@ -116,26 +123,30 @@ brain_store_append(struct brain *brain, const struct brain_append *append,
     static const char *const sql[] = {
         [BRAIN_WRITE_APPEND] =
             "SELECT brain.event_append($1, $2, $3::bigint, $5::text[], "
-            "$6::text[], $7::text[], $8::bigint[]), $4::text",
+            "$6::text[], $7::text[], $8::bigint[], $9::bigint[]), "
+            "$4::text",
         [BRAIN_WRITE_BEGIN] =
             "SELECT brain.turn_begin($1, $2, $3::bigint, $5::text[], "
-            "$6::text[], $7::text[], $8::bigint[]), $4::text",
+            "$6::text[], $7::text[], $8::bigint[], $9::bigint[]), "
+            "$4::text",
         [BRAIN_WRITE_END] =
             "SELECT brain.turn_end($1, $2, $3::bigint, $4::bigint, "
-            "$5::text[], $6::text[], $7::text[], $8::bigint[])",
+            "$5::text[], $6::text[], $7::text[], $8::bigint[], "
+            "$9::bigint[])",
     };
     char used[USED_TEXT];
     struct arrays a;
 
-    arrays_fill(&a, append->events, append->n);
+    arrays_fill(&a, append);
     ag_db_query(brain->db, append->tenant, sql[append->how],
                 (struct ag_db_param[]){
                     ag_db_str(append->tenant), ag_db_str(append->session),
                     ag_db_int(append->fence), ag_db_int(append->seen),
                     ag_db_str(ag_buf_str(&a.ids)),
                     ag_db_str(ag_buf_str(&a.types)),
-                    ag_db_str(ag_buf_str(&a.bodies)), used_param(append, used)},
-                8, done, arg);
+                    ag_db_str(ag_buf_str(&a.bodies)), used_param(append, used),
+                    ag_db_str(ag_buf_str(&a.heard))},
+                9, done, arg);
     arrays_release(&a);
 }
 
@@ -173,7 +184,7 @@ brain_store_append_all(struct brain *brain, const struct brain_append *appends,
     arrays_open(&a);
     for (size_t i = 0; i < n; i++) {
         add_append(&appends[i], i == 0, lists);
-        arrays_add(&a, appends[i].events, appends[i].n);
+        arrays_add(&a, &appends[i]);
     }
     arrays_close(&a);
     for (int k = 0; k < 5; k++)
@@ -181,13 +192,15 @@ brain_store_append_all(struct brain *brain, const struct brain_append *appends,
     ag_db_query(
         brain->db, AG_STR(""),
         "SELECT brain.events_append($1::text[], $2::text[], $3::bigint[], "
-        "$4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[])",
+        "$4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[], "
+        "$9::bigint[])",
         (struct ag_db_param[]){
             ag_db_str(ag_buf_str(&lists[0])), ag_db_str(ag_buf_str(&lists[1])),
             ag_db_str(ag_buf_str(&lists[2])), ag_db_str(ag_buf_str(&lists[3])),
             ag_db_str(ag_buf_str(&a.ids)), ag_db_str(ag_buf_str(&a.types)),
-            ag_db_str(ag_buf_str(&a.bodies)), ag_db_str(ag_buf_str(&lists[4]))},
-        8, done, arg);
+            ag_db_str(ag_buf_str(&a.bodies)), ag_db_str(ag_buf_str(&lists[4])),
+            ag_db_str(ag_buf_str(&a.heard))},
+        9, done, arg);
     for (int k = 0; k < 5; k++)
         ag_buf_release(&lists[k]);
     arrays_release(&a);
@@ -213,7 +226,7 @@ brain_store_post(struct brain *brain, const struct brain_append *append,
     AG_AUTO(ag_buf_release) struct ag_buf history = AG_BUF_INIT(1024);
     struct arrays a;
 
-    arrays_fill(&a, append->events, append->n);
+    arrays_fill(&a, append);
     add_history(&history);
     ag_db_query(
         brain->db, append->tenant,

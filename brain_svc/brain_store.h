@@ -19,6 +19,9 @@ struct brain_append {
     ag_str_t tenant, session;
     int64_t fence, seen;
     json_t *const *events; /* all with distinct ids */
+    /* For each the last seq that the run had heard of when it decided on it;
+     * NULL for events from outside. */
+    const int64_t *heard;
     size_t n;
 };
 
