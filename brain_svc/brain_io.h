@@ -19,6 +19,9 @@ struct brain_event;
 typedef void brain_stored(void *arg, int64_t first, const struct ag_err *err);
 
 struct brain_io {
+    /* The run is about to decide: a replay tells it what it had heard of by
+     * then. NULL: it hears of things as they come. */
+    void (*hear)(struct brain_run *run);
     /* Read what the log in memory does not have, then brain_run_loaded. */
     void (*load)(struct brain_run *run);
     void (*store)(struct brain *brain, const struct brain_append *append,

@@ -21,6 +21,7 @@ struct brain_replay {
     const char *session;
     struct brain_replay_log log;
     size_t next; /* index of the first event that was not replayed */
+    size_t told; /* the run has heard of what came from outside before this */
     enum waiting waiting;
     struct ag_timer timer;
 
@@ -105,15 +106,52 @@ differ(struct brain_replay *r, const char *what, const json_t *ours)
 
 /* ---- what came from outside ---------------------------------------------- */
 
+static void
+tell(struct brain_replay *r, const struct brain_event *e)
+{
+    json_t *body = e->body;
+
+    brain_run_told(r->brain, ag_str(r->session), e->seq, &body, 1);
+}
+
 /* The run hears of events that others wrote, as it did when they came. */
 static void
 tell_one(struct brain_replay *r)
 {
     const struct brain_event *e = next_event(r, 0);
-    json_t *body = e->body;
 
-    r->next++;
-    brain_run_told(r->brain, ag_str(r->session), e->seq, &body, 1);
+    r->told = ++r->next;
+    tell(r, e);
+}
+
+static bool
+next_is_heard(const struct brain_replay *r, size_t i)
+{
+    return r->told < i
+           && r->log.at[r->told].seq <= brain_replay_heard(&r->log, r->next, i);
+}
+
+/* The run hears of what it had heard of when it decided on the event at `i`. It
+ * may decide at once, and hear of more in there. */
+static void
+hear_until(struct brain_replay *r, size_t i)
+{
+    while (next_is_heard(r, i)) {
+        const struct brain_event *e = &r->log.at[r->told++];
+
+        if (brain_replay_is_input(e))
+            tell(r, e);
+    }
+}
+
+static void
+hear(struct brain_run *run)
+{
+    struct brain_replay *r = run->brain->replay;
+    size_t i = brain_replay_own(&r->log, r->next, run->staged.n);
+
+    if (brain_replay_is_marked(&r->log, i))
+        hear_until(r, i);
 }
 
 static bool
@@ -162,13 +200,21 @@ static void
 load(struct brain_run *run)
 {
     struct brain_replay *r = run->brain->replay;
+    size_t own = brain_replay_own(&r->log, r->next, run->staged.n);
 
     if (run->log.n == 0)
         run->log.base = 0;
-    while (is_told_next(r) && !brain_replay_is_unheard(&r->log, r->next))
-        r->next++;
-    for (size_t i = 0; i < r->next; i++)
-        brain_log_put(&run->log, r->log.at[i].seq, r->log.at[i].body);
+    if (r->told < r->next)
+        r->told = r->next;
+    if (brain_replay_is_marked(&r->log, own))
+        while (next_is_heard(r, own))
+            r->told++;
+    else
+        while (is_told_next(r) && !brain_replay_is_unheard(&r->log, r->next))
+            r->told = ++r->next;
+    for (size_t i = 0; i < r->told; i++)
+        if (i < r->next || brain_replay_is_input(&r->log.at[i]))
+            brain_log_put(&run->log, r->log.at[i].seq, r->log.at[i].body);
     wait_for(r, LOADING);
 }
 
@@ -228,18 +274,43 @@ take_batch(struct brain_replay *r, const struct brain_append *append,
     wait_for(r, STORING);
 }
 
+/* A user's event came before the end was stored, if the log goes on with what
+ * was decided on when it was heard of: the run hears of it now. */
+static bool
+hear_refusal(struct brain_replay *r)
+{
+    size_t i = brain_replay_own(&r->log, r->next, run_of(r)->n_kept);
+    bool is_refused = false;
+
+    if (!brain_replay_is_marked(&r->log, i))
+        return false;
+    while (r->told < i && r->log.at[r->told].seq <= r->log.heard[i]) {
+        const struct brain_event *e = &r->log.at[r->told++];
+
+        if (!brain_replay_is_input(e))
+            continue;
+        is_refused = true;
+        tell(r, e);
+    }
+    return is_refused;
+}
+
 static void
 store(struct brain *brain, const struct brain_append *append,
       brain_stored *done, void *arg)
 {
     struct brain_replay *r = brain->replay;
-    bool was_told = is_told_next(r);
-    bool is_refused =
-        append->how == BRAIN_WRITE_END && (was_told || r->refuses_end);
+    size_t own = brain_replay_own(&r->log, r->next, 0);
+    bool is_marked = brain_replay_is_marked(&r->log, own);
+    bool was_told = !is_marked && is_told_next(r);
+    bool is_refused = append->how == BRAIN_WRITE_END
+                      && (was_told || r->refuses_end || hear_refusal(r));
 
     r->stored = done;
     r->stored_arg = arg;
-    while (is_told_next(r))
+    if (is_marked && !is_refused)
+        r->next = own;
+    while (!is_marked && is_told_next(r))
         tell_one(r);
     if (is_refused) {
         r->first = 0;
@@ -324,36 +395,48 @@ lose(struct brain_replay *r, struct brain_run *run)
     wait_for(r, BEGINNING);
 }
 
+/* Until it came back with the event at `own`, or an interrupt stopped it. */
+static void
+hear_busy(struct brain_replay *r, size_t own)
+{
+    struct brain_run *run = run_of(r);
+    enum brain_run_state state = run->state;
+
+    if (brain_replay_is_marked(&r->log, own)) {
+        hear_until(r, own);
+        return;
+    }
+    while (run->state == state && is_told_next(r)
+           && !brain_replay_is_unheard(&r->log, r->next))
+        tell_one(r);
+}
+
 /* While the model was asked: users spoke, time ran out, it answered. */
 static void
 come_asked(struct brain_replay *r)
 {
-    size_t n;
     struct brain_run *run = run_of(r);
+    size_t own = brain_replay_own(&r->log, r->next, 0);
 
     if (is_lost_next(r)) {
         lose(r, run);
         return;
     }
-    while (run->state == BRAIN_RUN_THINKING && is_told_next(r)
-           && !brain_replay_is_unheard(&r->log, r->next)) {
-        r->waiting = ASKING; /* until an interrupt cancels it */
-        tell_one(r);
-    }
+    r->waiting = ASKING; /* until an interrupt cancels it */
+    hear_busy(r, own);
     if (run->state != BRAIN_RUN_THINKING || r->is_over)
         return;
     r->waiting = NOTHING;
-    n = brain_replay_inputs(&r->log, r->next);
-    foresee(r, run, r->next + n);
+    foresee(r, run, own);
     if (run->is_over_time || run->is_frozen) {
         run->harness->cancel(run);
         brain_run_next(run);
-    } else if (next_event(r, n) == NULL) {
+    } else if (own == r->log.n) {
         finish(r);
-    } else if (!next_is(r, n, "span.model_request_end")) {
+    } else if (!brain_event_is(&r->log.at[own], "span.model_request_end")) {
         differ(r, "the model is asked here", NULL);
     } else {
-        model_answers(r, r->next + n);
+        model_answers(r, own);
     }
 }
 
@@ -376,6 +459,7 @@ static void
 come_called(struct brain_replay *r)
 {
     struct brain_run *run = run_of(r);
+    size_t own = brain_replay_own(&r->log, r->next, 0);
     struct brain_decision d;
     const struct brain_event *e;
     json_t *result;
@@ -386,9 +470,8 @@ come_called(struct brain_replay *r)
     }
     brain_turn_find(&run->log, &run->turn);
     d = brain_turn_decide(&run->log, &run->turn, false);
-    while (is_told_next(r) && !brain_replay_is_unheard(&r->log, r->next))
-        tell_one(r);
-    e = next_event(r, brain_replay_inputs(&r->log, r->next));
+    hear_busy(r, own);
+    e = own < r->log.n ? &r->log.at[own] : NULL;
     r->n_tools++;
     if (e == NULL) {
         finish(r);
@@ -401,7 +484,7 @@ come_called(struct brain_replay *r)
     } else {
         /* It is made here, and stored with what is decided on next. */
         result = json_incref(e->body);
-        foresee(r, run, (size_t)(e - r->log.at) + 1);
+        foresee(r, run, own + 1);
         brain_run_append(run, &result, 1);
     }
 }
@@ -428,17 +511,17 @@ affords(const struct brain_run *run, const struct brain_spent *reserve,
         enum brain_limit *limit, bool *is_hard)
 {
     const struct brain_replay *r = run->brain->replay;
-    size_t skip = run->staged.n;
+    size_t i = brain_replay_own(&r->log, r->next, run->staged.n);
 
     (void)reserve;
-    while (next_event(r, skip) != NULL
-           && (brain_replay_is_input(next_event(r, skip))
-               || next_is(r, skip, "span.model_request_end")))
-        skip++;
-    return !brain_replay_is_pause(next_event(r, skip), limit, is_hard);
+    if (i < r->log.n && brain_event_is(&r->log.at[i], "span.model_request_end"))
+        i = brain_replay_own(&r->log, i, 1);
+    return !brain_replay_is_pause(i < r->log.n ? &r->log.at[i] : NULL, limit,
+                                  is_hard);
 }
 
 static const struct brain_io io = {
+    .hear = hear,
     .affords = affords,
     .load = load,
     .store = store,

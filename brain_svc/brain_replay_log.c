@@ -16,9 +16,9 @@ brain_replay_log_read(struct brain *brain, struct brain_replay_log *log,
                       const char *session, ag_db_done *done, void *arg)
 {
     ag_db_query(brain->db, ag_str(brain->conf.tenant),
-                "SELECT seq, body, encode(digest, 'hex') FROM brain.event "
-                "WHERE session_id = $1 AND seq > $2::bigint ORDER BY seq "
-                "LIMIT $3::int",
+                "SELECT seq, body, encode(digest, 'hex'), heard "
+                "FROM brain.event WHERE session_id = $1 AND seq > $2::bigint "
+                "ORDER BY seq LIMIT $3::int",
                 (struct ag_db_param[]){
                     ag_db_str(ag_str(session)),
                     ag_db_int(log->n == 0 ? 0 : log->at[log->n - 1].seq),
@@ -62,7 +62,12 @@ brain_replay_log_take(struct brain_replay_log *log,
         if (log->n == log->cap) {
             log->cap = log->cap == 0 ? 64 : log->cap * 2;
             log->at = ag_xrealloc(log->at, log->cap * sizeof(*log->at));
+            log->heard =
+                ag_xrealloc(log->heard, log->cap * sizeof(*log->heard));
         }
+        log->heard[log->n] = ag_db_is_null(res, i, 3)
+                                 ? BRAIN_REPLAY_UNMARKED
+                                 : ag_db_get_int(res, i, 3);
         log->at[log->n++] = (struct brain_event){seq, brain_event_id(body),
                                                  brain_event_type(body), body};
     }
@@ -75,6 +80,7 @@ brain_replay_log_release(struct brain_replay_log *log)
     for (size_t i = 0; i < log->n; i++)
         json_decref(log->at[i].body);
     free(log->at);
+    free(log->heard);
 }
 
 bool
@@ -99,6 +105,29 @@ brain_replay_inputs(const struct brain_replay_log *log, size_t next)
     while (next + n < log->n && brain_replay_is_input(&log->at[next + n]))
         n++;
     return n;
+}
+
+size_t
+brain_replay_own(const struct brain_replay_log *log, size_t next, size_t skip)
+{
+    while (next < log->n
+           && (brain_replay_is_input(&log->at[next]) || skip-- > 0))
+        next++;
+    return next;
+}
+
+bool
+brain_replay_is_marked(const struct brain_replay_log *log, size_t i)
+{
+    return i < log->n && log->heard[i] != BRAIN_REPLAY_UNMARKED;
+}
+
+int64_t
+brain_replay_heard(const struct brain_replay_log *log, size_t next, size_t i)
+{
+    size_t first = brain_replay_own(log, next, 0);
+
+    return first < i && log->at[first].seq <= log->heard[i] ? 0 : log->heard[i];
 }
 
 bool

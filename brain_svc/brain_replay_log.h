@@ -11,8 +11,13 @@
 
 struct brain_replay_log {
     struct brain_event *at;
+    /* Of each event the last seq that the run had heard of when it decided on
+     * it; BRAIN_REPLAY_UNMARKED for events from outside, and for those from
+     * before there were marks. */
+    int64_t *heard;
     size_t n, cap;
 };
+#define BRAIN_REPLAY_UNMARKED (-1)
 
 /* The next rows behind what is there; none is the end. */
 void brain_replay_log_read(struct brain *brain, struct brain_replay_log *log,
@@ -27,10 +32,23 @@ void brain_replay_log_release(struct brain_replay_log *log);
 bool brain_replay_is_input(const struct brain_event *e);
 /* How many of these stand at `next`. */
 size_t brain_replay_inputs(const struct brain_replay_log *log, size_t next);
+/* Index of the event that a run wrote behind `skip` others, from `next` on; `n`
+ * of the log when there is none. */
+size_t
+brain_replay_own(const struct brain_replay_log *log, size_t next, size_t skip);
+/* The event at `i` says what the run had heard of. */
+bool brain_replay_is_marked(const struct brain_replay_log *log, size_t i);
 /*
- * An interrupt stands at `next`, but what stands behind it was decided on
- * before the run heard of it: both were being stored at the same time. It hears
- * of it when it stores that.
+ * Up to which seq the run had heard when it decided on the event at `i`, which
+ * says so. 0, nothing new, when events from `next` on that the run has decided
+ * on before were stored by then: they are not yet.
+ */
+int64_t
+brain_replay_heard(const struct brain_replay_log *log, size_t next, size_t i);
+/*
+ * A guess, where nothing is marked. An interrupt stands at `next`, but what
+ * stands behind it was decided on before the run heard of it: both were being
+ * stored at the same time. It hears of it when it stores that.
  */
 bool brain_replay_is_unheard(const struct brain_replay_log *log, size_t next);
 

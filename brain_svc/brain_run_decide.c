@@ -151,6 +151,8 @@ decide(struct brain_run *run)
 {
     struct brain_decision d;
 
+    if (run->brain->io->hear != NULL)
+        run->brain->io->hear(run);
     if (run->wants_reload) {
         run->wants_reload = false;
         brain_run_load(run);

@@ -195,5 +195,11 @@ def callers_who_keep_no_order_break_nothing():
     assert not errors, f"SEED={SEED}: {errors[:3]}"
 
 
+@p.test
+def what_they_did_replays_to_its_log():
+    n = p.replay_all()
+    assert n > SESSIONS / 2, n
+
+
 if __name__ == "__main__":
     p.main()

@@ -85,6 +85,10 @@ def ten_sessions_replay_without_a_difference():
     assert total[1] == 13 and total[2] >= 14 and total[3] >= 12, total
     print("  replayed: %d events, %d turns, %d model calls, %d tool calls"
           % tuple(total))
+    # As logs were before their events said what had been heard of.
+    sql("UPDATE brain.event SET heard = NULL")
+    for s in made:
+        assert "no difference" in shown(s), s
 
 
 @p.test
@@ -178,6 +182,31 @@ def interrupt_that_was_stored_before_it_was_heard_of_replays():
         " AND seq > 100000" % (at, at - 2, s, at - 2, at, s))
     assert [e["type"] for e in p.events(s)][at - 3] == "user.interrupt"
     shown(s)
+
+
+@p.test
+def decision_names_what_was_heard_of_before_it():
+    s = p.session()
+    p.send(s, "```sh\nsleep 60\n```")
+    bb.wait_for("the command", lambda: [
+        e["type"] for e in p.events(s)].count("agent.tool_use") == 2)
+    p.interrupt(s)
+    p.idle(s)
+    rows = [line.split("|") for line in sql(
+        "SELECT seq, type, heard FROM brain.event WHERE session_id = "
+        f"'{s}' ORDER BY seq").split("\n")]
+    at = {kind: int(seq) for seq, kind, _ in rows}
+    heard = {kind: heard for _, kind, heard in rows}
+    assert heard["user.message"] == heard["user.interrupt"] == "", rows
+    # The command was called before, and ended because of it.
+    assert int(heard["agent.tool_result"]) == at["agent.tool_use"], rows
+    assert int(heard["session.status_idle"]) >= at["user.interrupt"], rows
+    shown(s)
+    sql("UPDATE brain.event SET heard = %d WHERE session_id = '%s' AND type = "
+        "'agent.tool_result' AND seq > 5" % (at["user.interrupt"], s))
+    text = shown(s, 1)
+    assert f"difference at seq {at['agent.tool_result']}: " in text, text
+    assert "not run: the turn was ended" in text, text
 
 
 @p.test
