@@ -45,6 +45,17 @@ count() {
     [ "$f" -eq 0 ]
 }
 
+# The names of the tests that failed, and why; without one, how it ended.
+failures() {
+    local found
+    found=$(awk -f tests/support/failures.awk "$log" | head -n 24)
+    if [ -n "$found" ]; then
+        sed 's/^/  /' <<<"$found"
+    else
+        tail -n 4 "$log" | cut -c1-600 | sed 's/^/  /'
+    fi
+}
+
 run() {
     local name=$1 limit=$2 start=$SECONDS status=0
     shift 2
@@ -62,8 +73,7 @@ run() {
         echo "FAILED  $name ($verdict, exit $status, $((SECONDS - start)) s)"
         tail -n "${TAIL:-80}" "$log"
         # What failed comes last: logs of services are long.
-        bad+="FAILED  $name: $(grep -E '^ *(\[  (FAILED|ERROR)|FAIL|FAILED|not ok|[A-Za-z.]*Error)' \
-            "$log" | tail -n 6 | cut -c1-600)"$'\n'
+        bad+="FAILED  $name ($verdict, exit $status)"$'\n'$(failures)$'\n'
     fi
     grep -hE '^skip' "$log"
 }

@@ -46,7 +46,7 @@ def main():
         print(f"{'ok     ' if not bad else 'FAILED '} {name}: {ok} passed, "
               f"{bad} failed")
         if bad:
-            print(r.stdout[-6000:], r.stderr[-3000:])
+            print(r.stdout[-60000:], r.stderr[-3000:])
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)
 
