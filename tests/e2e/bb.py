@@ -280,10 +280,15 @@ class Context:
                 return out
 
     def stream(self, session, last=None, query="", timeout=60):
-        """Yields (id, event) from the stream."""
+        """Listens from now on; yields (id, event)."""
         headers = {"Last-Event-ID": last} if last else {}
-        with self.open("GET", f"/v1/sessions/{session}/events/stream{query}",
-                       headers=headers, timeout=timeout) as answer:
+        return self.items(self.open(
+            "GET", f"/v1/sessions/{session}/events/stream{query}",
+            headers=headers, timeout=timeout))
+
+    @staticmethod
+    def items(stream):
+        with stream as answer:
             event_id = None
             for line in answer:
                 if line.startswith(b"id: "):
@@ -291,6 +296,11 @@ class Context:
                 elif line.startswith(b"data: "):
                     yield event_id, json.loads(line[6:])
                     event_id = None
+
+    def pid(self, service):
+        """Of a service of this instance."""
+        return int(subprocess.check_output(
+            ["s6-svstat", "-o", "pid", f"{self.run}/services/{service}"]))
 
     def idle(self, session, turns=1, seconds=60):
         """Waits until so many turns have ended; returns all events."""
