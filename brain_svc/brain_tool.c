@@ -97,13 +97,15 @@ retry_now(struct ag_timer *timer)
 }
 
 /*
- * The service cannot be reached: it may be restarting. Anything else is the
- * model's to read.
+ * The service cannot be reached: it may be restarting. Or it, or the vault
+ * behind it, is slow to provision, which may be asked for again. Anything else
+ * is the model's to read.
  */
 static void
 tool_failed(struct brain_tool *t, const struct ag_err *err)
 {
-    bool is_passing = err->kind == AG_ERR_UNAVAILABLE;
+    bool is_passing = err->kind == AG_ERR_UNAVAILABLE
+                      || (err->kind == AG_ERR_TIMEOUT && !t->is_execute);
 
     if (t->run == NULL) {
         tool_free(t);

@@ -7,6 +7,10 @@
 #include "lib/id.h"
 #include "vault.pb-c.h"
 
+/* As a tool call is repeated. */
+#define AGAIN_MS 500
+#define AGAIN_MAX 40
+
 struct brain_workload {
     struct brain *brain;
     char session[AG_ID_TEXT];
@@ -15,13 +19,15 @@ struct brain_workload {
     bool is_opening, is_freed;
     brain_workload_opened *fn; /* who waits, or NULL */
     void *arg;
-    struct ag_timer soon;
+    struct ag_timer soon, again;
+    int n_again; /* so often it was asked again for the one who waits */
 };
 
 static void
 workload_free(struct brain_workload *w)
 {
     ag_timer_stop(w->brain->loop, &w->soon);
+    ag_timer_stop(w->brain->loop, &w->again);
     free(w->stub);
     free(w);
 }
@@ -46,6 +52,13 @@ tell_now(struct ag_timer *timer)
          NULL);
 }
 
+/* The vault is restarting, or slow. */
+static bool
+is_passing(const struct ag_err *err)
+{
+    return err->kind == AG_ERR_UNAVAILABLE || err->kind == AG_ERR_TIMEOUT;
+}
+
 static void
 opened(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 {
@@ -56,6 +69,14 @@ opened(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
         workload_free(w);
         return;
     }
+    if (err != NULL && is_passing(err) && w->fn != NULL
+        && w->n_again++ < AGAIN_MAX) {
+        ag_log(AG_WARN, "workload.retried", AG_S("session", w->session),
+               AG_E(err));
+        ag_timer_start(w->brain->loop, &w->again, AGAIN_MS);
+        return;
+    }
+    w->n_again = 0;
     if (err == NULL)
         w->stub = ag_str_dup(
             ag_str(((const Agent__Vault__V1__OpenWorkloadResponse *)reply)
@@ -79,6 +100,14 @@ workload_open(struct brain_workload *w)
                  &m.base, &opts, opened, w);
 }
 
+static void
+open_again(struct ag_timer *timer)
+{
+    workload_open(
+        (struct brain_workload *)((char *)timer
+                                  - offsetof(struct brain_workload, again)));
+}
+
 struct brain_workload *
 brain_workload_new(struct brain *brain, ag_str_t session)
 {
@@ -88,6 +117,7 @@ brain_workload_new(struct brain *brain, ag_str_t session)
     w->brain = brain;
     memcpy(w->session, session.p, session.n);
     w->soon.fn = tell_now;
+    w->again.fn = open_again;
     workload_open(w);
     return w;
 }
@@ -111,7 +141,7 @@ brain_workload_await(struct brain_workload *w, brain_workload_opened *fn,
     w->arg = arg;
     if (w->stub != NULL)
         ag_timer_start(w->brain->loop, &w->soon, 0);
-    else if (!w->is_opening)
+    else if (!w->is_opening && w->again.slot == 0)
         workload_open(w);
 }
 
@@ -120,6 +150,8 @@ brain_workload_leave(struct brain_workload *w)
 {
     w->fn = NULL;
     ag_timer_stop(w->brain->loop, &w->soon);
+    ag_timer_stop(w->brain->loop, &w->again);
+    w->n_again = 0;
 }
 
 bool

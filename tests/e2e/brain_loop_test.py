@@ -3,6 +3,7 @@
 runs or allows, and answers that are cut by a crash."""
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -326,6 +327,26 @@ def answer_that_a_crash_cut_is_begun_again_visibly():
         e["id"] for e in starts] and len(starts) == 2
     assert [e["is_error"] for e in ends] == [True, False]
     assert bb.texts(events) == ["The whole of it."]
+
+
+# ---- a vault that is slow ----------------------------------------------------------
+
+@p.test
+def vault_that_is_slow_ends_no_turn():
+    """It is given 5 s for a sandbox and 10 s for a model, and asked again."""
+    book, asks = p.session(), native()
+    pid = p.pid("vault_svc")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        p.send(book, "```sh\necho a\n```")
+        p.send(asks, script({"text": "Here."}))
+        time.sleep(11)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for s, text in ((book, "The step succeeded."), (asks, "Here.")):
+        events = p.idle(s)
+        assert bb.texts(events) == [text], events
+        assert not of(events, "session.error"), events
 
 
 # ---- a sandbox that dies ----------------------------------------------------------
