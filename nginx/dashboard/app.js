@@ -225,9 +225,11 @@ function useEvents(id, onStatus) {
 function Composer({ id, running }) {
   const [text, setText] = useState("");
   const [error, setError] = useState("");
-  const [busy, setBusy] = useState(false);
+  // One of each at a time: a message on its way holds back no interrupt.
+  const [sending, setSending] = useState(false);
+  const [stopping, setStopping] = useState(false);
 
-  async function send(event) {
+  async function send(event, setBusy) {
     setBusy(true);
     setError("");
     try {
@@ -242,8 +244,9 @@ function Composer({ id, running }) {
 
   const submit = (e) => {
     e.preventDefault();
-    if (text.trim() && !busy)
-      send({ type: "user.message", content: [{ type: "text", text }] });
+    if (text.trim() && !sending)
+      send({ type: "user.message", content: [{ type: "text", text }] },
+           setSending);
   };
   const key = (e) => {
     if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) submit(e);
@@ -257,9 +260,10 @@ function Composer({ id, running }) {
       onInput=${(e) => setText(e.target.value)}></textarea>
     <div class="actions">
       <span id="send-hint" class="hint">Ctrl + Enter sends</span>
-      <button type="button" disabled=${busy || !running}
-        onClick=${() => send({ type: "user.interrupt" })}>Interrupt</button>
-      <button class="primary" disabled=${busy || !text.trim()}>Send</button>
+      <button type="button" disabled=${stopping || !running}
+        onClick=${() => send({ type: "user.interrupt" }, setStopping)}
+        >Interrupt</button>
+      <button class="primary" disabled=${sending || !text.trim()}>Send</button>
     </div>
   </form>`;
 }

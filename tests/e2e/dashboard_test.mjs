@@ -6,7 +6,7 @@
 // the connection as a bad network would. CHROMIUM names another browser.
 import assert from "node:assert/strict";
 import net from "node:net";
-import { after, before, test } from "node:test";
+import { after, before, test as run } from "node:test";
 import { chromium } from "playwright-core";
 
 const target = new URL(process.env.BRAINBOX_URL ?? "http://127.0.0.1:8080");
@@ -68,6 +68,26 @@ const turns = (n) => page.waitForFunction((want) =>
   [...document.querySelectorAll(".feed .line")]
     .filter((e) => e.textContent.trim().startsWith("Done")).length >= want,
   n, { timeout: WAIT });
+
+/** What the session's log and the page say, for a failure. */
+const state = async () => {
+  const id = sessionId();
+  const log = id && await api("GET", `/v1/sessions/${id}/events?limit=100`);
+  return "log: " + JSON.stringify(log.data?.slice(-12)) + "\npage: "
+    + JSON.stringify(await page.locator("body").innerText());
+};
+const test = (name, fn) => run(name, async (t) => {
+  try {
+    await fn(t);
+  } catch (e) {
+    t.diagnostic(await state().catch((why) => `no state: ${why}`));
+    throw e;
+  }
+});
+const canInterrupt = () => page.waitForFunction(() =>
+  [...document.querySelectorAll("button")]
+    .some((b) => b.textContent === "Interrupt" && !b.disabled), null,
+  { timeout: WAIT });
 
 before(async () => {
   base = await wire.open();
@@ -162,13 +182,28 @@ test("a turn can be interrupted", async () => {
   const stop = page.getByRole("button", { name: "Interrupt" });
   assert.ok(await stop.isDisabled());
   await say("```sh\nsleep 600\n```");
-  await page.waitForFunction(() => [...document.querySelectorAll("button")]
-    .some((b) => b.textContent === "Interrupt" && !b.disabled), null,
-    { timeout: WAIT });
+  await canInterrupt();
   await stop.click();
   await page.getByText("You interrupted").waitFor();
   await turns(3);
   assert.ok(await stop.isDisabled());
+});
+
+test("a message that is being sent holds back no interrupt", async () => {
+  let answer;
+  const answered = new Promise((r) => { answer = r; });
+  await page.route(/\/events$/, async (route) => {
+    const response = await route.fetch();
+    await answered;
+    await route.fulfill({ response });
+  }, { times: 1 });
+  await say("```sh\nsleep 600\n```");
+  await canInterrupt();
+  await page.getByRole("button", { name: "Interrupt" }).click();
+  await turns(4);
+  answer();
+  await page.waitForFunction(() =>
+    document.querySelector("#message").value === "", null, { timeout: WAIT });
 });
 
 test("the keyboard sends, and everything has a name", async () => {
@@ -177,7 +212,7 @@ test("the keyboard sends, and everything has a name", async () => {
   await box.press("Control+Enter");
   await page.locator(".item.user").filter({ hasText: "by keyboard" })
     .waitFor();
-  await turns(4);
+  await turns(5);
   const nameless = await page.evaluate(() =>
     [...document.querySelectorAll("input, select, textarea, button, a")]
       .filter((e) => !(e.labels?.length || e.textContent.trim()
@@ -189,7 +224,7 @@ test("a reload shows the same session again", async () => {
   const before_ = await page.locator(".feed .item").count();
   await page.reload();
   await live();
-  await turns(4);
+  await turns(5);
   assert.equal(await page.locator(".feed .item").count(), before_);
 });
 
