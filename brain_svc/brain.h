@@ -59,14 +59,13 @@ struct brain_req {
     void *state;        /* of the handler */
 };
 
-enum brain_scope { BRAIN_READ, BRAIN_WRITE, BRAIN_ADMIN };
-
 /*
- * Check the assertion and the scope; with `is_bound` the assertion must be made
- * for this request. On failure the call is answered and NULL is returned.
+ * Check the assertion, and that it has a scope of the method; with `is_bound`
+ * the assertion must be made for this request. On failure the call is answered
+ * and NULL is returned.
  */
-struct brain_req *brain_enter(struct brain *brain, struct ag_rpc_call *call,
-                              enum brain_scope scope, bool is_bound);
+struct brain_req *
+brain_enter(struct brain *brain, struct ag_rpc_call *call, bool is_bound);
 
 /* Query as the caller's tenant. */
 void brain_query(struct brain_req *req, const char *sql,

@@ -224,7 +224,7 @@ create_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
     const Agent__Brain__V1__CreateAgentRequest *m =
         (const Agent__Brain__V1__CreateAgentRequest *)request;
     struct brain *brain = arg;
-    struct brain_req *req = brain_enter(brain, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(brain, call, false);
     struct agent_input in = {0};
     char id[AG_ID_TEXT];
     struct ag_err err;
@@ -266,7 +266,7 @@ get_agent(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     const Agent__Brain__V1__GetAgentRequest *m =
         (const Agent__Brain__V1__GetAgentRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req == NULL)
         return;
@@ -346,7 +346,7 @@ update_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__UpdateAgentRequest *m =
         (const Agent__Brain__V1__UpdateAgentRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     struct agent_input in = {0};
     struct ag_err err;
 
@@ -396,7 +396,7 @@ list_agents(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__ListAgentsRequest *m =
         (const Agent__Brain__V1__ListAgentsRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     int64_t rows = req == NULL ? -1 : brain_page_begin(req, &agents, m->limit);
 
     if (rows < 0)
@@ -419,7 +419,7 @@ archive_agent(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__ArchiveAgentRequest *m =
         (const Agent__Brain__V1__ArchiveAgentRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req == NULL)
         return;
@@ -437,7 +437,7 @@ static void
 list_models(struct ag_rpc_call *call, const ProtobufCMessage *request,
             void *arg)
 {
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     Agent__Brain__V1__ListModelsResponse reply =
         AGENT__BRAIN__V1__LIST_MODELS_RESPONSE__INIT;
     Agent__Brain__V1__Model model = AGENT__BRAIN__V1__MODEL__INIT;

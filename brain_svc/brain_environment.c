@@ -193,7 +193,7 @@ create_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__CreateEnvironmentRequest *m =
         (const Agent__Brain__V1__CreateEnvironmentRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, true);
+    struct brain_req *req = brain_enter(arg, call, true);
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
     char id[AG_ID_TEXT];
     struct ag_err err;
@@ -250,7 +250,7 @@ update_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__UpdateEnvironmentRequest *m =
         (const Agent__Brain__V1__UpdateEnvironmentRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, true);
+    struct brain_req *req = brain_enter(arg, call, true);
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
     struct ag_err err;
     struct put *put;
@@ -288,7 +288,7 @@ archive_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__ArchiveEnvironmentRequest *m =
         (const Agent__Brain__V1__ArchiveEnvironmentRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req == NULL)
         return;
@@ -332,7 +332,7 @@ delete_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__DeleteEnvironmentRequest *m =
         (const Agent__Brain__V1__DeleteEnvironmentRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req == NULL)
         return;
@@ -350,7 +350,7 @@ get_environment(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__GetEnvironmentRequest *m =
         (const Agent__Brain__V1__GetEnvironmentRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req == NULL)
         return;
@@ -370,7 +370,7 @@ list_environments(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__ListEnvironmentsRequest *m =
         (const Agent__Brain__V1__ListEnvironmentsRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     int64_t rows =
         req == NULL ? -1 : brain_page_begin(req, &environments, m->limit);
 

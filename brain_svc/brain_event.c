@@ -92,7 +92,7 @@ send_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__SendEventsRequest *m =
         (const Agent__Brain__V1__SendEventsRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     struct brain_append append = {0};
     struct post *post;
     struct ag_err err;
@@ -168,7 +168,7 @@ list_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__ListEventsRequest *m =
         (const Agent__Brain__V1__ListEventsRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     bool is_desc = strcmp(m->order, "desc") == 0;
     struct ag_err err = AG_ERR_INIT;
     int64_t page = 0;
@@ -208,7 +208,7 @@ static void
 stream_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
               void *arg)
 {
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req != NULL)
         brain_hub_stream(req, request);

@@ -28,7 +28,7 @@ get_metrics(struct ag_rpc_call *call, const ProtobufCMessage *request,
     struct ag_err err;
 
     (void)request;
-    if (brain_enter(brain, call, BRAIN_ADMIN, false) == NULL)
+    if (brain_enter(brain, call, false) == NULL)
         return;
     ag_metrics_set(brain->metrics, BRAIN_METRIC_RUNS, NULL, NULL,
                    (double)brain_runs_count(brain->runs));
@@ -66,7 +66,7 @@ get_sandbox_metrics(struct ag_rpc_call *call, const ProtobufCMessage *request,
     Agent__Sandbox__V1__GetMetricsRequest ask =
         AGENT__SANDBOX__V1__GET_METRICS_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {.timeout_ms = BRAIN_RPC_TIMEOUT_MS};
-    struct brain_req *req = brain_enter(arg, call, BRAIN_ADMIN, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     (void)request;
     if (req != NULL)
@@ -162,7 +162,7 @@ get_health(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     Grpc__Health__V1__HealthCheckRequest ask =
         GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {.timeout_ms = PART_TIMEOUT_MS};
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     struct health *h;
 
     (void)request;

@@ -3,26 +3,10 @@
  */
 #include "brain_svc/brain.h"
 
-static const char *const scopes[] = {
-    [BRAIN_READ] = "read", [BRAIN_WRITE] = "write", [BRAIN_ADMIN] = "admin"};
-
-static bool
-has_scope(const struct ag_principal *who, enum brain_scope scope)
-{
-    switch (scope) {
-    case BRAIN_WRITE:
-        return who->can_write;
-    case BRAIN_ADMIN:
-        return who->can_admin;
-    case BRAIN_READ:
-    default:
-        return who->can_read;
-    }
-}
+#include "lib/scope.h"
 
 struct brain_req *
-brain_enter(struct brain *brain, struct ag_rpc_call *call,
-            enum brain_scope scope, bool is_bound)
+brain_enter(struct brain *brain, struct ag_rpc_call *call, bool is_bound)
 {
     struct ag_arena *arena = ag_rpc_call_arena(call);
     struct brain_req *req = ag_arena_alloc(arena, sizeof(*req));
@@ -38,9 +22,7 @@ brain_enter(struct brain *brain, struct ag_rpc_call *call,
         ag_rpc_fail(call, &err);
         return NULL;
     }
-    if (!has_scope(&req->who, scope)) {
-        ag_err_set(&err, AG_ERR_DENIED, "the key lacks the scope \"%s\"",
-                   scopes[scope]);
+    if (ag_scopes_check(req->who.scopes, ag_rpc_call_scopes(call), &err) < 0) {
         ag_rpc_fail(call, &err);
         return NULL;
     }

@@ -337,7 +337,7 @@ static void
 create_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
                void *arg)
 {
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, true);
+    struct brain_req *req = brain_enter(arg, call, true);
     struct session_state *state;
     char id[AG_ID_TEXT];
     struct ag_err err;
@@ -373,7 +373,7 @@ get_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__GetSessionRequest *m =
         (const Agent__Brain__V1__GetSessionRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req == NULL)
         return;
@@ -391,7 +391,7 @@ update_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__UpdateSessionRequest *m =
         (const Agent__Brain__V1__UpdateSessionRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     AG_AUTO(ag_json_decref) json_t *metadata = NULL;
     struct session_state *state;
     struct ag_err err;
@@ -441,7 +441,7 @@ list_sessions(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__ListSessionsRequest *m =
         (const Agent__Brain__V1__ListSessionsRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
     bool is_asc = strcmp(m->order, "asc") == 0;
     struct ag_err err;
     int64_t rows;
@@ -484,7 +484,7 @@ archive_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__ArchiveSessionRequest *m =
         (const Agent__Brain__V1__ArchiveSessionRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req == NULL)
         return;
@@ -528,7 +528,7 @@ delete_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Brain__V1__DeleteSessionRequest *m =
         (const Agent__Brain__V1__DeleteSessionRequest *)request;
-    struct brain_req *req = brain_enter(arg, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     if (req == NULL)
         return;

@@ -8,6 +8,7 @@
 #include "brain.pb-c.h"
 #include "brain_svc/brain_check.h"
 #include "brain_svc/brain_page.h"
+#include "lib/scope.h"
 
 #define REASON_MAX 256
 
@@ -35,12 +36,12 @@ fill_stop(void *message, const struct ag_db_result *res, int row,
 static struct brain_req *
 enter(void *brain, struct ag_rpc_call *call, const char *session_id)
 {
-    struct brain_req *req = brain_enter(brain, call, BRAIN_WRITE, false);
+    struct brain_req *req = brain_enter(brain, call, false);
     struct ag_err err = AG_ERR_INIT;
 
     if (req == NULL)
         return NULL;
-    if (session_id[0] == '\0' && !req->who.can_admin)
+    if (session_id[0] == '\0' && (req->who.scopes & AG_SCOPE_ADMIN) == 0)
         ag_err_set(&err, AG_ERR_DENIED,
                    "the key lacks the scope \"admin\", which stopping or "
                    "resuming all sessions needs; or name a session_id");
@@ -124,7 +125,7 @@ static const struct brain_list stops = {
 static void
 list_stops(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    struct brain_req *req = brain_enter(arg, call, BRAIN_READ, false);
+    struct brain_req *req = brain_enter(arg, call, false);
 
     (void)request;
     if (req == NULL || brain_page_begin(req, &stops, STOPS_MAX) < 0)

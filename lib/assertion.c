@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "lib/clock.h"
+#include "lib/scope.h"
 #include "lib/secret.h"
 #include "vault.pb-c.h"
 
@@ -103,14 +104,14 @@ check_bound(const Agent__Vault__V1__Assertion *msg, ag_str_t request,
     return 0;
 }
 
-static void
-read_scopes(const Agent__Vault__V1__Assertion *msg, struct ag_principal *p)
+static unsigned
+read_scopes(const Agent__Vault__V1__Assertion *msg)
 {
-    for (size_t i = 0; i < msg->n_scopes; i++) {
-        p->can_read |= strcmp(msg->scopes[i], "read") == 0;
-        p->can_write |= strcmp(msg->scopes[i], "write") == 0;
-        p->can_admin |= strcmp(msg->scopes[i], "admin") == 0;
-    }
+    unsigned scopes = 0;
+
+    for (size_t i = 0; i < msg->n_scopes; i++)
+        scopes |= ag_scope_find(ag_str(msg->scopes[i]));
+    return scopes;
 }
 
 struct ag_assertion_key *
@@ -175,7 +176,7 @@ ag_assertion_check(struct ag_assertion_key *key, ag_str_t text,
                           "the assertion is expired or not yet valid");
     if (check_bound(msg, request, must_be_bound, &p, err) < 0)
         return -1;
-    read_scopes(msg, &p);
+    p.scopes = read_scopes(msg);
     p.tenant = ag_arena_copy(arena, ag_str(msg->tenant));
     p.subject = ag_arena_copy(arena, ag_str(msg->subject));
     p.expires_us = msg->expires_us;

@@ -15,8 +15,8 @@ struct ag_assertion_key; /* the public key, and a cache of checked texts */
 
 struct ag_principal {
     ag_str_t tenant, subject;
-    bool can_read, can_write, can_admin;
-    bool is_bound; /* request_sha256 is meaningful */
+    unsigned scopes; /* lib/scope.h */
+    bool is_bound;   /* request_sha256 is meaningful */
     unsigned char request_sha256[32];
     int64_t expires_us;
 };

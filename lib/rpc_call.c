@@ -381,6 +381,12 @@ ag_rpc_call_bytes(struct ag_rpc_call *call)
     return call->bytes;
 }
 
+unsigned
+ag_rpc_call_scopes(const struct ag_rpc_call *call)
+{
+    return call->method->scopes;
+}
+
 ag_str_t
 ag_rpc_call_metadata(struct ag_rpc_call *call, const char *key)
 {

@@ -11,6 +11,7 @@ struct ag_rpc_method {
     const char *path; /* "/package.Service/Method" */
     const ProtobufCMessageDescriptor *input;
     const ProtobufCMessageDescriptor *output;
+    unsigned scopes; /* any one is enough (lib/scope.h); 0: of no principal */
     bool client_streams;
     bool server_streams;
 };

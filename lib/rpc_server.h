@@ -68,6 +68,8 @@ void ag_rpc_server_free(struct ag_rpc_server *srv);
 struct ag_arena *ag_rpc_call_arena(struct ag_rpc_call *call);
 /* The request as it came over the wire. */
 ag_str_t ag_rpc_call_bytes(struct ag_rpc_call *call);
+/* The scopes of which the caller needs one, as the method's .proto says. */
+unsigned ag_rpc_call_scopes(const struct ag_rpc_call *call);
 /* First value of a metadata key (lower case); {NULL, 0} when absent. */
 ag_str_t ag_rpc_call_metadata(struct ag_rpc_call *call, const char *key);
 /* `x-request-id` of the caller, or one made here. NUL-terminated. */

@@ -9,7 +9,7 @@ AGENT_HDR := $(wildcard ngx_agent_module/*.h)
 AGENT_LIBS := -lhs -lpcre2-8 -lm
 
 # lib/ files that the module may link: plain data, no I/O.
-AGENT_LIB := err str shape buf arena secret json id clock net generation without fingerprint
+AGENT_LIB := err str scope shape buf arena secret json id clock net generation without fingerprint
 AGENT_OBJ := $(AGENT_LIB:%=$(B)/obj/lib/%.o) \
              $(call objs,$(filter %.pb-c.c,$(GEN_C)))
 

@@ -5,6 +5,7 @@
 #include "ngx_agent_module/ngx_agent_module.h"
 
 #include "lib/id.h"
+#include "lib/scope.h"
 #include "lib/secret.h"
 
 
@@ -247,21 +248,18 @@ ngx_agent_authorize(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     ngx_agent_loc_conf_t *lcf)
 {
     ngx_uint_t      need;
-    const char     *scope;
+    struct ag_buf   names;
     struct ag_err   err = AG_ERR_INIT;
 
-    scope = lcf->mode == NGX_AGENT_ADMIT ? (const char *) lcf->scope.data
-                                         : ctx->match.route->scope;
-    need = *scope ? ngx_agent_scopes((char **) &scope, 1) : 0;
+    need = lcf->mode == NGX_AGENT_ADMIT ? lcf->scopes
+                                        : ctx->match.route->scopes;
 
-    if (*scope && need == 0) {
-        ag_err_set(&err, AG_ERR_INTERNAL, "the route names an unknown scope");
-        return ngx_agent_fail_kind(r, ctx, &err);
-    }
-
-    if ((ctx->principal->scopes & need) != need) {
+    if ((ctx->principal->scopes & need) == 0) {
+        ag_buf_init(&names, 256);
+        ag_scopes_add_text(&names, need);
         ag_err_set(&err, AG_ERR_DENIED,
-                   "this needs an API key with scope \"%s\"", scope);
+                   "this needs an API key with scope %s", ag_buf_cstr(&names));
+        ag_buf_release(&names);
         return ngx_agent_fail_kind(r, ctx, &err);
     }
 

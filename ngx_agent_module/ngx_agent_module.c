@@ -5,6 +5,8 @@
  */
 #include "ngx_agent_module/ngx_agent_module.h"
 
+#include "lib/scope.h"
+
 
 static ngx_int_t ngx_agent_add_variables(ngx_conf_t *cf);
 static ngx_int_t ngx_agent_init(ngx_conf_t *cf);
@@ -41,7 +43,7 @@ static ngx_command_t  ngx_agent_commands[] = {
       NULL },
 
     { ngx_string("agent_admit"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
       ngx_agent_admit,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -405,28 +407,33 @@ ngx_agent_services(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* agent_admit read | write | admin */
+/* agent_admit scope ... */
 static char *
 ngx_agent_admit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_agent_loc_conf_t  *lcf = conf;
 
-    char       *scope;
-    ngx_str_t  *value;
+    unsigned     bit;
+    ngx_str_t   *value;
+    ngx_uint_t   i;
 
     if (lcf->mode != NGX_AGENT_OFF) {
         return "is duplicate, or stands beside agent_api or agent_grpc";
     }
 
     value = cf->args->elts;
-    scope = (char *) value[1].data;
 
-    if (ngx_agent_scopes(&scope, 1) == 0) {
-        return "must be read, write or admin";
+    for (i = 1; i < cf->args->nelts; i++) {
+        bit = ag_scope_find(ag_str_n(value[i].data, value[i].len));
+        if (bit == 0) {
+            return "names no scope: there are read, write, admin, sessions, "
+                   "vaults, approvals, incidents, audit and metrics";
+        }
+
+        lcf->scopes |= bit;
     }
 
     lcf->mode = NGX_AGENT_ADMIT;
-    lcf->scope = value[1];
 
     return NGX_CONF_OK;
 }

@@ -17,10 +17,6 @@
 #define NGX_AGENT_KEY_MAX        256   /* longest API key */
 #define NGX_AGENT_ASSERTION_MAX  4096  /* longest assertion */
 
-#define NGX_AGENT_SCOPE_READ     0x01
-#define NGX_AGENT_SCOPE_WRITE    0x02
-#define NGX_AGENT_SCOPE_ADMIN    0x04
-
 
 typedef enum {
     NGX_AGENT_OFF = 0,
@@ -42,7 +38,7 @@ typedef struct {
     ngx_uint_t                 mode;
     ngx_str_t                  upstreams[NGX_AGENT_SERVICES];
     ngx_str_t                  identity;
-    ngx_str_t                  scope;       /* of agent_admit */
+    ngx_uint_t                 scopes;      /* of agent_admit */
     ngx_str_t                  metrics;     /* whose: ingress, egress */
     size_t                     max_body;
     ngx_uint_t                 max_depth;
@@ -129,8 +125,6 @@ ngx_agent_ctx_t *ngx_agent_ctx_create(ngx_http_request_t *r);
 ngx_int_t ngx_agent_access_handler(ngx_http_request_t *r);
 
 /* ngx_agent_resolve.c */
-/* Bits of the scopes that are named; unknown names have none. */
-ngx_uint_t ngx_agent_scopes(char **scopes, size_t n);
 /*
  * Ask for an assertion over `digest` (32 bytes, or NULL for one of any
  * request). NGX_AGAIN: wait; NGX_OK: ctx->principal is set; NGX_DONE: the

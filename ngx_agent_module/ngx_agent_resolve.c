@@ -5,6 +5,8 @@
  */
 #include "ngx_agent_module/ngx_agent_module.h"
 
+#include "lib/scope.h"
+
 #include "vault.pb-c.h"
 
 
@@ -71,33 +73,10 @@ ngx_agent_grpc_status_in(ngx_list_t *list)
 }
 
 
-ngx_uint_t
-ngx_agent_scopes(char **scopes, size_t n)
-{
-    size_t      i;
-    ngx_uint_t  bits;
-
-    bits = 0;
-
-    for (i = 0; i < n; i++) {
-        if (ngx_strcmp(scopes[i], "read") == 0) {
-            bits |= NGX_AGENT_SCOPE_READ;
-
-        } else if (ngx_strcmp(scopes[i], "write") == 0) {
-            bits |= NGX_AGENT_SCOPE_WRITE;
-
-        } else if (ngx_strcmp(scopes[i], "admin") == 0) {
-            bits |= NGX_AGENT_SCOPE_ADMIN;
-        }
-    }
-
-    return bits;
-}
-
-
 static ngx_int_t
 ngx_agent_take_answer(ngx_agent_principal_t *p, ag_str_t message)
 {
+    size_t                              i;
     Agent__Vault__V1__ResolveResponse  *m;
 
     m = agent__vault__v1__resolve_response__unpack(NULL, message.n,
@@ -107,7 +86,12 @@ ngx_agent_take_answer(ngx_agent_principal_t *p, ag_str_t message)
     }
 
     p->denied = 0;
-    p->scopes = ngx_agent_scopes(m->scopes, m->n_scopes);
+    p->scopes = 0;
+
+    for (i = 0; i < m->n_scopes; i++) {
+        p->scopes |= ag_scope_find(ag_str(m->scopes[i]));
+    }
+
     p->assertion_len = ngx_strlen(m->assertion);
 
     if (p->assertion_len == 0 || p->assertion_len > NGX_AGENT_ASSERTION_MAX) {

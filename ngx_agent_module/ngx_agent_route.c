@@ -6,13 +6,14 @@
 #include "ngx_agent_module/ngx_agent_route.h"
 
 #include "brain.pb-c.h"
+#include "lib/scope.h"
 #include "sandbox.pb-c.h"
 #include "vault.pb-c.h"
 
-#define AGENT_ROUTE(verb, path, service, grpc, in, out, body, rbody, scope,    \
+#define AGENT_ROUTE(verb, path, service, grpc, in, out, body, rbody, scopes,   \
                     bound, streams)                                            \
     {#verb, path, NGX_AGENT_##service, grpc, &in, &out, body,                  \
-     rbody, scope, bound, streams},
+     rbody, scopes, bound, streams},
 
 static const struct ngx_agent_route routes[] = {
 #include "agent_routes.inc"

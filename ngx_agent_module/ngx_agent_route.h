@@ -25,7 +25,7 @@ struct ngx_agent_route {
     const ProtobufCMessageDescriptor *input, *output;
     const char *body;          /* "*" when the body is the message, or "" */
     const char *response_body; /* "" */
-    const char *scope;         /* "read", "write", "admin", or "" */
+    unsigned scopes;           /* any one of them is enough (lib/scope.h) */
     bool is_bound;             /* needs an assertion for this one request */
     bool streams;              /* answers become server-sent events */
 };

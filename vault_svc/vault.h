@@ -90,17 +90,14 @@ struct vault_op {
     void *state;                   /* of the method */
 };
 
-enum vault_scope { VAULT_READ, VAULT_WRITE, VAULT_ADMIN };
-
 /*
- * Begin a call of a principal: checks the assertion and the scope. NULL when
- * the call was failed already. With `bound_to` the assertion must be made for
- * those bytes.
+ * Begin a call of a principal: checks the assertion, and that it has a scope of
+ * the method. NULL when the call was failed already. With `bound_to` the
+ * assertion must be made for those bytes.
  */
 struct vault_op *
 vault_op_begin(struct ag_rpc_call *call, const void *request,
-               const struct vault_face *face, enum vault_scope scope,
-               const ag_str_t *bound_to);
+               const struct vault_face *face, const ag_str_t *bound_to);
 /* Begin a call of a service, without a principal. */
 struct vault_op *vault_op_plain(struct ag_rpc_call *call, const void *request,
                                 const struct vault_face *face);

@@ -296,7 +296,7 @@ list_approvals(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " AND ($3::boolean OR (a.state = 'pending' AND a.expires_us >"
         " $4::bigint)) ORDER BY a.id DESC LIMIT $5::bigint";
     const Agent__Vault__V1__ListApprovalsRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     int64_t rows =
         op == NULL ? -1 : vault_page_begin(op, &approvals, req->limit);
 
@@ -401,7 +401,7 @@ decide_approval(struct ag_rpc_call *call, const ProtobufCMessage *request,
     static const char sql[] = "SELECT " VAULT_APPROVAL_COLUMNS
                               " FROM vault.approval a WHERE a.id = $1";
     const Agent__Vault__V1__DecideApprovalRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;

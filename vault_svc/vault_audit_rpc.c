@@ -79,7 +79,7 @@ list_audit(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         " FROM vault.audit WHERE seq < $1 AND ($2 = '' OR session_id = $2)"
         " AND ($3 = '' OR action = $3) ORDER BY seq DESC LIMIT $4::bigint";
     const Agent__Vault__V1__ListAuditRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     struct ag_err err = AG_ERR_INIT;
     int64_t before = INT64_MAX;
 

@@ -12,7 +12,7 @@
 #include "lib/rpc_client.h"
 #include "vault.pb-c.h"
 
-enum { SCOPES_MAX = 8, TIMEOUT_MS = 10000, REKEY_TIMEOUT_MS = 3600000 };
+enum { SCOPES_MAX = 32, TIMEOUT_MS = 10000, REKEY_TIMEOUT_MS = 3600000 };
 
 struct answer {
     struct ag_loop *loop;

@@ -135,7 +135,7 @@ static const struct ag_conf_option options[] = {
      "tenant of --migrate, `key create`, `rekey` and `audit export`"},
     {"name", AG_CONF_STR, "", "command line", 1, 256, NULL, AT(name),
      "name of the key that `key create` makes"},
-    {"scopes", AG_CONF_STR, "", "read,write,admin", 1, 64, NULL, AT(scopes),
+    {"scopes", AG_CONF_STR, "", "read,write,admin", 1, 128, NULL, AT(scopes),
      "scopes of the key that `key create` makes"},
     {"since", AG_CONF_INT, "", "0", 0, INT64_MAX, NULL, AT(since),
      "`audit export` begins behind this row"},

@@ -135,7 +135,7 @@ create_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Vault__V1__CreateCredentialRequest *req =
         (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     struct ag_err err = AG_ERR_INIT;
 
     if (op == NULL)
@@ -208,7 +208,7 @@ get_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
                void *arg)
 {
     const Agent__Vault__V1__GetCredentialRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     if (op != NULL)
         find_credential(op, req->vault_id, req->credential_id, on_credential);
 }
@@ -237,7 +237,7 @@ list_credentials(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " AND ($3::boolean OR c.archived_us IS NULL)"
         " ORDER BY c.id DESC LIMIT $4::bigint";
     const Agent__Vault__V1__ListCredentialsRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     int64_t rows =
         op == NULL ? -1 : vault_page_begin(op, &credentials, req->limit);
 
@@ -285,7 +285,7 @@ delete_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
                               " RETURNING id";
     const Agent__Vault__V1__DeleteCredentialRequest *req =
         (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;
@@ -345,7 +345,7 @@ archive_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Vault__V1__ArchiveCredentialRequest *req =
         (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     if (op != NULL)
         find_credential(op, req->vault_id, req->credential_id,
                         on_credential_to_archive);
@@ -469,7 +469,7 @@ update_credential(struct ag_rpc_call *call, const ProtobufCMessage *request,
 {
     const Agent__Vault__V1__UpdateCredentialRequest *req =
         (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     if (op != NULL)
         find_credential(op, req->vault_id, req->credential_id,
                         on_credential_to_update);

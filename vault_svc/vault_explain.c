@@ -205,7 +205,7 @@ explain_request(struct ag_rpc_call *call, const ProtobufCMessage *request,
                 void *arg)
 {
     const Agent__Vault__V1__ExplainRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     struct ag_err err = AG_ERR_INIT;
 
     if (op == NULL)

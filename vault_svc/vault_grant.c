@@ -196,8 +196,7 @@ put_grant(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         " (SELECT json_array_elements_text($2::json)))";
     const Agent__Vault__V1__PutGrantRequest *req = (const void *)request;
     ag_str_t original = vault_op_bytes(req->original_request);
-    struct vault_op *op =
-        vault_op_begin(call, req, arg, VAULT_WRITE, &original);
+    struct vault_op *op = vault_op_begin(call, req, arg, &original);
     struct ag_err err = AG_ERR_INIT;
 
     if (op == NULL)
@@ -290,7 +289,7 @@ end_grant(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         "SELECT " VAULT_GRANT_COLUMNS " FROM vault.session_grant g"
         " WHERE g.session_id = $1";
     const Agent__Vault__V1__EndGrantRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;

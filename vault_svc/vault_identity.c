@@ -14,6 +14,7 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_page.h"
+#include "vault_svc/vault_scope.h"
 #include "vault_svc/vault_store.h"
 
 enum {
@@ -56,19 +57,6 @@ key_make(char out[KEY_TEXT + 1])
             out[i++] = chars[r % 62];
     }
     out[KEY_TEXT] = '\0';
-}
-
-/* "read,write" -> array of C strings, in the arena. */
-static size_t
-split_scopes(struct ag_arena *arena, ag_str_t text, char ***out)
-{
-    size_t n = 0;
-    ag_str_t word;
-
-    *out = ag_arena_alloc(arena, 4 * sizeof(**out));
-    while (n < 3 && ag_str_cut(&text, ',', &word))
-        (*out)[n++] = ag_arena_cstr(arena, word);
-    return n;
 }
 
 static void
@@ -188,7 +176,8 @@ on_key_row(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         return;
     }
     r->key_id = key.id;
-    r->n_scopes = split_scopes(op->arena, key.scopes, &r->scopes);
+    r->n_scopes = vault_scopes_list(vault_scopes_parse(key.scopes), op->arena,
+                                    &r->scopes);
     touch(op, &key);
     sign(r);
 }
@@ -254,7 +243,8 @@ key_message(struct vault_op *op, const struct vault_key_row *row)
     out->id = vault_op_text(op, row->id);
     out->type = "api_key";
     out->name = vault_op_text(op, row->name);
-    out->n_scopes = split_scopes(op->arena, row->scopes, &out->scopes);
+    out->n_scopes = vault_scopes_list(vault_scopes_parse(row->scopes),
+                                      op->arena, &out->scopes);
     out->created_at = vault_op_time(op, row->created_us);
     if (row->revoked_us != 0) {
         out->_revoked_at_case = AGENT__VAULT__V1__KEY___REVOKED_AT_REVOKED_AT;
@@ -266,27 +256,6 @@ key_message(struct vault_op *op, const struct vault_key_row *row)
         out->last_used_at = vault_op_time(op, row->last_used_us);
     }
     return out;
-}
-
-/* The scopes in canonical order, each once; NULL when one is unknown. */
-static const char *
-scopes_text(struct vault_op *op, char **scopes, size_t n)
-{
-    static const char *const names[] = {"read", "write", "admin"};
-    bool has[3] = {n == 0, n == 0, false};
-
-    for (size_t i = 0; i < n; i++) {
-        int k = 0;
-        while (k < 3 && strcmp(scopes[i], names[k]) != 0)
-            k++;
-        if (k == 3)
-            return NULL;
-        has[k] = true;
-    }
-    const char *text =
-        ag_arena_printf(op->arena, "%s%s%s", has[0] ? ",read" : "",
-                        has[1] ? ",write" : "", has[2] ? ",admin" : "");
-    return text + 1;
 }
 
 static void
@@ -310,21 +279,27 @@ create_key(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         "INSERT INTO vault.api_key (id, tenant, name, scopes, key_hash,"
         " created_us, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)";
     const Agent__Vault__V1__CreateKeyRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     unsigned char hash[VAULT_MAC_BYTES], mac[VAULT_MAC_BYTES];
     char id[AG_ID_TEXT], secret[KEY_TEXT + 1];
+    struct ag_err err = AG_ERR_INIT;
+    unsigned scopes;
 
     if (op == NULL)
         return;
     ag_str_t name = ag_str(req->name);
-    const char *scopes = scopes_text(op, req->scopes, req->n_scopes);
     if (name.n == 0 || name.n > 256 || !ag_str_is_utf8(name)) {
         vault_op_refuse(op, AG_ERR_INVALID, "name: not 1 to 256 bytes");
         return;
     }
-    if (scopes == NULL) {
-        vault_op_refuse(op, AG_ERR_INVALID,
-                        "scopes: not of \"read\", \"write\", \"admin\"");
+    if (vault_scopes_read(req->scopes, req->n_scopes, &scopes, &err) < 0) {
+        vault_op_fail(op, &err);
+        return;
+    }
+    if (req->n_scopes == 0)
+        scopes = AG_SCOPE_READ | AG_SCOPE_WRITE;
+    if (vault_scopes_check_given(&op->who, scopes, &err) < 0) {
+        vault_op_fail(op, &err);
         return;
     }
     ag_id_new("key", id);
@@ -332,7 +307,7 @@ create_key(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     vault_hmac(op->v->index_key, ag_str(secret), hash);
     struct vault_key_row row = {.id = ag_str(id),
                                 .name = name,
-                                .scopes = ag_str(scopes),
+                                .scopes = vault_scopes_text(scopes, op->arena),
                                 .key_hash = ag_str_n(hash, sizeof(hash)),
                                 .created_us = ag_now_us()};
     vault_key_mac(op->tenant, &row, mac);
@@ -370,7 +345,7 @@ list_keys(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
         "SELECT " VAULT_KEY_COLUMNS " FROM vault.api_key"
         " WHERE $1 = '' OR id < $1 ORDER BY id DESC LIMIT $2::bigint";
     const Agent__Vault__V1__ListKeysRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     int64_t rows = op == NULL ? -1 : vault_page_begin(op, &keys, req->limit);
 
     if (rows < 0)
@@ -439,7 +414,7 @@ revoke_key(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     static const char sql[] =
         "SELECT " VAULT_KEY_COLUMNS " FROM vault.api_key WHERE id = $1";
     const Agent__Vault__V1__RevokeKeyRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;

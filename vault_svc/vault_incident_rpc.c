@@ -182,7 +182,7 @@ list_incidents(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " AND ($3::boolean OR i.resolved_us IS NULL)"
         " ORDER BY i.id DESC LIMIT $4::bigint";
     const Agent__Vault__V1__ListIncidentsRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     int64_t rows =
         op == NULL ? -1 : vault_page_begin(op, &incidents, req->limit);
 
@@ -295,7 +295,7 @@ resolve_incident(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " FROM vault.incident i JOIN vault.session_grant g"
         " ON g.session_id = i.session_id WHERE i.id = $1";
     const Agent__Vault__V1__ResolveIncidentRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_ADMIN, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;

@@ -43,7 +43,7 @@ get_metrics(struct ag_rpc_call *call, const ProtobufCMessage *request,
             void *arg)
 {
     AG_AUTO(ag_buf_release) struct ag_buf text = AG_BUF_INIT(TEXT_MAX);
-    struct vault_op *op = vault_op_begin(call, request, arg, VAULT_ADMIN, NULL);
+    struct vault_op *op = vault_op_begin(call, request, arg, NULL);
     Agent__Vault__V1__Metrics reply = AGENT__VAULT__V1__METRICS__INIT;
     struct ag_err err;
 

@@ -243,7 +243,7 @@ get_proposed_policy(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " WHERE p.environment_id = $1 ORDER BY p.version DESC LIMIT 1";
     const Agent__Vault__V1__GetProposedPolicyRequest *req =
         (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;

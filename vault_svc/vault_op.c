@@ -7,6 +7,7 @@
 
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "lib/scope.h"
 #include "vault_svc/vault.h"
 
 #define TENANT_METADATA "x-brainbox-tenant"
@@ -40,29 +41,13 @@ become_root(struct vault_op *op)
     ag_str_t tenant = ag_rpc_call_metadata(op->call, TENANT_METADATA);
     op->who.tenant = tenant.n > 0 ? tenant : AG_STR("default");
     op->who.subject = AG_STR("root");
-    op->who.can_read = op->who.can_write = op->who.can_admin = true;
-}
-
-static bool
-has_scope(const struct ag_principal *who, enum vault_scope scope)
-{
-    switch (scope) {
-    case VAULT_READ:
-        return who->can_read;
-    case VAULT_WRITE:
-        return who->can_write;
-    case VAULT_ADMIN:
-        return who->can_admin;
-    }
-    return false;
+    op->who.scopes = AG_SCOPES_ALL;
 }
 
 struct vault_op *
 vault_op_begin(struct ag_rpc_call *call, const void *request,
-               const struct vault_face *face, enum vault_scope scope,
-               const ag_str_t *bound_to)
+               const struct vault_face *face, const ag_str_t *bound_to)
 {
-    static const char *const names[] = {"read", "write", "admin"};
     struct vault_op *op = vault_op_plain(call, request, face);
     struct ag_err err = AG_ERR_INIT;
     /* An assertion made for one request holds for that request alone. */
@@ -85,9 +70,8 @@ vault_op_begin(struct ag_rpc_call *call, const void *request,
         vault_op_refuse(op, AG_ERR_DENIED, "the tenant does not exist");
         return NULL;
     }
-    if (!has_scope(&op->who, scope)) {
-        vault_op_refuse(op, AG_ERR_DENIED, "the key lacks the scope \"%s\"",
-                        names[scope]);
+    if (ag_scopes_check(op->who.scopes, ag_rpc_call_scopes(call), &err) < 0) {
+        vault_op_fail(op, &err);
         return NULL;
     }
     return op;

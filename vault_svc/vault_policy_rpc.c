@@ -203,8 +203,7 @@ put_policy(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     const Agent__Vault__V1__PutPolicyRequest *req = (const void *)request;
     ag_str_t original = vault_op_bytes(req->original_request),
              config = {NULL, 0}, metadata = {NULL, 0};
-    struct vault_op *op =
-        vault_op_begin(call, req, arg, VAULT_WRITE, &original);
+    struct vault_op *op = vault_op_begin(call, req, arg, &original);
     AG_AUTO(ag_buf_release)
     struct ag_buf policy = AG_BUF_INIT(VAULT_POLICY_TEXT_MAX);
     struct ag_err err = AG_ERR_INIT;

@@ -279,7 +279,7 @@ on_rotated(void *arg, int64_t version, int64_t n_resealed,
 static void
 rotate(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    struct vault_op *op = vault_op_begin(call, request, arg, VAULT_ADMIN, NULL);
+    struct vault_op *op = vault_op_begin(call, request, arg, NULL);
 
     if (op == NULL)
         return;

@@ -116,7 +116,7 @@ create_vault(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " created_us, updated_us) VALUES ($1, $2, $3, $4, $5, $5)"
         " RETURNING " VAULT_COLUMNS;
     const Agent__Vault__V1__CreateVaultRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     struct ag_err err = AG_ERR_INIT;
     char id[AG_ID_TEXT];
     ag_str_t metadata;
@@ -157,7 +157,7 @@ get_vault(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     static const char sql[] =
         "SELECT " VAULT_COLUMNS " FROM vault.vault WHERE id = $1";
     const Agent__Vault__V1__GetVaultRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;
@@ -183,7 +183,7 @@ list_vaults(struct ag_rpc_call *call, const ProtobufCMessage *request,
                               " AND ($2::boolean OR archived_us IS NULL)"
                               " ORDER BY id DESC LIMIT $3::bigint";
     const Agent__Vault__V1__ListVaultsRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_READ, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     int64_t rows = op == NULL ? -1 : vault_page_begin(op, &vaults, req->limit);
 
     if (rows < 0)
@@ -226,7 +226,7 @@ delete_vault(struct ag_rpc_call *call, const ProtobufCMessage *request,
                               " WHERE id = $1 AND NOT is_platform"
                               " RETURNING " VAULT_COLUMNS;
     const Agent__Vault__V1__DeleteVaultRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;
@@ -247,7 +247,7 @@ archive_vault(struct ag_rpc_call *call, const ProtobufCMessage *request,
         " updated_us = $2 WHERE id = $1 AND NOT is_platform"
         " RETURNING " VAULT_COLUMNS;
     const Agent__Vault__V1__ArchiveVaultRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, VAULT_WRITE, NULL);
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
 
     if (op == NULL)
         return;

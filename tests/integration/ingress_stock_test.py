@@ -240,7 +240,7 @@ class Stock(unittest.TestCase):
         place = "location = /numbers {"
         self.assertIn(place, OURS)
         for line, want in (
-                ("agent_admit nobody;", "must be read, write or admin"),
+                ("agent_admit admin nobody;", "names no scope"),
                 ("agent_admit read; agent_admit admin;", "is duplicate"),
                 ("agent_metrics ingress;", "is duplicate"),
                 ("} location /x { agent_metrics mine;",

@@ -58,6 +58,7 @@ static const struct ag_rpc_method *const methods[] = {
     M(vault__v1__audit_service__list_audit),
     M(vault__v1__ops_service__get_metrics),
     M(vault__v1__data_key_service__rotate_data_key),
+    M(vault__v1__ops_service__get_metrics),
     M(sandbox__v1__sandbox_service__provision),
     M(sandbox__v1__sandbox_service__end_turn),
     M(sandbox__v1__sandbox_service__list_sandboxes),

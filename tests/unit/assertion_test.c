@@ -12,6 +12,7 @@
 
 #include "lib/assertion.h"
 #include "lib/clock.h"
+#include "lib/scope.h"
 #include "lib/secret.h"
 #include "vault.pb-c.h"
 
@@ -66,7 +67,7 @@ check(ag_str_t text, ag_str_t request, bool must_be_bound,
     if (rc == 0) {
         assert_true(ag_str_is(p.tenant, "acme"));
         assert_true(ag_str_is(p.subject, "key_1"));
-        assert_true(p.can_read && p.can_admin && !p.can_write);
+        assert_int_equal(p.scopes, AG_SCOPE_READ | AG_SCOPE_ADMIN);
     }
     if (rc == 0 && out != NULL)
         *out = p;

@@ -6,7 +6,10 @@
 
 #include <cmocka.h>
 
+#include "lib/scope.h"
 #include "ngx_agent_module/ngx_agent_route.h"
+
+enum { WHOLE = AG_SCOPE_READ | AG_SCOPE_WRITE | AG_SCOPE_ADMIN };
 
 static struct ag_arena *arena;
 static struct ngx_agent_match m;
@@ -118,11 +121,33 @@ route_table_uses_only_what_the_module_does(void **state)
             assert_non_null(f);
             assert_int_equal(f->type, PROTOBUF_C_TYPE_STRING);
         }
-        assert_true(strcmp(r->scope, "read") == 0
-                    || strcmp(r->scope, "write") == 0
-                    || strcmp(r->scope, "admin") == 0);
+        assert_true((r->scopes & ~(unsigned)AG_SCOPES_ALL) == 0);
+        assert_true((r->scopes & WHOLE) != 0);
         if (r->streams)
             assert_string_equal(r->output->short_name, "StreamEventsResponse");
+    }
+}
+
+/* A scope of an area has what its methods ask, and nothing enforces one that no
+ * method names; who has all that they ask can give it. */
+static void
+route_areas_are_had_by_the_scopes_of_their_methods(void **state)
+{
+    const struct ngx_agent_route *routes;
+    size_t n;
+
+    (void)state;
+    routes = ngx_agent_route_table(&n);
+    for (unsigned area = AG_SCOPE_SESSIONS; area < AG_SCOPES_ALL; area <<= 1) {
+        unsigned held = 0;
+        for (size_t i = 0; i < n; i++)
+            if ((routes[i].scopes & area) != 0)
+                held |= routes[i].scopes & WHOLE;
+        assert_true(held != 0);
+        assert_int_equal(ag_scopes_beyond(held, area), 0);
+        for (unsigned one = 1; one <= AG_SCOPE_ADMIN; one <<= 1)
+            if ((held & one) != 0)
+                assert_int_equal(ag_scopes_beyond(WHOLE & ~one, area), area);
     }
 }
 
@@ -136,6 +161,7 @@ main(void)
         cmocka_unit_test(route_tells_the_verbs_of_a_path),
         cmocka_unit_test(route_is_found_by_its_grpc_path),
         cmocka_unit_test(route_table_uses_only_what_the_module_does),
+        cmocka_unit_test(route_areas_are_had_by_the_scopes_of_their_methods),
     };
 
     arena = ag_arena_new();
