@@ -35,6 +35,7 @@
 #include "vault_svc/vault_snapshot.h"
 #include "vault_svc/vault_rekey.h"
 #include "vault_svc/vault_report.h"
+#include "vault_svc/vault_role.h"
 #include "vault_svc/vault_search.h"
 #include "vault_svc/vault_start.h"
 #include "vault_svc/vault_tenants.h"
@@ -68,6 +69,7 @@ offer_ingress(struct ag_rpc_server *srv, struct vault_face *face)
 {
     vault_identity_serve(srv, face);
     vault_key_serve(srv, face);
+    vault_role_serve(srv, face);
     vault_vaults_serve(srv, face);
     vault_credential_serve(srv, face);
     vault_observe_serve(srv, face);
@@ -110,6 +112,7 @@ offer_admin(struct ag_rpc_server *srv, struct vault_face *face)
 {
     face->is_admin = true;
     vault_key_serve(srv, face);
+    vault_role_serve(srv, face);
     vault_vaults_serve(srv, face);
     vault_credential_serve(srv, face);
     vault_observe_serve(srv, face);

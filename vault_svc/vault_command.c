@@ -90,8 +90,11 @@ vault_command_key_create(const struct vault_conf *conf, struct ag_err *err)
     char *scopes[SCOPES_MAX];
 
     req.name = conf->name;
-    req.scopes = scopes;
-    req.n_scopes = split(ag_str(conf->scopes), arena, scopes);
+    req.role_id = conf->role;
+    if (*conf->role == '\0') {
+        req.scopes = scopes;
+        req.n_scopes = split(ag_str(conf->scopes), arena, scopes);
+    }
     return call_admin(conf, &agent__vault__v1__key_service__create_key__rpc,
                       &req.base, TIMEOUT_MS, on_key, err);
 }

@@ -137,6 +137,8 @@ static const struct ag_conf_option options[] = {
      "name of the key that `key create` makes"},
     {"scopes", AG_CONF_STR, "", "read,write,admin", 1, 128, NULL, AT(scopes),
      "scopes of the key that `key create` makes"},
+    {"role", AG_CONF_STR, "", "", 0, 64, NULL, AT(role),
+     "role of the key that `key create` makes, in place of scopes"},
     {"since", AG_CONF_INT, "", "0", 0, INT64_MAX, NULL, AT(since),
      "`audit export` begins behind this row"},
     {"follow", AG_CONF_BOOL, "", "false", 0, 0, NULL, AT(follow),

@@ -9,8 +9,8 @@ struct vault_conf {
     char *listen_admin;
     char *keeper, *user, *database, *database_owner, *sql_dir;
     char *deployment, *rules, *generation, *intermediate, *log_level;
-    char *audit_heads, *tenant, *name, *scopes, *model_base_url, *model_api_key;
-    char *bridge;
+    char *audit_heads, *tenant, *name, *scopes, *role, *model_base_url;
+    char *model_api_key, *bridge;
     int64_t db_connections, db_timeout_ms, notify_fd, observations_max;
     int64_t snapshot_ms, tenant_poll_ms, audit_head_ms, since, use_flush_ms;
     int64_t approval_wait_seconds, approval_parked, approval_seconds;

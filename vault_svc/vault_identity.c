@@ -14,8 +14,8 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_page.h"
+#include "vault_svc/vault_role.h"
 #include "vault_svc/vault_scope.h"
-#include "vault_svc/vault_store.h"
 
 enum {
     KEY_CHARS = 40,
@@ -26,11 +26,16 @@ enum {
 struct resolve {
     struct vault_op *op;
     unsigned char hash[VAULT_MAC_BYTES];
-    ag_str_t key_id;
+    struct vault_key_row key;
     char **scopes;
     size_t n_scopes;
     int64_t expires_us;
     struct ag_buf body; /* the serialized assertion */
+};
+
+struct created {
+    Agent__Vault__V1__Key *key;
+    ag_str_t detail; /* of the audit row */
 };
 
 static bool
@@ -90,7 +95,7 @@ on_signed(void *arg, const struct keeper_msg *reply, const struct ag_err *err)
     ag_buf_addc(&text, '.');
     ag_buf_add_b64url(&text, reply->a);
     out.tenant = op->tenant->name;
-    out.subject = vault_op_text(op, r->key_id);
+    out.subject = vault_op_text(op, r->key.id);
     out.scopes = r->scopes;
     out.n_scopes = r->n_scopes;
     out.assertion = vault_op_text(op, ag_buf_str(&text));
@@ -107,7 +112,7 @@ sign(struct resolve *r)
     struct ag_err err = AG_ERR_INIT;
 
     a.tenant = r->op->tenant->name;
-    a.subject = vault_op_text(r->op, r->key_id);
+    a.subject = vault_op_text(r->op, r->key.id);
     a.scopes = r->scopes;
     a.n_scopes = r->n_scopes;
     a.issued_us = ag_now_us();
@@ -149,12 +154,39 @@ touch(struct vault_op *op, const struct vault_key_row *key)
                 NULL);
 }
 
+/* The key is good: say what it may do. */
+static void
+give(struct resolve *r, ag_str_t scopes)
+{
+    r->n_scopes =
+        vault_scopes_list(vault_scopes_parse(scopes), r->op->arena, &r->scopes);
+    touch(r->op, &r->key);
+    sign(r);
+}
+
+static void
+on_role(struct vault_op *op, const struct vault_role_row *role)
+{
+    struct resolve *r = op->state;
+
+    if (role == NULL)
+        vault_op_refuse(op, AG_ERR_CORRUPT,
+                        "key %.*s has role %.*s, whose row is gone: it was "
+                        "deleted outside the vault",
+                        AG_FMT(r->key.id), AG_FMT(r->key.role_id));
+    else if (role->deleted_us != 0)
+        vault_op_refuse(op, AG_ERR_UNAUTHENTICATED,
+                        "the API key's role was deleted");
+    else
+        give(r, role->scopes);
+}
+
 static void
 on_key_row(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct resolve *r = arg;
     struct vault_op *op = r->op;
-    struct vault_key_row key;
+    struct vault_key_row *key = &r->key;
     struct ag_err why = AG_ERR_INIT;
 
     if (res == NULL) {
@@ -165,21 +197,21 @@ on_key_row(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         refuse_key(op);
         return;
     }
-    vault_key_read(res, 0, op->arena, &key);
-    if (vault_key_check(op->tenant, &key, &why) < 0) {
+    vault_key_read(res, 0, op->arena, key);
+    if (vault_key_check(op->tenant, key, &why) < 0) {
         vault_op_fail(op, &why);
         return;
     }
-    if (key.revoked_us != 0
-        || !ag_str_eq_ct(key.key_hash, ag_str_n(r->hash, sizeof(r->hash)))) {
+    if (key->revoked_us != 0
+        || !ag_str_eq_ct(key->key_hash, ag_str_n(r->hash, sizeof(r->hash)))) {
         refuse_key(op);
         return;
     }
-    r->key_id = key.id;
-    r->n_scopes = vault_scopes_list(vault_scopes_parse(key.scopes), op->arena,
-                                    &r->scopes);
-    touch(op, &key);
-    sign(r);
+    op->state = r;
+    if (key->role_id.p != NULL)
+        vault_role_find(op, key->role_id, on_role);
+    else
+        give(r, key->scopes);
 }
 
 static void
@@ -246,6 +278,10 @@ key_message(struct vault_op *op, const struct vault_key_row *row)
     out->n_scopes = vault_scopes_list(vault_scopes_parse(row->scopes),
                                       op->arena, &out->scopes);
     out->created_at = vault_op_time(op, row->created_us);
+    if (row->role_id.p != NULL) {
+        out->_role_id_case = AGENT__VAULT__V1__KEY___ROLE_ID_ROLE_ID;
+        out->role_id = vault_op_text(op, row->role_id);
+    }
     if (row->revoked_us != 0) {
         out->_revoked_at_case = AGENT__VAULT__V1__KEY___REVOKED_AT_REVOKED_AT;
         out->revoked_at = vault_op_time(op, row->revoked_us);
@@ -263,67 +299,111 @@ on_key_created(void *arg, const struct ag_db_result *res,
                const struct ag_err *err)
 {
     struct vault_op *op = arg;
-    Agent__Vault__V1__Key *key = op->state;
+    const struct created *made = op->state;
 
     if (res == NULL)
         vault_op_fail(op, err);
     else
-        vault_audit_reply(op, "key.created", ag_str(key->id), AG_STR(""),
-                          AG_STR(""), &key->base);
+        vault_audit_reply(op, "key.created", ag_str(made->key->id), AG_STR(""),
+                          made->detail, &made->key->base);
 }
 
+/* With the scopes, or with the role that the request names. */
 static void
-create_key(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
+insert_key(struct vault_op *op, unsigned scopes)
 {
     static const char sql[] =
         "INSERT INTO vault.api_key (id, tenant, name, scopes, key_hash,"
-        " created_us, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    const Agent__Vault__V1__CreateKeyRequest *req = (const void *)request;
-    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
+        " created_us, mac, role_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    const Agent__Vault__V1__CreateKeyRequest *req = op->request;
     unsigned char hash[VAULT_MAC_BYTES], mac[VAULT_MAC_BYTES];
     char id[AG_ID_TEXT], secret[KEY_TEXT + 1];
-    struct ag_err err = AG_ERR_INIT;
-    unsigned scopes;
+    bool has_role = *req->role_id != '\0';
 
-    if (op == NULL)
-        return;
-    ag_str_t name = ag_str(req->name);
-    if (name.n == 0 || name.n > 256 || !ag_str_is_utf8(name)) {
-        vault_op_refuse(op, AG_ERR_INVALID, "name: not 1 to 256 bytes");
-        return;
-    }
-    if (vault_scopes_read(req->scopes, req->n_scopes, &scopes, &err) < 0) {
-        vault_op_fail(op, &err);
-        return;
-    }
-    if (req->n_scopes == 0)
-        scopes = AG_SCOPE_READ | AG_SCOPE_WRITE;
-    if (vault_scopes_check_given(&op->who, scopes, &err) < 0) {
-        vault_op_fail(op, &err);
-        return;
-    }
     ag_id_new("key", id);
     key_make(secret);
     vault_hmac(op->v->index_key, ag_str(secret), hash);
-    struct vault_key_row row = {.id = ag_str(id),
-                                .name = name,
-                                .scopes = vault_scopes_text(scopes, op->arena),
-                                .key_hash = ag_str_n(hash, sizeof(hash)),
-                                .created_us = ag_now_us()};
+    struct vault_key_row row = {
+        .id = ag_str(id),
+        .name = ag_str(req->name),
+        .scopes = has_role ? AG_STR("") : vault_scopes_text(scopes, op->arena),
+        .key_hash = ag_str_n(hash, sizeof(hash)),
+        .created_us = ag_now_us()};
+    if (has_role)
+        row.role_id = ag_str(req->role_id);
     vault_key_mac(op->tenant, &row, mac);
     Agent__Vault__V1__Key *key = key_message(op, &row);
     key->_secret_case = AGENT__VAULT__V1__KEY___SECRET_SECRET;
     key->secret = vault_op_text(op, ag_str(secret));
     ag_wipe(secret, sizeof(secret));
-    op->state = key;
+    struct created *made = ag_arena_alloc(op->arena, sizeof(*made));
+    made->key = key;
+    made->detail = ag_str(
+        has_role ? ag_arena_printf(op->arena, "{\"role\":\"%s\"}", key->role_id)
+                 : ag_arena_printf(op->arena, "{\"scopes\":\"%.*s\"}",
+                                   AG_FMT(row.scopes)));
+    op->state = made;
     struct ag_db_param params[] = {ag_db_str(row.id),
                                    ag_db_str(op->who.tenant),
                                    ag_db_str(row.name),
                                    ag_db_str(row.scopes),
                                    ag_db_bytes(row.key_hash),
                                    ag_db_int(row.created_us),
-                                   ag_db_bytes(ag_str_n(mac, sizeof(mac)))};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 7, on_key_created, op);
+                                   ag_db_bytes(ag_str_n(mac, sizeof(mac))),
+                                   has_role ? ag_db_str(row.role_id)
+                                            : ag_db_null()};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 8, on_key_created, op);
+}
+
+/* Nobody makes a key that gives more than he holds, now. */
+static void
+make_key(struct vault_op *op, unsigned scopes)
+{
+    struct ag_err err = AG_ERR_INIT;
+
+    if (vault_scopes_check_given(&op->who, scopes, &err) < 0)
+        vault_op_fail(op, &err);
+    else
+        insert_key(op, scopes);
+}
+
+static void
+on_role_of_key(struct vault_op *op, const struct vault_role_row *role)
+{
+    if (role == NULL || role->deleted_us != 0)
+        vault_op_refuse(op, AG_ERR_NOT_FOUND, "role_id: there is no such role");
+    else
+        make_key(op, vault_scopes_parse(role->scopes));
+}
+
+static void
+create_key(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    const Agent__Vault__V1__CreateKeyRequest *req = (const void *)request;
+    struct vault_op *op = vault_op_begin(call, req, arg, NULL);
+    struct ag_err err = AG_ERR_INIT;
+    unsigned scopes;
+
+    if (op == NULL)
+        return;
+    ag_str_t name = ag_str(req->name);
+    bool has_role = *req->role_id != '\0';
+    if (name.n == 0 || name.n > 256 || !ag_str_is_utf8(name)) {
+        vault_op_refuse(op, AG_ERR_INVALID, "name: not 1 to 256 bytes");
+        return;
+    }
+    if (has_role && req->n_scopes > 0) {
+        vault_op_refuse(op, AG_ERR_INVALID,
+                        "scopes: the role says them; give one of the two");
+        return;
+    }
+    if (vault_scopes_read(req->scopes, req->n_scopes, &scopes, &err) < 0)
+        vault_op_fail(op, &err);
+    else if (has_role)
+        vault_role_find(op, ag_str(req->role_id), on_role_of_key);
+    else
+        make_key(op,
+                 req->n_scopes == 0 ? AG_SCOPE_READ | AG_SCOPE_WRITE : scopes);
 }
 
 static ProtobufCMessage *
@@ -343,7 +423,8 @@ list_keys(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     static const char sql[] =
         "SELECT " VAULT_KEY_COLUMNS " FROM vault.api_key"
-        " WHERE $1 = '' OR id < $1 ORDER BY id DESC LIMIT $2::bigint";
+        " WHERE ($1 = '' OR id < $1) AND ($3 = '' OR role_id = $3)"
+        " ORDER BY id DESC LIMIT $2::bigint";
     const Agent__Vault__V1__ListKeysRequest *req = (const void *)request;
     struct vault_op *op = vault_op_begin(call, req, arg, NULL);
     int64_t rows = op == NULL ? -1 : vault_page_begin(op, &keys, req->limit);
@@ -351,8 +432,9 @@ list_keys(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
     if (rows < 0)
         return;
     struct ag_db_param params[] = {ag_db_str(ag_str(req->page)),
-                                   ag_db_int(rows)};
-    ag_db_query(op->v->db, op->who.tenant, sql, params, 2, vault_page_reply,
+                                   ag_db_int(rows),
+                                   ag_db_str(ag_str(req->role_id))};
+    ag_db_query(op->v->db, op->who.tenant, sql, params, 3, vault_page_reply,
                 op);
 }
 

@@ -200,6 +200,7 @@ vault_key_read(const struct ag_db_result *res, int row, struct ag_arena *arena,
     out->created_us = number(res, row, 5);
     out->revoked_us = number(res, row, 6);
     out->last_used_us = number(res, row, 7);
+    out->role_id = text(res, row, 8, arena);
 }
 
 void
@@ -215,6 +216,9 @@ vault_key_mac(const struct vault_tenant *tenant,
     vault_field(&b, row->key_hash);
     vault_field_int(&b, row->created_us);
     vault_field_int(&b, row->revoked_us);
+    /* The number of fields tells a key with a role from one without. */
+    if (row->role_id.p != NULL)
+        vault_field(&b, row->role_id);
     end(&b, tenant, out);
 }
 
@@ -225,6 +229,58 @@ vault_key_check(const struct vault_tenant *tenant,
     unsigned char want[VAULT_MAC_BYTES];
     vault_key_mac(tenant, row, want);
     return compare(want, row->mac, "key", row->id, err);
+}
+
+void
+vault_role_read(const struct ag_db_result *res, int row, struct ag_arena *arena,
+                struct vault_role_row *out)
+{
+    out->id = text(res, row, 0, arena);
+    out->name = text(res, row, 1, arena);
+    out->description = text(res, row, 2, arena);
+    out->scopes = text(res, row, 3, arena);
+    out->mac = ag_db_get_bytes(res, row, 4, arena);
+    out->version = number(res, row, 5);
+    out->created_us = number(res, row, 6);
+    out->updated_us = number(res, row, 7);
+    out->deleted_us = number(res, row, 8);
+    out->audited = number(res, row, 9);
+    out->n_keys = number(res, row, 10);
+}
+
+void
+vault_role_mac(const struct vault_tenant *tenant,
+               const struct vault_role_row *row,
+               unsigned char out[VAULT_MAC_BYTES])
+{
+    struct ag_buf b;
+    begin(&b, tenant, "brainbox-row-role-v1");
+    vault_field(&b, row->id);
+    vault_field(&b, row->name);
+    vault_field(&b, row->description);
+    vault_field(&b, row->scopes);
+    vault_field_int(&b, row->version);
+    vault_field_int(&b, row->created_us);
+    vault_field_int(&b, row->updated_us);
+    vault_field_int(&b, row->deleted_us);
+    end(&b, tenant, out);
+}
+
+int
+vault_role_check(const struct vault_tenant *tenant,
+                 const struct vault_role_row *row, struct ag_err *err)
+{
+    unsigned char want[VAULT_MAC_BYTES];
+    vault_role_mac(tenant, row, want);
+    if (compare(want, row->mac, "role", row->id, err) < 0)
+        return -1;
+    if (row->version < row->audited)
+        return ag_err_set(err, AG_ERR_CORRUPT,
+                          "role %.*s has version %lld, and the audit knows "
+                          "version %lld: an older row was put back",
+                          AG_FMT(row->id), (long long)row->version,
+                          (long long)row->audited);
+    return 0;
 }
 
 void

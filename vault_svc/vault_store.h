@@ -59,11 +59,13 @@ int vault_credential_open_checked(const struct vault_tenant *tenant,
 
 struct vault_key_row {
     ag_str_t id, name, scopes, key_hash, mac;
+    ag_str_t role_id; /* in place of scopes; p == NULL: none */
     int64_t created_us, revoked_us, last_used_us;
 };
 
-#define VAULT_KEY_COLUMNS \
-    "id, name, scopes, key_hash, mac, created_us, revoked_us, last_used_us"
+#define VAULT_KEY_COLUMNS                                                     \
+    "id, name, scopes, key_hash, mac, created_us, revoked_us, last_used_us, " \
+    "role_id"
 
 void vault_key_read(const struct ag_db_result *res, int row,
                     struct ag_arena *arena, struct vault_key_row *out);
@@ -72,6 +74,31 @@ void vault_key_mac(const struct vault_tenant *tenant,
                    unsigned char out[VAULT_MAC_BYTES]);
 int vault_key_check(const struct vault_tenant *tenant,
                     const struct vault_key_row *row, struct ag_err *err);
+
+struct vault_role_row {
+    ag_str_t id, name, description, scopes, mac;
+    int64_t version, created_us, updated_us, deleted_us; /* 0: not */
+    int64_t audited; /* newest version that the audit names; 0: none */
+    int64_t n_keys;  /* that have it and are not revoked */
+};
+
+#define VAULT_ROLE_COLUMNS                                                   \
+    "r.id, r.name, r.description, r.scopes, r.mac, r.version, r.created_us," \
+    " r.updated_us, r.deleted_us,"                                           \
+    " (SELECT max((a.detail::json->>'version')::integer) FROM vault.audit a" \
+    "  WHERE a.object = r.id"                                                \
+    "  AND a.action IN ('role.created', 'role.updated', 'role.deleted')),"   \
+    " (SELECT count(*) FROM vault.api_key k WHERE k.role_id = r.id"          \
+    "  AND k.revoked_us IS NULL)"
+
+void vault_role_read(const struct ag_db_result *res, int row,
+                     struct ag_arena *arena, struct vault_role_row *out);
+void vault_role_mac(const struct vault_tenant *tenant,
+                    const struct vault_role_row *row,
+                    unsigned char out[VAULT_MAC_BYTES]);
+/* Also that no newer version is known: an older row's MAC checks, too. */
+int vault_role_check(const struct vault_tenant *tenant,
+                     const struct vault_role_row *row, struct ag_err *err);
 
 struct vault_grant_row {
     ag_str_t session_id, subject, vault_ids, environment_ids; /* JSON arrays */

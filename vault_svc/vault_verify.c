@@ -3,7 +3,8 @@
  * was changed; a number that is missing was deleted; an end before the signed
  * head was cut off; a row at the head's number with another MAC is another
  * history. After that the chain is trusted, and what it says last of keys,
- * credentials, grants, policies and incidents must be what the tables say.
+ * roles, credentials, grants, policies and incidents must be what the tables
+ * say.
  */
 #include "vault_svc/vault_verify.h"
 
@@ -158,6 +159,19 @@ static const struct {
      " ON a.object = k.id AND a.action = 'key.revoked'"
      " WHERE k.revoked_us IS NULL GROUP BY k.id",
      "key %.*s was revoked in row %lld and is alive: an older row was put back"},
+    {"SELECT a.object, max(a.seq) FROM vault.audit a"
+     " WHERE a.action IN ('role.created', 'role.updated', 'role.deleted')"
+     " AND NOT EXISTS (SELECT FROM vault.role r WHERE r.id = a.object)"
+     " GROUP BY a.object",
+     "role %.*s that row %lld wrote is gone: its row was deleted, or an older "
+     "state was put back"},
+    {"SELECT r.id, max(a.seq) FROM vault.role r JOIN vault.audit a"
+     " ON a.object = r.id"
+     " AND a.action IN ('role.created', 'role.updated', 'role.deleted')"
+     " AND ((a.detail::json->>'version')::integer > r.version"
+     "  OR ((a.detail::json->>'version')::integer = r.version"
+     "   AND a.detail::json->>'scopes' <> r.scopes)) GROUP BY r.id",
+     "role %.*s is not what row %lld made of it: an older row was put back"},
     {"SELECT c.id, max(a.seq) FROM vault.credential c JOIN vault.audit a"
      " ON a.object = c.id AND (a.action = 'credential.deleted'"
      "  OR (a.action = 'credential.archived' AND c.archived_us IS NULL))"
