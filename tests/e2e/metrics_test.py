@@ -194,7 +194,7 @@ def children(pid):
 
 
 @test
-def metrics_are_of_all_tenants_and_need_an_admin():
+def metrics_are_of_all_tenants_and_need_an_admin_or_a_monitor():
     key = bb_.call("POST", "/platform/v1/keys",
                    {"name": "r", "scopes": ["read", "write"]})
     for s in SERVICES + GATEWAYS:
@@ -203,6 +203,14 @@ def metrics_are_of_all_tenants_and_need_an_admin():
         bb_.refused(401, "GET", path, key="bbx_none")
         bb_.refused(401, "GET", path, key="")
     bb_.refused(404, "GET", "/platform/v1/metrics/none")
+    monitor = bb_.call("POST", "/platform/v1/keys",
+                       {"name": "m", "role_id": "role_monitor"})["secret"]
+    for s in SERVICES + GATEWAYS:
+        with bb_.open("GET", f"/platform/v1/metrics/{s}",
+                      key=monitor) as answer:
+            assert answer.status == 200, (s, answer.status)
+    bb_.refused(403, "GET", "/platform/v1/audit", key=monitor)
+    bb_.refused(403, "GET", "/v1/agents", key=monitor)
 
 
 def sandbox_pid():

@@ -367,6 +367,44 @@ def key_without_scope_is_refused():
     bb.wait_for("revocation", lambda: revoked(key["secret"]))
 
 
+@test
+def a_role_changes_all_of_its_keys_at_once():
+    roles = "/platform/v1/roles"
+    role = bb_.call("POST", roles, {"name": "sessions only",
+                                    "scopes": ["sessions"]})
+    keys = [bb_.call("POST", "/platform/v1/keys",
+                     {"name": "r", "role_id": role["id"]})
+            for _ in range(2)]
+    for k in keys:
+        assert k["role_id"] == role["id"] and k["scopes"] == []
+        bb_.call("GET", "/v1/sessions", key=k["secret"])
+        for verb, path, body in (("GET", "/v1/agents", None),
+                                 ("POST", "/v1/agents", {"name": "x"}),
+                                 ("GET", "/v1/vaults", None),
+                                 ("GET", roles, None)):
+            bb_.refused(403, verb, path, body, key=k["secret"])
+    agent = bb_.call("POST", "/v1/agents", {"name": "a", "harness": "runbook"})
+    env = bb_.call("POST", "/v1/environments", {"name": "of a role"})
+    session = bb_.call("POST", "/v1/sessions", {
+        "agent": agent["id"], "environment_id": env["id"]},
+        key=keys[0]["secret"])
+    bb_.call("GET", f"/v1/sessions/{session['id']}/events",
+             key=keys[1]["secret"])
+    path = f"{roles}/{role['id']}"
+    assert bb_.call("POST", path, {"scopes": ["read"]})["version"] == 2
+    for k in keys:
+        bb_.call("GET", "/v1/agents", key=k["secret"])
+        bb_.refused(403, "DELETE", "/v1/sessions/" + session["id"],
+                    key=k["secret"])
+    assert "2 keys have this role" in bb_.refused(400, "DELETE", path)[
+        "message"]
+    bb_.call("DELETE", path + "?force=true")
+    for k in keys:
+        bb_.refused(401, "GET", "/v1/agents", key=k["secret"])
+    bb_.refused(404, "GET", path)
+    bb_.call("DELETE", "/v1/sessions/" + session["id"])
+
+
 def revoked(secret):
     try:
         bb_.call("GET", "/v1/agents", key=secret)
