@@ -378,6 +378,7 @@ ngx_agent_outbound_next(ngx_http_request_t *r, ngx_agent_outbound_t *o,
     ngx_chain_t  *cl;
 
     at = o->body_at;
+    size = 0;
     cl = r->request_body != NULL ? r->request_body->bufs : NULL;
 
     for ( /* void */ ; cl != NULL; cl = cl->next) {
