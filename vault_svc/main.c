@@ -27,6 +27,7 @@
 #include "vault_svc/vault_identity.h"
 #include "vault_svc/vault_import.h"
 #include "vault_svc/vault_incident.h"
+#include "vault_svc/vault_key.h"
 #include "vault_svc/vault_metrics.h"
 #include "vault_svc/vault_mint.h"
 #include "vault_svc/vault_oauth.h"

@@ -3,7 +3,7 @@
  * two who change it one is told; its audit row names the version, which is what
  * an older row that is put back is found by.
  */
-#include <stdio.h>
+#include "vault_svc/vault_role.h"
 
 #include "agent_rpc.h"
 #include "lib/clock.h"
@@ -12,7 +12,6 @@
 #include "vault.pb-c.h"
 #include "vault_svc/vault_audit.h"
 #include "vault_svc/vault_page.h"
-#include "vault_svc/vault_role.h"
 #include "vault_svc/vault_scope.h"
 
 enum { NAME_MAX_BYTES = 64, DESCRIPTION_MAX = 1024 };

@@ -1,6 +1,6 @@
 /*
- * Scopes of keys and roles: as bits (lib/scope.h), as rows have them ("read,
- * write" without the space, in the order of the bits), and as messages do.
+ * Scopes of keys and roles: as bits (lib/scope.h), as rows have them (names in
+ * the order of the bits, with commas between), and as messages do.
  */
 #ifndef VAULT_SCOPE_H
 #define VAULT_SCOPE_H
