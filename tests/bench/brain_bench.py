@@ -330,7 +330,7 @@ SELECT count(*) FROM (SELECT brain.events_append(
     array_agg('agent.message'::text),
     array_agg('{"type":"agent.message","content":[{"type":"text",
                "text":"some words of an answer"}]}'::text),
-    array_fill(0::bigint, ARRAY[160]))
+    array_fill(0::bigint, ARRAY[160]), array_fill(1::bigint, ARRAY[16]))
     FROM generate_series(:client_id * 16 + 1, :client_id * 16 + 16) n) x;
 COMMIT;
 """
