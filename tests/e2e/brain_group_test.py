@@ -76,4 +76,17 @@ def every_session_above_replays_to_its_log():
     p.replay_all()
 
 
+@p.test
+def deleted_session_takes_its_events_along():
+    one, other = p.session(AGENT, ENVIRONMENT), p.session(AGENT, ENVIRONMENT)
+    for s in one, other:
+        p.send(s, script(1))
+        ended(s)
+    count = "SELECT count(*) FROM brain.event WHERE session_id = '%s'"
+    assert int(sql(count % one)) > 3
+    p.call("DELETE", "/v1/sessions/" + one)
+    assert sql(count % one) == "0"
+    assert int(sql(count % other)) > 3
+
+
 p.main()
