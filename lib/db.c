@@ -21,6 +21,10 @@
 #define STATEMENTS_MAX 256 /* prepared on a connection */
 #define TICK_MS 250
 #define RETRY_MS 500
+/* Statements here read a few rows in the order of an index. Where a table has
+ * grown since it was looked at last, the planner may take a bitmap of all its
+ * rows and sort them instead. What conninfo says goes before this. */
+#define SESSION_OPTIONS "-c enable_bitmapscan=off"
 
 static const char tenant_sql[] =
     "SELECT set_config('brainbox.tenant', $1, true)";
@@ -347,7 +351,9 @@ conn_start(struct conn *c)
 {
     char text[160];
 
-    c->pg = PQconnectStart(c->db->conninfo);
+    c->pg = PQconnectStartParams(
+        (const char *const[]){"options", "dbname", NULL},
+        (const char *const[]){SESSION_OPTIONS, c->db->conninfo, NULL}, 1);
     ag_assert(c->pg != NULL);
     if (PQstatus(c->pg) == CONNECTION_BAD) {
         ag_log(AG_WARN, "database.refused",

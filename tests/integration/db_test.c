@@ -159,6 +159,16 @@ migrations_apply_once_and_only_forward(void **state)
     assert_int_equal(applied, 1);
 }
 
+/* Without statistics a bitmap of all rows of a key would be sorted. */
+static void
+rows_are_read_in_the_order_of_an_index(void **state)
+{
+    struct fixture *f = *state;
+
+    ask(f, "", "SHOW enable_bitmapscan", NULL, 0);
+    assert_string_equal(f->text, "off");
+}
+
 static void
 parameters_of_each_type_arrive(void **state)
 {
@@ -297,6 +307,7 @@ main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         cmocka_unit_test(migrations_apply_once_and_only_forward),
+        T(rows_are_read_in_the_order_of_an_index),
         T(parameters_of_each_type_arrive),
         T(row_security_shows_a_tenant_its_own_rows),
         T(errors_have_kinds_and_leave_the_connection_whole),
