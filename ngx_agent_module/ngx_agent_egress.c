@@ -16,6 +16,21 @@ ngx_agent_egress_get_ctx(ngx_http_request_t *r)
 }
 
 
+void
+ngx_agent_egress_go_on(ngx_event_t *ev)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ev->data;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+    ngx_http_core_run_phases(r);
+    ngx_http_run_posted_requests(c);
+}
+
+
 /* ---- refusals ---------------------------------------------------------- */
 
 static ngx_int_t

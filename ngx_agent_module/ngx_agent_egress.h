@@ -180,6 +180,8 @@ ngx_int_t ngx_agent_egress_refuse(ngx_http_request_t *r, ngx_uint_t status,
 /* The same when the vault could not be heard. */
 ngx_int_t ngx_agent_egress_unavailable(ngx_http_request_t *r);
 ngx_agent_egress_ctx_t *ngx_agent_egress_get_ctx(ngx_http_request_t *r);
+/* Handler of an event whose data is a request: its phases go on. */
+void ngx_agent_egress_go_on(ngx_event_t *ev);
 
 /* ngx_agent_egress_vars.c */
 ngx_int_t ngx_agent_egress_variables(ngx_conf_t *cf);

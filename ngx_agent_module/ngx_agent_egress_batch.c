@@ -74,21 +74,6 @@ ngx_agent_ask_settle(ngx_agent_egress_ctx_t *ctx,
 }
 
 
-static void
-ngx_agent_ask_wake(ngx_event_t *ev)
-{
-    ngx_connection_t    *c;
-    ngx_http_request_t  *r;
-
-    r = ev->data;
-    c = r->connection;
-
-    ngx_http_set_log_request(c->log, r);
-    r->write_event_handler(r);
-    ngx_http_run_posted_requests(c);
-}
-
-
 /* ---- answers ----------------------------------------------------------- */
 
 static void
@@ -350,7 +335,7 @@ ngx_agent_asks_send(ngx_event_t *ev)
 ngx_int_t
 ngx_agent_egress_batch_add(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
-    ctx->wake.handler = ngx_agent_ask_wake;
+    ctx->wake.handler = ngx_agent_egress_go_on;
     ctx->wake.data = r;
     ctx->wake.log = r->connection->log;
     ctx->tries = 0;

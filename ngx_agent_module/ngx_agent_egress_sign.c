@@ -92,21 +92,6 @@ ngx_agent_sign_cleanup(void *data)
 }
 
 
-static void
-ngx_agent_sign_go_on(ngx_event_t *ev)
-{
-    ngx_connection_t    *c;
-    ngx_http_request_t  *r;
-
-    r = ev->data;
-    c = r->connection;
-
-    ngx_http_set_log_request(c->log, r);
-    ngx_http_core_run_phases(r);
-    ngx_http_run_posted_requests(c);
-}
-
-
 static ngx_agent_sign_t *
 ngx_agent_sign_begin(ngx_http_request_t *r)
 {
@@ -124,7 +109,7 @@ ngx_agent_sign_begin(ngx_http_request_t *r)
 
     s->md = EVP_MD_CTX_new();
     s->at = r->request_body != NULL ? r->request_body->bufs : NULL;
-    s->next.handler = ngx_agent_sign_go_on;
+    s->next.handler = ngx_agent_egress_go_on;
     s->next.data = r;
     s->next.log = r->connection->log;
 
