@@ -212,15 +212,19 @@ run_timers(struct ag_loop *loop)
 static void
 set_due(struct ag_loop *loop)
 {
-    struct itimerspec at = {{0, 0}, {0, 0}};
-    int64_t us;
+    struct itimerspec in = {{0, 0}, {0, 0}};
+    int64_t us, left;
 
     if (loop->n_timers == 0 || loop->heap[0]->due_us >= loop->due_at_us)
         return;
     us = loop->heap[0]->due_us;
-    at.it_value.tv_sec = us / 1000000;
-    at.it_value.tv_nsec = us % 1000000 * 1000;
-    ag_assert(timerfd_settime(loop->due.fd, TFD_TIMER_ABSTIME, &at, NULL) == 0);
+    /* Zero would disarm it. From now on, not at a time: a clock that is set for
+     * a test has another one than the kernel. */
+    left = us - ag_mono_us();
+    left = left < 1 ? 1 : left;
+    in.it_value.tv_sec = left / 1000000;
+    in.it_value.tv_nsec = left % 1000000 * 1000;
+    ag_assert(timerfd_settime(loop->due.fd, 0, &in, NULL) == 0);
     loop->due_at_us = us;
 }
 
