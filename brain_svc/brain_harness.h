@@ -23,6 +23,10 @@ struct brain_harness {
      * brain_run_settled, later.
      */
     void (*advance)(struct brain_run *run);
+    /* What was being stored while `advance` began a step (brain_run_may_ask) is
+     * stored. False: the step was begun from another log than it is now, so it
+     * is dropped, and taken anew. NULL: the driver begins none. */
+    bool (*stored)(struct brain_run *run);
     /* Drop what `advance` began and has not reported (a model call). */
     void (*cancel)(struct brain_run *run);
 };

@@ -21,6 +21,7 @@ struct native {
     size_t n_log; /* what the model is asked about: the log's first so many */
     int64_t cut_seq; /* a summary is asked for of what is before; else 0 */
     json_t *messages[BRAIN_BLOCKS_MAX]; /* announced to listeners, or NULL */
+    bool is_moved; /* the request was to be written from another log */
     char start_id[AG_ID_TEXT];
 };
 
@@ -41,11 +42,20 @@ ask_for_summary(struct brain_event *event)
                         brain_text_content(ag_str(summary_request)));
 }
 
+/* A user's event may have come before the call's beginning. */
+static bool
+is_in_place(const struct native *n)
+{
+    const struct brain_log *log = brain_run_log(n->run);
+
+    return n->n_log < log->n && strcmp(log->at[n->n_log].id, n->start_id) == 0;
+}
+
 static int
 write_request(void *arg, const struct brain_route *route, struct ag_buf *out,
               struct ag_err *err)
 {
-    const struct native *n = arg;
+    struct native *n = arg;
     struct brain_log asked = *brain_run_log(n->run);
     struct brain_event question = {.body = NULL};
     struct brain_prompt prompt = {
@@ -56,6 +66,10 @@ write_request(void *arg, const struct brain_route *route, struct ag_buf *out,
     };
     int rc;
 
+    if (!is_in_place(n)) {
+        n->is_moved = true;
+        return ag_err_set(err, AG_ERR_CONFLICT, "the log has more by now");
+    }
     asked.n = n->n_log;
     while (n->cut_seq > 0 && asked.n > 0
            && asked.at[asked.n - 1].seq >= n->cut_seq)
@@ -279,6 +293,7 @@ call_model(struct brain_run *run, size_t start)
         .text = cut_of(&brain_run_log(run)->at[start]) > 0 ? NULL : got_text,
         .done = answered,
         .arg = n,
+        .is_held = brain_run_is_storing(run),
     };
     const char *id = brain_run_log(run)->at[start].id;
 
@@ -381,9 +396,20 @@ advance(struct brain_run *run)
         begin_call(run, events, 1,
                    n_steps
                        - (cut_of(&brain_run_log(run)->at[open_start]) == 0));
-    } else if (brain_run_settled(run)) {
+    } else if (brain_run_may_ask(run)) {
         call_model(run, open_start);
     }
+}
+
+static bool
+stored(struct brain_run *run)
+{
+    struct native *n = brain_run_driver(run);
+
+    if (n->is_moved || !is_in_place(n))
+        return false;
+    brain_run_brain(run)->io->model_release(n->call);
+    return true;
 }
 
 static void
@@ -402,5 +428,6 @@ const struct brain_harness brain_harness_native = {
     .needs_history = true,
     .asks_model = true,
     .advance = advance,
+    .stored = stored,
     .cancel = cancel,
 };

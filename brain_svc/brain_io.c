@@ -93,6 +93,7 @@ const struct brain_io brain_io_live = {
     .store = store,
     .workload_new = brain_workload_new,
     .model_start = brain_model_start,
+    .model_release = brain_model_release,
     .model_cancel = brain_model_cancel,
     .tool_start = brain_tool_start,
     .tool_cancel = brain_tool_cancel,

@@ -31,6 +31,8 @@ struct brain_io {
                                            ag_str_t session);
     struct brain_model_call *(*model_start)(struct brain *brain,
                                             const struct brain_model_ask *ask);
+    /* NULL: a model is only asked once all is stored. */
+    void (*model_release)(struct brain_model_call *call);
     void (*model_cancel)(struct brain_model_call *call);
     /* As brain_tool_start, _cancel, _free and _end_turn. */
     void (*tool_start)(struct brain_run *run, const struct brain_event *event);

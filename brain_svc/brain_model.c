@@ -18,6 +18,7 @@
 
 #define ERROR_BODY_MAX 4096
 #define REQUEST_MAX (32 * 1024 * 1024)
+#define KEPT_MAX REQUEST_MAX
 
 struct brain_model_call {
     struct brain *brain;
@@ -33,9 +34,18 @@ struct brain_model_call {
     struct ag_timer limit; /* until the first token, then between tokens */
     int attempt;           /* on this route */
     int64_t retry_after_ms, cost_nano_usd;
+    bool is_opening;              /* waits for the workload */
     int64_t opening_us, vault_us; /* began to wait; waited */
     int64_t sent_us;              /* this try */
     struct ag_err parse_err;
+
+    bool is_held; /* what comes is kept here until brain_model_release */
+    struct ag_timer release;
+    struct ag_buf kept;  /* of the body */
+    int status;          /* that came with it */
+    bool is_over;        /* the endpoint is done */
+    struct ag_err over;  /* kind NONE: with its status */
+    struct ag_err early; /* there was no request; else kind NONE */
 };
 
 static void model_send(struct brain_model_call *c);
@@ -47,16 +57,30 @@ model_free(struct brain_model_call *c)
 {
     ag_timer_stop(c->brain->loop, &c->retry);
     ag_timer_stop(c->brain->loop, &c->limit);
-    brain_workload_leave(c->ask.workload);
+    ag_timer_stop(c->brain->loop, &c->release);
+    if (c->is_opening) /* else another call may wait for it */
+        brain_workload_leave(c->ask.workload);
     ag_http_cancel(c->http);
     brain_answer_release(&c->answer);
     ag_buf_release(&c->body);
     ag_buf_release(&c->error_body);
+    ag_buf_release(&c->kept);
     free(c->stub);
     free(c);
 }
 
 /* ---- the end ----------------------------------------------------------- */
+
+static void
+give_up(struct brain_model_call *c, const struct ag_err *err)
+{
+    if (c->is_held) {
+        c->early = *err;
+        return;
+    }
+    c->ask.done(c->ask.arg, NULL, err);
+    model_free(c);
+}
 
 static void
 succeed(struct brain_model_call *c)
@@ -138,8 +162,7 @@ fail(struct brain_model_call *c, int status, const struct ag_err *err)
         route_begin(c);
         return;
     }
-    c->ask.done(c->ask.arg, NULL, err);
-    model_free(c);
+    give_up(c, err);
 }
 
 /* ---- the answer -------------------------------------------------------- */
@@ -163,6 +186,13 @@ over_limit(struct ag_timer *timer)
                (long long)(has_begun ? conf->model_idle_seconds
                                      : conf->model_first_token_seconds));
     fail(c, 0, &err);
+}
+
+static void
+limit_first_token(struct brain_model_call *c)
+{
+    ag_timer_start(c->brain->loop, &c->limit,
+                   c->brain->conf.model_first_token_seconds * 1000);
 }
 
 static bool
@@ -189,6 +219,10 @@ on_data(void *arg, int status, ag_str_t bytes)
     size_t before = c->answer.n_bytes;
     struct ag_err ignored;
 
+    if (c->is_held) {
+        c->status = status;
+        return ag_buf_append(&c->kept, bytes, &c->parse_err);
+    }
     if (status != 200) {
         size_t room = c->error_body.max - c->error_body.n;
 
@@ -239,6 +273,13 @@ on_done(void *arg, int status, const struct ag_err *http_err)
     struct ag_err err = AG_ERR_INIT;
 
     c->http = NULL; /* freed by its owner behind this callback */
+    if (c->is_held) {
+        c->is_over = true;
+        c->status = status;
+        if (http_err != NULL)
+            c->over = *http_err;
+        return;
+    }
     ag_timer_stop(c->brain->loop, &c->limit);
     if (c->parse_err.kind != AG_ERR_NONE) {
         err = c->parse_err;
@@ -255,6 +296,41 @@ on_done(void *arg, int status, const struct ag_err *http_err)
         succeed(c);
     else
         fail(c, status, &err);
+}
+
+/* What was kept comes now, as if it had just arrived. */
+static void
+release_now(struct ag_timer *timer)
+{
+    struct brain_model_call *c =
+        (struct brain_model_call *)((char *)timer
+                                    - offsetof(struct brain_model_call,
+                                               release));
+    bool is_over = c->is_over;
+
+    c->is_held = false;
+    if (c->early.kind != AG_ERR_NONE) {
+        give_up(c, &c->early);
+        return;
+    }
+    if (c->kept.n > 0 && c->parse_err.kind == AG_ERR_NONE
+        && on_data(c, c->status, ag_buf_str(&c->kept)) < 0) {
+        ag_http_cancel(ag_take(&c->http));
+        is_over = true;
+    }
+    ag_buf_release(&c->kept);
+    if (is_over)
+        on_done(c, c->status, c->over.kind == AG_ERR_NONE ? NULL : &c->over);
+}
+
+void
+brain_model_release(struct brain_model_call *c)
+{
+    if (!c->is_held)
+        return;
+    if (c->sent_us > 0)
+        limit_first_token(c);
+    ag_timer_start(c->brain->loop, &c->release, 0);
 }
 
 /* ---- the request ------------------------------------------------------- */
@@ -309,8 +385,8 @@ model_send(struct brain_model_call *c)
     c->retry_after_ms = c->cost_nano_usd = -1;
     c->attempt++;
     c->sent_us = ag_mono_us();
-    ag_timer_start(c->brain->loop, &c->limit,
-                   c->brain->conf.model_first_token_seconds * 1000);
+    if (!c->is_held)
+        limit_first_token(c);
     post(c, headers);
 }
 
@@ -328,8 +404,7 @@ route_begin(struct brain_model_call *c)
         model_send(c);
         return;
     }
-    c->ask.done(c->ask.arg, NULL, &err);
-    model_free(c);
+    give_up(c, &err);
 }
 
 static void
@@ -337,10 +412,10 @@ opened(void *arg, const char *stub, const struct ag_err *err)
 {
     struct brain_model_call *c = arg;
 
+    c->is_opening = false;
     c->vault_us += ag_mono_us() - c->opening_us;
     if (err != NULL) {
-        c->ask.done(c->ask.arg, NULL, err);
-        model_free(c);
+        give_up(c, err);
         return;
     }
     free(c->stub);
@@ -351,6 +426,7 @@ opened(void *arg, const char *stub, const struct ag_err *err)
 static void
 model_open(struct brain_model_call *c)
 {
+    c->is_opening = true;
     c->opening_us = ag_mono_us();
     brain_workload_await(c->ask.workload, opened, c);
 }
@@ -366,9 +442,12 @@ brain_model_start(struct brain *brain, const struct brain_model_ask *ask)
     memcpy(c->session, ask->session.p, ask->session.n);
     ag_buf_init(&c->body, REQUEST_MAX);
     ag_buf_init(&c->error_body, ERROR_BODY_MAX);
+    ag_buf_init(&c->kept, KEPT_MAX);
     brain_answer_init(&c->answer, 0, NULL, NULL);
     c->retry.fn = retry_now;
     c->limit.fn = over_limit;
+    c->release.fn = release_now;
+    c->is_held = ask->is_held;
     model_open(c);
     return c;
 }

@@ -47,11 +47,16 @@ struct brain_model_ask {
     brain_answer_text *text;
     brain_model_done *done;
     void *arg;
+    bool is_held; /* `text` and `done` only come behind brain_model_release */
 };
 
 /* Never calls back from inside, but for `write`. */
 struct brain_model_call *
 brain_model_start(struct brain *brain, const struct brain_model_ask *ask);
+
+/* What the endpoint has said meanwhile comes later, and never from inside. Its
+ * time limits count from here. */
+void brain_model_release(struct brain_model_call *call);
 
 /* Drop it: no callback comes any more. */
 void brain_model_cancel(struct brain_model_call *call);

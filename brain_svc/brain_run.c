@@ -21,7 +21,8 @@ static const struct {
     [BRAIN_RUN_LOADING] = {"loading", S(DECIDING) | S(GONE)},
     [BRAIN_RUN_DECIDING] = {"deciding", S(THINKING) | S(TOOL) | S(RECORDING)
                                             | S(ENDING) | S(LOADING) | S(GONE)},
-    [BRAIN_RUN_THINKING] = {"thinking", S(ENDING) | S(DECIDING) | S(GONE)},
+    [BRAIN_RUN_THINKING] = {"thinking",
+                            S(ENDING) | S(DECIDING) | S(RECORDING) | S(GONE)},
     [BRAIN_RUN_TOOL] = {"tool", S(DECIDING) | S(GONE)},
     [BRAIN_RUN_RECORDING] = {"recording", S(DECIDING) | S(GONE)},
     [BRAIN_RUN_ENDING] = {"ending", S(LOADING) | S(DECIDING) | S(GONE)},
@@ -93,16 +94,14 @@ brain_run_lose(struct brain_run *run, const char *why)
     ag_log(AG_INFO, "run.dropped", AG_S("session", run->session),
            AG_S("reason", why), AG_S("state", states[run->state].name));
     run->is_dropped = true;
-    if (run->state == BRAIN_RUN_THINKING) {
+    if (run->state == BRAIN_RUN_THINKING)
         run->harness->cancel(run);
-        brain_run_gone(run);
-    } else if (run->state == BRAIN_RUN_TOOL) {
+    else if (run->state == BRAIN_RUN_TOOL)
         run->brain->io->tool_free(run);
-        brain_run_gone(run);
-    } else if (run->retry.slot != 0) {
-        ag_timer_stop(run->brain->loop, &run->retry);
-        (void)brain_run_dropped(run);
-    }
+    else if (run->retry.slot == 0)
+        return;
+    ag_timer_stop(run->brain->loop, &run->retry);
+    (void)brain_run_dropped(run);
 }
 
 bool

@@ -95,6 +95,14 @@ void brain_run_append(struct brain_run *run, json_t **events, size_t n);
  */
 bool brain_run_settled(struct brain_run *run);
 /*
+ * Before a driver asks a model: as brain_run_settled, but also true while what
+ * was decided on is being committed, unless a budget wants it reserved first.
+ * The model's answer then waits for that (brain_run_is_storing,
+ * brain_harness.stored).
+ */
+bool brain_run_may_ask(struct brain_run *run);
+bool brain_run_is_storing(const struct brain_run *run);
+/*
  * End the turn: destroy the sandbox, then commit `events` and
  * session.status_idle with {"type": stop_reason}. A user event that came
  * meanwhile makes the turn go on instead.

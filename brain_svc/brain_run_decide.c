@@ -206,6 +206,10 @@ brain_run_next(struct brain_run *run)
 {
     if (brain_run_dropped(run))
         return;
+    if (brain_run_is_storing(run)) { /* a step was given up meanwhile */
+        brain_run_enter(run, BRAIN_RUN_RECORDING);
+        return;
+    }
     if (run->state != BRAIN_RUN_DECIDING)
         brain_run_enter(run, BRAIN_RUN_DECIDING);
     decide(run);

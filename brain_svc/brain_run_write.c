@@ -88,6 +88,8 @@ write_failed(struct brain_run *run, const struct ag_err *err)
     ag_log(AG_ERROR, "run.write_failed", AG_S("session", run->session),
            AG_E(err));
     run->is_dropped = true;
+    if (run->state == BRAIN_RUN_THINKING)
+        run->harness->cancel(run);
     brain_batch_release(&run->writing);
     (void)brain_run_dropped(run);
 }
@@ -133,6 +135,18 @@ end_refused(struct brain_run *run)
     brain_run_next(run);
 }
 
+/* The model was asked meanwhile: it goes on, if the log is as it was then. */
+static void
+asked_stored(struct brain_run *run)
+{
+    if (run->wants_reload || !run->harness->stored(run)) {
+        run->harness->cancel(run);
+        brain_run_next(run);
+        return;
+    }
+    run->heard = brain_log_last(&run->log);
+}
+
 static void close_turn(struct brain_run *run);
 
 static void
@@ -160,6 +174,8 @@ written(void *arg, int64_t first, const struct ag_err *err)
         return;
     if (how == BRAIN_WRITE_END)
         turn_ended(run, behind, has_events);
+    else if (run->state == BRAIN_RUN_THINKING)
+        asked_stored(run);
     else if (run->state != BRAIN_RUN_ENDING)
         brain_run_next(run);
     else if (!run->is_destroying)
@@ -245,6 +261,22 @@ brain_run_settled(struct brain_run *run)
     brain_run_enter(run, BRAIN_RUN_RECORDING);
     write_staged(run, how_staged(run), NULL);
     return false;
+}
+
+bool
+brain_run_may_ask(struct brain_run *run)
+{
+    if (run->brain->io->model_release == NULL || brain_run_has_budget(run))
+        return brain_run_settled(run);
+    if (run->staged.n > 0)
+        write_staged(run, how_staged(run), NULL);
+    return true;
+}
+
+bool
+brain_run_is_storing(const struct brain_run *run)
+{
+    return run->writing.n > 0;
 }
 
 void

@@ -6,6 +6,7 @@ temporary folder and on free ports, runs the file again inside of it, cleans up,
 and exits with its status. Inside it returns the context.
 """
 import atexit
+import contextlib
 import json
 import os
 import re
@@ -302,6 +303,13 @@ class Context:
         return int(subprocess.check_output(
             ["s6-svstat", "-o", "pid", f"{self.run}/services/{service}"]))
 
+    def alive(self):
+        """True once the brain answers (again)."""
+        try:
+            return bool(self.call("GET", "/v1/agents?limit=1"))
+        except (Refused, OSError):
+            return False
+
     def idle(self, session, turns=1, seconds=60):
         """Waits until so many turns have ended; returns all events."""
         def check():
@@ -313,6 +321,34 @@ class Context:
     def turn(self, session, text, turns=1, seconds=60):
         self.send(session, text)
         return self.idle(session, turns, seconds)
+
+    # ---- the database ------------------------------------------------------
+    def sql(self, text):
+        """As the superuser; what it prints, a row a line."""
+        return subprocess.run(
+            ["psql", f"host={self.run}/pg dbname=brainbox user=postgres",
+             "-qXAt", "-v", "ON_ERROR_STOP=1", "-c", text], check=True,
+            capture_output=True, text=True).stdout.strip()
+
+    @contextlib.contextmanager
+    def transaction(self, text, seconds=20):
+        """In a transaction that has run `text` and is committed behind the
+        block; it ends by itself in any case."""
+        with subprocess.Popen(
+                ["psql", f"host={self.run}/pg dbname=brainbox user=postgres",
+                 "-qXAt", "-v", "ON_ERROR_STOP=1"], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, text=True) as held:
+            held.stdin.write(
+                f"SET idle_in_transaction_session_timeout = {seconds * 1000};"
+                f"BEGIN; {text}; SELECT 'begun';\n")
+            held.stdin.flush()
+            while held.stdout.readline() not in ("begun\n", ""):
+                pass
+            try:
+                yield
+            finally:
+                held.communicate("COMMIT;\n", timeout=seconds)
+            assert held.returncode == 0, held.returncode
 
     # ---- what arrived ------------------------------------------------------
     def replay(self, session):

@@ -67,19 +67,12 @@ def soft_limit_asks_once_and_a_message_is_leave():
     events = p.turn(s, said({"text": "On it."}), 2)
     assert reached(events) == ("tokens", "soft") and asked() == before
     subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r", SCAN], check=True)
-    bb.wait_for("the brain", alive)
+    bb.wait_for("the brain", p.alive)
     events = p.turn(s, "Go on.", 3)
     assert bb.texts(events)[-1] == "On it.", events[-3:]
     assert events[-1]["stop_reason"]["type"] == "end_turn"
     events = p.turn(s, said({"text": "And on."}), 4)
     assert bb.texts(events)[-1] == "And on."
-
-
-def alive():
-    try:
-        return p.call("GET", "/v1/agents?limit=1")
-    except (bb.Refused, OSError):
-        return None
 
 
 @p.test
@@ -219,7 +212,7 @@ def root_stops_everything_and_a_restart_does_not_undo_it():
     root("stop-all", "fire in the house")
     stopped(s)
     subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r", SCAN], check=True)
-    bb.wait_for("the brain", alive)
+    bb.wait_for("the brain", p.alive)
     assert p.call("GET", "/platform/v1/stops")["data"][0]["scope"] == "all"
     stopped(s)
     root("resume-all")

@@ -108,19 +108,12 @@ def summary_outlives_a_restart_and_the_log_is_read_in_part():
                             "input": 0, "output": 0}}]), i + 1)
     assert of(events, COMPACTED)
     subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r", scan], check=True)
-    bb.wait_for("the brain", lambda: alive())
+    bb.wait_for("the brain", p.alive)
     events = p.turn(s, 'SCRIPT:[{"text": "Still here."}]', 9)
     assert bb.texts(events)[-1] == "Still here."
     raw = p.model_requests()[-1]["raw"]
     assert "SUMMARY of" in raw and "Message 0." not in raw
     assert max(loaded(s)) < len(events) - 20, (loaded(s), len(events))
-
-
-def alive():
-    try:
-        return p.call("GET", "/v1/agents?limit=1")
-    except (bb.Refused, OSError):
-        return None
 
 
 @p.test

@@ -3,7 +3,6 @@
 goes wrong with one of them is its own."""
 import json
 import os
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -13,13 +12,6 @@ p = bb.enter(os.path.abspath(__file__), env={
     "BRAINBOX_BRAIN_OPTIONS": "--lease-ms=1500 --claim-poll-ms=500"})
 N = 24
 AGENT, ENVIRONMENT = p.agent("native"), p.environment()
-
-
-def sql(text):
-    return subprocess.run(
-        ["psql", f"host={p.run}/pg dbname=brainbox user=postgres", "-qXAt",
-         "-v", "ON_ERROR_STOP=1", "-c", text], check=True,
-        capture_output=True, text=True).stdout.strip()
 
 
 def script(steps):
@@ -40,8 +32,8 @@ def at_once(steps):
 def ended(s):
     events = p.idle(s)
     assert bb.texts(events) == ["Done."], events
-    n, top = sql("SELECT count(*), max(seq) FROM brain.event WHERE session_id "
-                 f"= '{s}'").split("|")
+    n, top = p.sql("SELECT count(*), max(seq) FROM brain.event WHERE session_id "
+                   f"= '{s}'").split("|")
     assert n == top, (n, top)
 
 
@@ -50,9 +42,9 @@ def sessions_that_work_at_once_share_transactions():
     sessions = at_once(6)
     for s in sessions:
         ended(s)
-    shared = sql("SELECT count(*), max(n) FROM (SELECT count(DISTINCT "
-                 "session_id) AS n FROM brain.event GROUP BY xmin::text) t "
-                 "WHERE n > 1").split("|")
+    shared = p.sql("SELECT count(*), max(n) FROM (SELECT count(DISTINCT "
+                   "session_id) AS n FROM brain.event GROUP BY xmin::text) t "
+                   "WHERE n > 1").split("|")
     print("  %s transactions of several sessions, of up to %s" % tuple(shared))
     assert int(shared[0]) > 0
 
@@ -61,8 +53,8 @@ def sessions_that_work_at_once_share_transactions():
 def lease_that_one_lost_fails_no_other():
     sessions = at_once(10)
     for s in sessions[::6]:
-        sql("UPDATE brain.run SET fence = fence + 1, lease_until = now() "
-            f"WHERE session_id = '{s}' AND owner IS NOT NULL")
+        p.sql("UPDATE brain.run SET fence = fence + 1, lease_until = now() "
+              f"WHERE session_id = '{s}' AND owner IS NOT NULL")
     for s in sessions:
         ended(s)
     with open(p.state + "/log/brain_svc/current") as f:
@@ -83,10 +75,10 @@ def deleted_session_takes_its_events_along():
         p.send(s, script(1))
         ended(s)
     count = "SELECT count(*) FROM brain.event WHERE session_id = '%s'"
-    assert int(sql(count % one)) > 3
+    assert int(p.sql(count % one)) > 3
     p.call("DELETE", "/v1/sessions/" + one)
-    assert sql(count % one) == "0"
-    assert int(sql(count % other)) > 3
+    assert p.sql(count % one) == "0"
+    assert int(p.sql(count % other)) > 3
 
 
 p.main()

@@ -195,16 +195,9 @@ def waiting_outlives_a_restart_of_the_brain():
                      {"text": "Filed."}))
     _, ids = waits(s)
     subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r", SCAN], check=True)
-    bb.wait_for("the brain", lambda: alive())
+    bb.wait_for("the brain", p.alive)
     post(s, {"type": "user.custom_tool_result", "custom_tool_use_id": ids[0]})
     assert bb.texts(p.idle(s, 2)) == ["Filed."]
-
-
-def alive():
-    try:
-        return p.call("GET", "/v1/agents?limit=1")
-    except (bb.Refused, OSError):
-        return None
 
 
 @p.test
@@ -317,7 +310,7 @@ def answer_that_a_crash_cut_is_begun_again_visibly():
         time.sleep(0.3)
         pid = int(subprocess.check_output(["s6-svstat", "-o", "pid", SCAN]))
         os.kill(pid, 9)
-        bb.wait_for("the brain", lambda: alive())
+        bb.wait_for("the brain", p.alive)
         events = p.idle(s)
     finally:
         os.unlink(p.model + "/script.json")

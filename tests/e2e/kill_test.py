@@ -57,13 +57,6 @@ def enter():
 p = enter()
 
 
-def sql(text):
-    return subprocess.run(["psql", "-qXAt", "-h", p.run + "/pg", "-U",
-                           "postgres", "-d", "brainbox", "-c", text],
-                          capture_output=True, text=True,
-                          check=True).stdout.strip()
-
-
 def patiently(fn, seconds=40):
     """Calls fn until it is served: a restart shows as 503 or a refusal."""
     end = time.monotonic() + seconds
@@ -167,16 +160,16 @@ def messages(kind, session, rand):
 def has_ended(session):
     """By the database, since the way through ingress may be the fault."""
     try:
-        return sql("SELECT r.owner IS NULL AND NOT r.is_wanted AND (SELECT type "
-                   "FROM brain.event e WHERE e.session_id = r.session_id ORDER "
-                   "BY seq DESC LIMIT 1) = 'session.status_idle' FROM brain.run"
-                   f" r WHERE r.session_id = '{session}'") == "t"
+        return p.sql("SELECT r.owner IS NULL AND NOT r.is_wanted AND (SELECT type "
+                     "FROM brain.event e WHERE e.session_id = r.session_id ORDER "
+                     "BY seq DESC LIMIT 1) = 'session.status_idle' FROM brain.run"
+                     f" r WHERE r.session_id = '{session}'") == "t"
     except subprocess.CalledProcessError:
         return False
 
 
 def check_seq(session):
-    n, first, last, following, ids = map(int, sql(
+    n, first, last, following, ids = map(int, p.sql(
         "SELECT count(*), min(e.seq), max(e.seq), max(s.next_seq), "
         "count(DISTINCT e.id) FROM brain.session s JOIN brain.event e "
         f"ON e.session_id = s.id WHERE s.id = '{session}'").split("|"))
@@ -226,8 +219,8 @@ def check_effects(session, events, late):
 def nothing_is_left():
     """No run is held or wanted, no sandbox is any session's."""
     def check():
-        held = sql("SELECT count(*) FROM brain.run WHERE owner IS NOT NULL "
-                   "OR is_wanted")
+        held = p.sql("SELECT count(*) FROM brain.run WHERE owner IS NOT NULL "
+                     "OR is_wanted")
         with p.open("GET", "/platform/v1/metrics/sandbox") as answer:
             seen = prometheus.parse(answer.read().decode())
         live = seen["brainbox_sandbox_live"][()]

@@ -4,7 +4,6 @@ was changed by hand does not."""
 import json
 import os
 import re
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -30,13 +29,6 @@ def runbook(*turns):
     for n, text in enumerate(turns):
         p.turn(s, text, n + 1)
     return s
-
-
-def sql(text):
-    return subprocess.run(
-        ["psql", f"host={p.run}/pg dbname=brainbox user=postgres", "-qXAt",
-         "-v", "ON_ERROR_STOP=1", "-c", text], check=True,
-        capture_output=True, text=True).stdout.strip()
 
 
 def shown(s, code=0):
@@ -86,7 +78,7 @@ def ten_sessions_replay_without_a_difference():
     print("  replayed: %d events, %d turns, %d model calls, %d tool calls"
           % tuple(total))
     # As logs were before their events said what had been heard of.
-    sql("UPDATE brain.event SET heard = NULL")
+    p.sql("UPDATE brain.event SET heard = NULL")
     for s in made:
         assert "no difference" in shown(s), s
 
@@ -94,17 +86,17 @@ def ten_sessions_replay_without_a_difference():
 @p.test
 def event_that_was_changed_is_named():
     s = conversation()
-    seq = sql("UPDATE brain.event SET body = replace(body::text, 'One.',"
-              " 'Uno.')::json WHERE session_id = '%s' AND type ="
-              " 'agent.message' AND body::text LIKE '%%One.%%' RETURNING seq"
-              % s)
+    seq = p.sql("UPDATE brain.event SET body = replace(body::text, 'One.',"
+                " 'Uno.')::json WHERE session_id = '%s' AND type ="
+                " 'agent.message' AND body::text LIKE '%%One.%%' RETURNING seq"
+                % s)
     text = shown(s, 1)
     assert f"event {seq} was changed after it was stored" in text, text
 
 
 def forge(s, old, new):
     """A change with a digest to match; its seq."""
-    return int(sql(
+    return int(p.sql(
         "UPDATE brain.event SET body = replace(body::text, '%s', '%s')::json,"
         " digest = sha256(convert_to(replace(body::text, '%s', '%s'),"
         " 'UTF8')) WHERE session_id = '%s' AND body::text LIKE '%%%s%%'"
@@ -134,10 +126,10 @@ def forged_command_shows_in_the_runbook():
 @p.test
 def missing_event_is_told():
     s = conversation()
-    seq = int(sql("DELETE FROM brain.event WHERE session_id = '%s' AND type ="
-                  " 'agent.tool_result' AND seq = (SELECT min(seq) FROM"
-                  " brain.event WHERE session_id = '%s' AND type ="
-                  " 'agent.tool_result') RETURNING seq" % (s, s)))
+    seq = int(p.sql("DELETE FROM brain.event WHERE session_id = '%s' AND type ="
+                    " 'agent.tool_result' AND seq = (SELECT min(seq) FROM"
+                    " brain.event WHERE session_id = '%s' AND type ="
+                    " 'agent.tool_result') RETURNING seq" % (s, s)))
     text = shown(s, 1)
     assert f"behind seq {seq - 1} comes {seq + 1}: events are missing" in text
 
@@ -146,8 +138,8 @@ def missing_event_is_told():
 def what_is_decided_together_is_stored_together():
     s = native({"tools": [PROVISION]}, {"tools": [run("true")]},
                {"text": "Done."})
-    batches = sql("SELECT string_agg(type, ' ' ORDER BY seq) FROM brain.event "
-                  f"WHERE session_id = '{s}' GROUP BY xmin::text ORDER BY min(seq)")
+    batches = p.sql("SELECT string_agg(type, ' ' ORDER BY seq) FROM brain.event "
+                    f"WHERE session_id = '{s}' GROUP BY xmin::text ORDER BY min(seq)")
     start, end = "span.model_request_start", "span.model_request_end"
     assert batches.split("\n") == [
         "user.message", "session.status_running " + start,
@@ -155,8 +147,8 @@ def what_is_decided_together_is_stored_together():
         end + " agent.tool_use", "agent.tool_result " + start,
         end + " agent.message", "session.status_idle"], batches
     s = native({"text": "Done."})
-    batches = sql("SELECT string_agg(type, ' ' ORDER BY seq) FROM brain.event "
-                  f"WHERE session_id = '{s}' GROUP BY xmin::text ORDER BY min(seq)")
+    batches = p.sql("SELECT string_agg(type, ' ' ORDER BY seq) FROM brain.event "
+                    f"WHERE session_id = '{s}' GROUP BY xmin::text ORDER BY min(seq)")
     assert batches.split("\n")[2:] == [
         end + " agent.message session.status_idle"], batches
 
@@ -176,10 +168,10 @@ def interrupt_that_was_stored_before_it_was_heard_of_replays():
     assert kinds[at - 3:at - 1] == ["agent.tool_result",
                                     "span.model_request_start"], kinds
     shown(s)
-    sql("UPDATE brain.event SET seq = CASE seq WHEN %d THEN %d ELSE seq + 1 END"
-        " + 100000 WHERE session_id = '%s' AND seq BETWEEN %d AND %d;"
-        "UPDATE brain.event SET seq = seq - 100000 WHERE session_id = '%s'"
-        " AND seq > 100000" % (at, at - 2, s, at - 2, at, s))
+    p.sql("UPDATE brain.event SET seq = CASE seq WHEN %d THEN %d ELSE seq + 1 END"
+          " + 100000 WHERE session_id = '%s' AND seq BETWEEN %d AND %d;"
+          "UPDATE brain.event SET seq = seq - 100000 WHERE session_id = '%s'"
+          " AND seq > 100000" % (at, at - 2, s, at - 2, at, s))
     assert [e["type"] for e in p.events(s)][at - 3] == "user.interrupt"
     shown(s)
 
@@ -192,7 +184,7 @@ def decision_names_what_was_heard_of_before_it():
         e["type"] for e in p.events(s)].count("agent.tool_use") == 2)
     p.interrupt(s)
     p.idle(s)
-    rows = [line.split("|") for line in sql(
+    rows = [line.split("|") for line in p.sql(
         "SELECT seq, type, heard FROM brain.event WHERE session_id = "
         f"'{s}' ORDER BY seq").split("\n")]
     at = {kind: int(seq) for seq, kind, _ in rows}
@@ -202,8 +194,8 @@ def decision_names_what_was_heard_of_before_it():
     assert int(heard["agent.tool_result"]) == at["agent.tool_use"], rows
     assert int(heard["session.status_idle"]) >= at["user.interrupt"], rows
     shown(s)
-    sql("UPDATE brain.event SET heard = %d WHERE session_id = '%s' AND type = "
-        "'agent.tool_result' AND seq > 5" % (at["user.interrupt"], s))
+    p.sql("UPDATE brain.event SET heard = %d WHERE session_id = '%s' AND type = "
+          "'agent.tool_result' AND seq > 5" % (at["user.interrupt"], s))
     text = shown(s, 1)
     assert f"difference at seq {at['agent.tool_result']}: " in text, text
     assert "not run: the turn was ended" in text, text
@@ -214,10 +206,10 @@ def order_of_events_matters():
     s = runbook("```sh\necho a\n```\n```sh\necho b\n```\n")
     kinds = [e["type"] for e in p.events(s)]
     one = kinds.index("agent.tool_result") + 1
-    sql("UPDATE brain.event SET seq = 100000 WHERE session_id = '%s' AND seq ="
-        " %d; UPDATE brain.event SET seq = %d WHERE session_id = '%s' AND seq"
-        " = %d; UPDATE brain.event SET seq = %d WHERE session_id = '%s' AND"
-        " seq = 100000" % (s, one, one, s, one + 1, one + 1, s))
+    p.sql("UPDATE brain.event SET seq = 100000 WHERE session_id = '%s' AND seq ="
+          " %d; UPDATE brain.event SET seq = %d WHERE session_id = '%s' AND seq"
+          " = %d; UPDATE brain.event SET seq = %d WHERE session_id = '%s' AND"
+          " seq = 100000" % (s, one, one, s, one + 1, one + 1, s))
     text = shown(s, 1)
     assert f"difference at seq {one}: " in text, text
 

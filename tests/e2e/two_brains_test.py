@@ -45,20 +45,13 @@ class Brain:
         assert self.p.wait(20) == 0
 
 
-def sql(text):
-    return subprocess.run(["psql", "-qXAt", "-h", p.run + "/pg", "-U",
-                           "postgres", "-d", "brainbox", "-c", text],
-                          capture_output=True, text=True,
-                          check=True).stdout.strip()
-
-
 def owner(session):
-    return sql(f"SELECT owner FROM brain.run WHERE session_id = '{session}'")
+    return p.sql(f"SELECT owner FROM brain.run WHERE session_id = '{session}'")
 
 
 def last_event(session):
-    return sql("SELECT type FROM brain.event WHERE session_id = "
-               f"'{session}' ORDER BY seq DESC LIMIT 1")
+    return p.sql("SELECT type FROM brain.event WHERE session_id = "
+                 f"'{session}' ORDER BY seq DESC LIMIT 1")
 
 
 def begin():
@@ -80,8 +73,8 @@ def finished_elsewhere(s):
     counts = [sum(r["path"] == f"/v1/count/{s}-{k}" for r in p.requests())
               for k in range(4)]
     assert max(counts) <= 1, counts
-    n, ids, top = sql("SELECT count(*), count(DISTINCT id), max(seq) FROM "
-                      f"brain.event WHERE session_id = '{s}'").split("|")
+    n, ids, top = p.sql("SELECT count(*), count(DISTINCT id), max(seq) FROM "
+                        f"brain.event WHERE session_id = '{s}'").split("|")
     assert n == ids == top, (n, ids, top)
 
 
@@ -123,17 +116,10 @@ def brain_hears_what_was_said_to_the_other():
                        check=True)
         bb.wait_for("the other brain", lambda: owner(s) == "brain-2")
         subprocess.run(["s6-svc", "-uwU", "-T", "20000", scan], check=True)
-        bb.wait_for("brain-1", alive)
+        bb.wait_for("brain-1", p.alive)
         p.interrupt(s)
         p.idle(s, seconds=10)
         assert ended_by_the_other(s)
-
-
-def alive():
-    try:
-        return p.call("GET", "/v1/agents?limit=1")
-    except (bb.Refused, OSError):
-        return None
 
 
 @p.test
@@ -142,7 +128,7 @@ def turn_that_changed_hands_shows_it():
     s = begin()
     subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r", scan], check=True)
     bb.wait_for("the end", lambda: last_event(s) == "session.status_idle", 30)
-    bb.wait_for("brain-1", alive)
+    bb.wait_for("brain-1", p.alive)
     kinds = [e["type"] for e in p.events(s)]
     at = kinds.index("session.status_rescheduled")
     assert kinds[at + 1] == "session.status_running", kinds
@@ -155,7 +141,7 @@ def post(session, owner_, lease_ms):
     body = ('{"id": "%s", "type": "user.interrupt", '
             '"processed_at": "2026-01-01T00:00:00Z"}')
     event = "sevt_" + os.urandom(10).hex()
-    rows = sql(
+    rows = p.sql(
         "SELECT p.fence, r.harness, r.seq FROM brain.event_post('default', "
         f"'{session}', ARRAY['{event}'], ARRAY['user.interrupt'], "
         f"ARRAY['{body % event}'], '{owner_}', {lease_ms}) p "
@@ -173,13 +159,13 @@ def message_claims_a_run_that_nobody_holds_and_no_other():
     assert post(s, "brain-y", 60000) == [["0", "", ""]]
     assert owner(s) == "brain-x"
     # The lease ran out: the next message takes the run, under a new number.
-    sql("UPDATE brain.run SET lease_until = now() - interval '1 s' "
-        f"WHERE session_id = '{s}'")
+    p.sql("UPDATE brain.run SET lease_until = now() - interval '1 s' "
+          f"WHERE session_id = '{s}'")
     rows = post(s, "brain-y", 60000)
     assert [r[0] for r in rows] == ["2"] * 4 and owner(s) == "brain-y", rows
     # A brain that is being drained claims nothing: another hears of it.
-    sql("UPDATE brain.run SET lease_until = now() - interval '1 s' "
-        f"WHERE session_id = '{s}'")
+    p.sql("UPDATE brain.run SET lease_until = now() - interval '1 s' "
+          f"WHERE session_id = '{s}'")
     assert post(s, "", 60000) == [["0", "", ""]]
     bb.wait_for("brain-1", lambda: owner(s) in ("brain-1", ""))
     bb.wait_for("the end", lambda: owner(s) == "")
