@@ -17,6 +17,7 @@ struct ag_metrics;
 struct brain_group;
 struct brain_hub;
 struct brain_runs;
+struct brain_warm;
 struct ag_http;
 struct brain_incidents;
 struct brain_prices;
@@ -35,6 +36,7 @@ struct brain {
     struct brain_group *group; /* appends that go together */
     struct brain_hub *hub;     /* event streams */
     struct brain_runs *runs;   /* runs that are doing something */
+    struct brain_warm *warm;   /* workloads between turns; NULL in a replay */
     struct ag_http *http;      /* model calls */
     struct brain_incidents *incidents;
     struct brain_prices *prices;

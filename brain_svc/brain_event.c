@@ -9,6 +9,7 @@
 #include "brain_svc/brain_log.h"
 #include "brain_svc/brain_run.h"
 #include "brain_svc/brain_store.h"
+#include "brain_svc/brain_warm.h"
 #include "lib/clock.h"
 
 #define EVENTS_MAX 32
@@ -113,6 +114,7 @@ send_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
     append.session = post->session;
     append.events = post->events;
     append.n = post->n;
+    brain_warm_open(req->brain->warm, append.tenant, append.session);
     brain_store_post(req->brain, &append, brain_runs_may_claim(req->brain),
                      posted, req);
 }

@@ -6,6 +6,7 @@
 
 #include "brain_svc/brain_group.h"
 #include "brain_svc/brain_run_internal.h"
+#include "brain_svc/brain_warm.h"
 
 struct storing {
     struct brain *brain;
@@ -91,7 +92,7 @@ const struct brain_io brain_io_live = {
     .affords = affords,
     .load = brain_run_load_live,
     .store = store,
-    .workload_new = brain_workload_new,
+    .workload_new = brain_warm_take,
     .model_start = brain_model_start,
     .model_release = brain_model_release,
     .model_cancel = brain_model_cancel,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "brain_svc/brain_io.h"
+#include "brain_svc/brain_warm.h"
 #include "lib/clock.h"
 
 /* ---- states ------------------------------------------------------------ */
@@ -68,7 +69,11 @@ brain_run_free(struct brain_run *run)
     brain_batch_release(&run->closing);
     brain_log_release(&run->log);
     brain_tools_free(run->tools);
-    brain_workload_free(run->workload);
+    if (run->is_dropped)
+        brain_workload_free(run->workload);
+    else
+        brain_warm_give(brain->warm, run->tenant, ag_str(run->session),
+                        run->workload);
     ag_arena_free(run->arena);
     free(run);
 }

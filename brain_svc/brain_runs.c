@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "brain_svc/brain_io.h"
+#include "brain_svc/brain_warm.h"
 #include "lib/clock.h"
 
 void
@@ -148,6 +149,7 @@ brain_run_drop(struct brain *brain, ag_str_t session)
 {
     struct brain_run *run = brain_run_find(brain, session);
 
+    brain_warm_forget(brain->warm, session);
     if (run != NULL)
         brain_run_lose(run, "the session has ended");
 }

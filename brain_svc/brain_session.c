@@ -10,6 +10,7 @@
 #include "brain_svc/brain_page.h"
 #include "brain_svc/brain_hub.h"
 #include "brain_svc/brain_run.h"
+#include "brain_svc/brain_warm.h"
 #include "lib/id.h"
 #include "sandbox.pb-c.h"
 #include "vault.pb-c.h"
@@ -47,6 +48,7 @@ struct session_state {
     const Agent__Brain__V1__CreateSessionRequest *create;
     const char *id, *agent_id;
     int64_t agent_version;
+    const struct brain_harness *harness; /* NULL: not known here */
     ag_str_t metadata;
 };
 
@@ -170,6 +172,8 @@ created(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 
     if (err != NULL)
         end_everything(req, state->id, false);
+    else if (state->harness != NULL && state->harness->asks_model)
+        brain_warm_expect(req->brain->warm, req->who.tenant, ag_str(state->id));
     reply_session(arg, res, err);
 }
 
@@ -251,7 +255,7 @@ references_checked(void *arg, const struct ag_db_result *res,
                    "agent: no agent \"%.64s\" with that version, or it is "
                    "archived",
                    state->agent_id);
-    else if (!ag_db_get_bool(res, 0, 1))
+    else if (!ag_db_get_bool(res, 0, 2))
         ag_err_set(&missing, AG_ERR_NOT_FOUND,
                    "environment_id: no environment \"%.64s\", or it is "
                    "archived",
@@ -261,6 +265,7 @@ references_checked(void *arg, const struct ag_db_result *res,
         return;
     }
     state->agent_version = ag_db_get_int(res, 0, 0);
+    state->harness = brain_harness_find(ag_db_get(res, 0, 1));
     grant.session_id = (char *)(uintptr_t)state->id;
     grant.original_request = brain_data(ag_rpc_call_bytes(req->call));
     ag_rpc_unary(req->brain->vault,
@@ -352,12 +357,14 @@ create_session(struct ag_rpc_call *call, const ProtobufCMessage *request,
         return;
     }
     brain_query(req,
-                "SELECT (SELECT v.version FROM brain.agent a "
+                "SELECT pinned.*, e.is_there FROM (SELECT count(*) = 1 AS "
+                "is_there FROM brain.environment WHERE id = $3 "
+                "AND archived_at IS NULL) e LEFT JOIN "
+                "(SELECT v.version, v.harness FROM brain.agent a "
                 "JOIN brain.agent_version v ON v.agent_id = a.id "
                 "WHERE a.id = $1 AND a.archived_at IS NULL AND v.version = "
-                "CASE WHEN $2::int = 0 THEN a.version ELSE $2::int END), "
-                "(SELECT count(*) = 1 FROM brain.environment WHERE id = $3 "
-                "AND archived_at IS NULL)",
+                "CASE WHEN $2::int = 0 THEN a.version ELSE $2::int END) pinned "
+                "ON true",
                 (struct ag_db_param[]){
                     ag_db_str(ag_str(state->agent_id)),
                     ag_db_int(state->agent_version),

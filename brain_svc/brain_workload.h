@@ -1,8 +1,8 @@
 /*
- * A session's workload at the vault: the stub with which a run asks the model.
- * It is opened while the run begins, and kept for the run's model calls; the
- * vault and egress refuse the stub as soon as the session has ended or is
- * frozen. On the loop.
+ * A session's workload at the vault: the stub with which a run asks the model,
+ * kept for its model calls and between its turns (brain_warm.h); the vault and
+ * egress refuse the stub as soon as the session has ended or is frozen. On the
+ * loop.
  */
 #ifndef BRAIN_WORKLOAD_H
 #define BRAIN_WORKLOAD_H

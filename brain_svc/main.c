@@ -15,6 +15,7 @@
 #include "brain_svc/brain_replay.h"
 #include "brain_svc/brain_run.h"
 #include "brain_svc/brain_trace.h"
+#include "brain_svc/brain_warm.h"
 #include "brain_svc/brain_stop.h"
 #include "lib/daemon.h"
 #include "lib/migrate.h"
@@ -92,6 +93,7 @@ start(struct brain *brain, struct ag_err *err)
     brain->metrics = brain_metrics_new();
     brain->group = brain_group_new(brain);
     brain->hub = brain_hub_new(brain);
+    brain->warm = brain_warm_new(brain);
     brain->runs = brain_runs_new(brain);
     brain->server = ag_rpc_server_new(brain->rpc, "brain-ingress");
     brain_agent_register(brain);
@@ -114,6 +116,7 @@ stop(struct brain *brain)
     ag_db_free(brain->db);
     brain_group_free(brain->group);
     brain_runs_free(brain->runs);
+    brain_warm_free(brain->warm);
     brain_trace_free(brain->trace);
     brain_hub_free(brain->hub);
     ag_http_free(brain->http);

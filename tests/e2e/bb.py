@@ -303,6 +303,24 @@ class Context:
         return int(subprocess.check_output(
             ["s6-svstat", "-o", "pid", f"{self.run}/services/{service}"]))
 
+    def new_tenant(self, name):
+        """Makes it; returns a key of its own."""
+        database = f"host={self.run}/pg dbname=brainbox user="
+        subprocess.run(
+            [self.bin + "/vault_svc", "--migrate", "--tenant=" + name,
+             "--sql-dir=" + TOP + "/vault_svc/sql",
+             f"--keeper={self.run}/keeper-vault/keeper-vault.sock",
+             f"--database={database}vault_run",
+             f"--database-owner={database}vault_owner"], check=True,
+            capture_output=True)
+        # A running vault learns of a new tenant at its next start.
+        subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r",
+                        f"{self.run}/services/vault_svc"], check=True)
+        return subprocess.check_output(
+            [self.bin + "/vault_svc", "key", "create", "--tenant=" + name,
+             f"--listen-admin={self.run}/vault-admin/vault-admin.sock"],
+            text=True).strip()
+
     def alive(self):
         """True once the brain answers (again)."""
         try:

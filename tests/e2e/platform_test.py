@@ -415,20 +415,7 @@ def revoked(secret):
 
 @test
 def ids_of_another_tenant_do_not_exist():
-    run = bb_.run
-    subprocess.run([bb_.bin + "/vault_svc", "--migrate", "--tenant=other",
-                    "--sql-dir=" + bb.TOP + "/vault_svc/sql",
-                    f"--keeper={run}/keeper-vault/keeper-vault.sock",
-                    f"--database=host={run}/pg dbname=brainbox user=vault_run",
-                    f"--database-owner=host={run}/pg dbname=brainbox "
-                    "user=vault_owner"], check=True, capture_output=True)
-    # A running vault learns of a new tenant at its next start.
-    subprocess.run(["s6-svc", "-wR", "-T", "20000", "-r",
-                    f"{run}/services/vault_svc"], check=True)
-    other = subprocess.check_output(
-        [bb_.bin + "/vault_svc", "key", "create", "--tenant=other",
-         f"--listen-admin={run}/vault-admin/vault-admin.sock"],
-        text=True).strip()
+    other = bb_.new_tenant("other")
     a, e = bb_.agent(), bb_.environment()
     s, (v, c) = bb_.session(a, e), bb_.vault("X", "value-0123456789abcdef")
     for path in (f"/v1/agents/{a}", f"/v1/environments/{e}",
