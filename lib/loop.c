@@ -21,6 +21,7 @@
 #include "lib/clock.h"
 
 #define EVENTS_AT_ONCE 64
+#define ROUNDS_AT_ONCE 8
 
 struct ag_loop {
     pthread_mutex_t turn; /* guards: the service's state, and all below */
@@ -194,16 +195,22 @@ ag_timer_stop(struct ag_loop *loop, struct ag_timer *timer)
         heap_down(loop, i, last);
 }
 
+/* Those that are due, and what they start for at once: but what goes on so for
+ * ever lets descriptors have their turn. */
 static void
 run_timers(struct ag_loop *loop)
 {
-    int64_t now = ag_mono_us();
+    for (int i = 0; i < ROUNDS_AT_ONCE; i++) {
+        int64_t now = ag_mono_us();
 
-    while (loop->n_timers > 0 && loop->heap[0]->due_us <= now) {
-        struct ag_timer *t = loop->heap[0];
+        if (loop->n_timers == 0 || loop->heap[0]->due_us > now)
+            return;
+        while (loop->n_timers > 0 && loop->heap[0]->due_us <= now) {
+            struct ag_timer *t = loop->heap[0];
 
-        ag_timer_stop(loop, t);
-        t->fn(t);
+            ag_timer_stop(loop, t);
+            t->fn(t);
+        }
     }
 }
 
@@ -306,15 +313,17 @@ run_tasks(struct ag_loop *loop)
 }
 
 /*
- * Give the turn away, with the tasks that wait run and the timer set. Who
- * pushes a task tries for the turn behind that; who gives the turn away looks
- * for tasks behind that: one of the two sees the other.
+ * Give the turn away, with the tasks that wait and the timers that are due run,
+ * and the next one set: what was put off to the end of a callback wakes nobody.
+ * Who pushes a task tries for the turn behind that; who gives the turn away
+ * looks for tasks behind that: one of the two sees the other.
  */
 static void
 leave(struct ag_loop *loop, bool is_runner)
 {
     do {
         run_tasks(loop);
+        run_timers(loop);
         set_due(loop);
         if (is_runner)
             loop->is_stale = false;
@@ -359,7 +368,6 @@ ag_loop_run(struct ag_loop *loop)
                 io->fn(io, loop->batch[i].events);
         }
         loop->batch_n = 0;
-        run_timers(loop);
     }
     atomic_store(&loop->is_stopped, false);
 }
