@@ -34,6 +34,20 @@ def workload_is_kept_between_turns():
 
 
 @p.test
+def kept_stub_that_is_refused_is_asked_for_anew():
+    s = session()
+    with open(p.model + "/script.json", "w") as f:
+        json.dump([{"text": "Done."}, {"status": 401}, {"text": "Again."}], f)
+    try:
+        p.turn(s, "no script")
+        events = p.turn(s, "nor here", 2)
+    finally:
+        os.unlink(p.model + "/script.json")
+    assert bb.texts(events) == ["Done.", "Again."], events
+    assert opened(s) == 2
+
+
+@p.test
 def those_used_last_are_kept():
     several = [session() for _ in range(4)]
     for n in range(2):
