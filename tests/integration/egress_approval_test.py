@@ -4,13 +4,11 @@ parked, let go, denied, left; and rows for what egress refuses itself. Needs roo
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from egress_support import Dns, Egress, Upstream, Vault, make_ca, \
-    wait_for  # noqa: E402
+from egress_support import Upstream, setting, wait_for  # noqa: E402
 from vault_support import main  # noqa: E402
 
 SECRET = "sekret/value+0123456789\"abcdef-XYZ"
@@ -209,19 +207,9 @@ TESTS = [
 ]
 
 if __name__ == "__main__":
-    folder = tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp")
-    make_ca(folder.name, ["api.example.com", "other.example.com"])
-    UP = Upstream(folder.name)
-    to = "address=127.0.0.1:%d ca=%s/up-ca.pem" % (UP.port, folder.name)
-    with Vault("destination api.example.com:443 %s\n"
-               "destination other.example.com:443 %s\n" % (to, to),
-               args=["--approval-wait-seconds=4"]) as V:
-        KEY = V.key()
+    with setting(["api.example.com", "other.example.com"], Upstream,
+                 args=["--approval-wait-seconds=4"]) as (V, E, UP, KEY):
         VLT = V.vault(KEY)
         V.credential(KEY, VLT, "API_TOKEN", SECRET, ["api.example.com"])
         ENV = V.put_policy(KEY, ["api.example.com"], mode="ask")
-        E = Egress(V, Dns({}))
-        try:
-            main(TESTS)
-        finally:
-            E.stop()
+        main(TESTS)

@@ -6,11 +6,10 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from egress_support import Dns, Egress, RawHost, Vault, make_ca  # noqa: E402
+from egress_support import answering, setting  # noqa: E402
 from vault_support import main, refused  # noqa: E402
 
 SECRET = "batch-value-0123456789-abcdefghijkl"
@@ -172,18 +171,8 @@ TESTS = [
 ]
 
 if __name__ == "__main__":
-    folder = tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp")
-    make_ca(folder.name, [HOST_NAME])
-    HOST = RawHost(folder.name, answer)
-    with Vault("destination %s:443 address=127.0.0.1:%d ca=%s/up-ca.pem\n"
-               % (HOST_NAME, HOST.port, folder.name)) as V:
-        KEY = V.key()
+    with setting([HOST_NAME], answering(answer)) as (V, E, HOST, KEY):
         VLT = V.vault(KEY)
         V.credential(KEY, VLT, "API_TOKEN", SECRET, [HOST_NAME])
         ENV = V.put_policy(KEY, ["*.example.com"])
-        E = Egress(V, Dns({}))
-        try:
-            main(TESTS)
-        finally:
-            E.stop()
-            folder.cleanup()
+        main(TESTS)

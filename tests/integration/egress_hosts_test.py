@@ -6,13 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from egress_support import Dns, Egress, RawHost, Vault, make_ca, \
-    wait_for  # noqa: E402
+from egress_support import answering, setting, wait_for  # noqa: E402
 from vault_support import main  # noqa: E402
 
 SECRET = "misbehave-value-0123456789-abcdefg"
@@ -274,19 +272,9 @@ TESTS = [
 ]
 
 if __name__ == "__main__":
-    folder = tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp")
-    make_ca(folder.name, [A])
-    HOST = RawHost(folder.name, answer)
-    HOST.is_over = threading.Event()
-    with Vault("destination %s:443 address=127.0.0.1:%d ca=%s/up-ca.pem\n"
-               % (A, HOST.port, folder.name)) as V:
-        KEY = V.key()
+    with setting([A], answering(answer)) as (V, E, HOST, KEY):
+        HOST.is_over = threading.Event()
         VLT = V.vault(KEY)
         V.credential(KEY, VLT, "API_TOKEN", SECRET, [A])
         ENV = V.put_policy(KEY, ["*.example.com"])
-        E = Egress(V, Dns({}))
-        try:
-            main(TESTS)
-        finally:
-            E.stop()
-            folder.cleanup()
+        main(TESTS)

@@ -4,13 +4,11 @@ address each, and no longer than they are good for. Real nginx, real vault, a
 host that counts its connections. Needs root."""
 import os
 import sys
-import tempfile
 import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from egress_support import Dns, Egress, RawHost, Vault, make_ca, \
-    wait_for  # noqa: E402
+from egress_support import answering, setting, wait_for  # noqa: E402
 from vault_support import main  # noqa: E402
 
 SECRET = "kept-value-0123456789-abcdefghijkl"
@@ -172,19 +170,8 @@ TESTS = [
 ]
 
 if __name__ == "__main__":
-    folder = tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp")
-    make_ca(folder.name, [A, B])
-    HOST = RawHost(folder.name, answer)
-    to = "address=127.0.0.1:%d ca=%s/up-ca.pem" % (HOST.port, folder.name)
-    with Vault("destination %s:443 %s\ndestination %s:443 %s\n"
-               % (A, to, B, to)) as V:
-        KEY = V.key()
+    with setting([A, B], answering(answer)) as (V, E, HOST, KEY):
         VLT = V.vault(KEY)
         V.credential(KEY, VLT, "API_TOKEN", SECRET, [A])
         ENV = V.put_policy(KEY, ["*.example.com"])
-        E = Egress(V, Dns({}))
-        try:
-            main(TESTS)
-        finally:
-            E.stop()
-            folder.cleanup()
+        main(TESTS)

@@ -6,11 +6,10 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from egress_support import Dns, Egress, RawHost, Vault, make_ca  # noqa: E402
+from egress_support import answering, setting  # noqa: E402
 from vault_support import main  # noqa: E402
 
 SECRET = "client-secret-0123456789-abcdef"
@@ -194,17 +193,7 @@ TESTS = [
 ]
 
 if __name__ == "__main__":
-    folder = tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp")
-    make_ca(folder.name, [AUTH, API])
-    HOST = RawHost(folder.name, answer)
-    with Vault("".join(
-            "destination %s:443 address=127.0.0.1:%d ca=%s/up-ca.pem\n"
-            % (name, HOST.port, folder.name) for name in (AUTH, API)),
-            args=["--scrub-hits-max=0"]) as V:
-        KEY = V.key()
+    with setting([AUTH, API], answering(answer),
+                 args=["--scrub-hits-max=0"]) as (V, E, HOST, KEY):
         ENV = V.put_policy(KEY, [AUTH, API])
-        E = Egress(V, Dns({}))
-        try:
-            main(TESTS)
-        finally:
-            E.stop()
+        main(TESTS)

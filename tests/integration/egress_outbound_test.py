@@ -8,12 +8,11 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from egress_support import Dns, Egress, RawHost, Vault, make_ca  # noqa: E402
+from egress_support import answering, setting  # noqa: E402
 from vault_support import main, new_id, wait_for  # noqa: E402
 
 VALUE = "q7Zp-4sVw/9tKx+2mBn\"8dRf 1gHj"
@@ -232,13 +231,7 @@ TESTS = [
 ]
 
 if __name__ == "__main__":
-    folder = tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp")
-    make_ca(folder.name, [A, B])
-    HOST = RawHost(folder.name, answer)
-    to = "address=127.0.0.1:%d ca=%s/up-ca.pem" % (HOST.port, folder.name)
-    with Vault("destination %s:443 %s\ndestination %s:443 %s\n"
-               % (A, to, B, to)) as V:
-        KEY = V.key()
+    with setting([A, B], answering(answer)) as (V, E, HOST, KEY):
         VLT = V.vault(KEY)
         V.credential(KEY, VLT, "SECRET", VALUE, ["other.example.com"])
         GITHUB = "ghp_" + SHAPE[:3:-1] + "-longer"
@@ -249,9 +242,4 @@ if __name__ == "__main__":
         THEIRS = V.key("--tenant=theirs")
         V.credential(THEIRS, V.vault(THEIRS), "X", FOREIGN, [B])
         ENV = V.put_policy(KEY, ["*.example.com"])
-        E = Egress(V, Dns({}))
-        try:
-            main(TESTS)
-        finally:
-            E.stop()
-            folder.cleanup()
+        main(TESTS)

@@ -13,7 +13,7 @@ import time
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from egress_support import Dns, Egress, Upstream, Vault, make_ca  # noqa: E402
+from egress_support import Upstream, setting  # noqa: E402
 from vault_support import main, refused  # noqa: E402
 
 AWS = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -243,16 +243,7 @@ TESTS = [
 ]
 
 if __name__ == "__main__":
-    folder = tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp")
-    make_ca(folder.name, [HOST])
-    UP = Upstream(folder.name)
-    with Vault("destination %s:443 address=127.0.0.1:%d ca=%s/up-ca.pem\n"
-               % (HOST, UP.port, folder.name),
-               args=["--scrub-hits-max=0"]) as V:
-        KEY = V.key()
+    with setting([HOST], Upstream,
+                 args=["--scrub-hits-max=0"]) as (V, E, UP, KEY):
         ENV = V.put_policy(KEY, [HOST])
-        E = Egress(V, Dns({}))
-        try:
-            main(TESTS)
-        finally:
-            E.stop()
+        main(TESTS)

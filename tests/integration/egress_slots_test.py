@@ -5,11 +5,10 @@ Real nginx, real vault, a host that echoes. Needs root."""
 import json
 import os
 import sys
-import tempfile
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from egress_support import Dns, Egress, RawHost, Vault, make_ca  # noqa: E402
+from egress_support import answering, setting  # noqa: E402
 from vault_support import main  # noqa: E402
 
 ODD = "od+d &=?#%\"\\/value-0123456789"
@@ -191,13 +190,7 @@ TESTS = [
 ]
 
 if __name__ == "__main__":
-    folder = tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp")
-    make_ca(folder.name, [A, B])
-    HOST = RawHost(folder.name, answer)
-    to = "address=127.0.0.1:%d ca=%s/up-ca.pem" % (HOST.port, folder.name)
-    with Vault("destination %s:443 %s\ndestination %s:443 %s\n"
-               % (A, to, B, to)) as V:
-        KEY = V.key()
+    with setting([A, B], answering(answer)) as (V, E, HOST, KEY):
         VLT = V.vault(KEY)
         for name, slots, more in (("QUERY", ["query:key"], {}),
                                   ("PATH", ["path"],
@@ -206,9 +199,4 @@ if __name__ == "__main__":
             V.credential(KEY, VLT, name, ODD, [A],
                          binding=[dict({"host": A, "slots": slots}, **more)])
         ENV = V.put_policy(KEY, ["*.example.com"])
-        E = Egress(V, Dns({}))
-        try:
-            main(TESTS)
-        finally:
-            E.stop()
-            folder.cleanup()
+        main(TESTS)

@@ -1,6 +1,7 @@
 """Real nginx with the egress half of the module, a real vault beside it, a
 loopback HTTPS host with a CA of its own and a DNS server on loopback."""
 import base64
+import contextlib
 import http.server
 import json
 import os
@@ -12,6 +13,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -408,3 +410,26 @@ class Egress:
 
 __all__ = ["Answer", "Dns", "Egress", "RawHost", "Upstream", "Vault",
            "free_port", "make_ca", "proxy_header", "wait_for"]
+
+
+def answering(answer):
+    """For `setting`: a RawHost that answers so."""
+    return lambda folder: RawHost(folder, answer)
+
+
+@contextlib.contextmanager
+def setting(names, new_host, **vault):
+    """What most tests of egress begin with: a host on loopback, made by
+    `new_host(folder)`, to which every one of `names` leads; a vault (whose other
+    arguments may follow), its first key, and egress. Gives all four."""
+    with tempfile.TemporaryDirectory(prefix="bbe", dir="/tmp") as folder:
+        make_ca(folder, names)
+        host = new_host(folder)
+        with Vault("".join(
+                f"destination {name}:443 address=127.0.0.1:{host.port} "
+                f"ca={folder}/up-ca.pem\n" for name in names), **vault) as v:
+            egress = Egress(v, Dns({}))
+            try:
+                yield v, egress, host, v.key()
+            finally:
+                egress.stop()
