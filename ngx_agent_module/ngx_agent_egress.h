@@ -218,7 +218,7 @@ void ngx_agent_egress_log_free(ngx_agent_egress_ctx_t *ctx);
 ngx_int_t ngx_agent_egress_ask(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
 /* The same question once more: what holds by now decides. */
-ngx_int_t ngx_agent_egress_ask_again(ngx_http_request_t *r,
+void ngx_agent_egress_ask_again(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
 /* The message as the body of a subrequest to the vault. */
 ngx_int_t ngx_agent_egress_send(ngx_http_request_t *sr,
@@ -237,7 +237,7 @@ void ngx_agent_egress_report(ngx_http_request_t *r,
 
 /* ngx_agent_egress_batch.c: what is asked in one call */
 /* Have the vault asked; the request's phases run again when ctx->answered. */
-ngx_int_t ngx_agent_egress_batch_add(ngx_http_request_t *r,
+void ngx_agent_egress_batch_add(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx);
 /* The request goes away, or has its answer. */
 void ngx_agent_egress_batch_leave(ngx_agent_egress_ctx_t *ctx);

@@ -246,22 +246,23 @@ ngx_agent_egress_ask(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
         cln->data = ctx;
         ctx->asked = 1;
 
-        return ngx_agent_egress_batch_add(r, ctx) == NGX_OK ? NGX_AGAIN
-                                                            : NGX_ERROR;
+        ngx_agent_egress_batch_add(r, ctx);
+
+        return NGX_AGAIN;
     }
 
     return ctx->answered ? NGX_OK : NGX_AGAIN;
 }
 
 
-ngx_int_t
+void
 ngx_agent_egress_ask_again(ngx_http_request_t *r,
     ngx_agent_egress_ctx_t *ctx)
 {
     ngx_agent_verdict_free(ctx);
     ctx->answered = 0;
 
-    return ngx_agent_egress_batch_add(r, ctx);
+    ngx_agent_egress_batch_add(r, ctx);
 }
 
 

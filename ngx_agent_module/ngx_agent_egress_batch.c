@@ -332,7 +332,7 @@ ngx_agent_asks_send(ngx_event_t *ev)
 }
 
 
-ngx_int_t
+void
 ngx_agent_egress_batch_add(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 {
     ctx->wake.handler = ngx_agent_egress_go_on;
@@ -344,8 +344,6 @@ ngx_agent_egress_batch_add(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
     ngx_agent_egress_watch_mark(ctx);
     ngx_queue_insert_tail(&ngx_agent_asks.waiting, &ctx->question);
     ngx_agent_asks_post();
-
-    return NGX_OK;
 }
 
 

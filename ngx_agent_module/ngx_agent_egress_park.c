@@ -128,6 +128,7 @@ ngx_agent_egress_park(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
 
     ctx->state = NGX_AGENT_EGRESS_ASKING;
 
-    return ngx_agent_egress_ask_again(r, ctx) == NGX_OK
-           ? NGX_AGAIN : NGX_HTTP_INTERNAL_SERVER_ERROR;
+    ngx_agent_egress_ask_again(r, ctx);
+
+    return NGX_AGAIN;
 }

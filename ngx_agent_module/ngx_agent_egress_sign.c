@@ -255,9 +255,11 @@ ngx_agent_egress_sign(ngx_http_request_t *r, ngx_agent_egress_ctx_t *ctx)
         return NGX_AGAIN;
     }
 
-    if (rc != NGX_OK || ngx_agent_egress_ask_again(r, ctx) != NGX_OK) {
+    if (rc != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    ngx_agent_egress_ask_again(r, ctx);
 
     return NGX_AGAIN;
 }
