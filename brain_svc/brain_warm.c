@@ -10,7 +10,7 @@ struct entry {
     UT_hash_handle hh; /* the one that was touched last is the last */
     char session[AG_ID_TEXT];
     char *tenant;
-    struct brain_workload *workload; /* NULL: none was opened */
+    struct brain_workload *workload;
 };
 
 struct brain_warm {
@@ -64,30 +64,32 @@ add(struct brain_warm *warm, ag_str_t tenant, ag_str_t session,
 void
 brain_warm_expect(struct brain_warm *warm, ag_str_t tenant, ag_str_t session)
 {
-    if (warm->brain->conf.model_base_url[0] != '\0')
-        add(warm, tenant, session, NULL);
+    const struct brain_conf *conf = &warm->brain->conf;
+
+    if (conf->model_base_url[0] != '\0' && conf->workload_cache > 0)
+        add(warm, tenant, session, brain_workload_new(warm->brain, session));
 }
 
 void
-brain_warm_open(struct brain_warm *warm, ag_str_t tenant, ag_str_t session)
+brain_warm_use(struct brain_warm *warm, ag_str_t tenant, ag_str_t session)
 {
     struct entry *e = find(warm, session);
 
-    if (e != NULL && e->workload == NULL && ag_str_is(tenant, e->tenant))
-        e->workload = brain_workload_new(warm->brain, session);
+    if (e != NULL && ag_str_is(tenant, e->tenant))
+        brain_workload_warm(e->workload);
 }
 
 struct brain_workload *
 brain_warm_take(struct brain *brain, ag_str_t session)
 {
     struct entry *e = find(brain->warm, session);
-    struct brain_workload *w = NULL;
+    struct brain_workload *w;
 
-    if (e != NULL) {
-        w = ag_take(&e->workload);
-        entry_free(brain->warm, e);
-    }
-    return w != NULL ? w : brain_workload_new(brain, session);
+    if (e == NULL)
+        return brain_workload_new(brain, session);
+    w = ag_take(&e->workload);
+    entry_free(brain->warm, e);
+    return w;
 }
 
 void

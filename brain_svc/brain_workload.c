@@ -154,6 +154,27 @@ brain_workload_leave(struct brain_workload *w)
     w->n_again = 0;
 }
 
+static void
+warmed(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
+{
+    (void)arg; /* a hint: whoever uses it is told what is wrong */
+    (void)reply;
+    (void)err;
+}
+
+void
+brain_workload_warm(struct brain_workload *w)
+{
+    Agent__Vault__V1__WarmWorkloadRequest m =
+        AGENT__VAULT__V1__WARM_WORKLOAD_REQUEST__INIT;
+    struct ag_rpc_call_opts opts = {BRAIN_RPC_TIMEOUT_MS, NULL, 0};
+
+    m.session_id = w->session;
+    ag_rpc_unary(w->brain->vault,
+                 &agent__vault__v1__workload_service__warm_workload__rpc,
+                 &m.base, &opts, warmed, NULL);
+}
+
 bool
 brain_workload_renew(struct brain_workload *w)
 {

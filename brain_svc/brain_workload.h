@@ -31,6 +31,9 @@ void brain_workload_await(struct brain_workload *w, brain_workload_opened *fn,
 /* `fn` is not called any more. */
 void brain_workload_leave(struct brain_workload *w);
 
+/* It will be used soon: the vault reads what it may use. */
+void brain_workload_warm(struct brain_workload *w);
+
 /* The stub was refused: it is asked for again. True when it was one that had
  * been used before, so that a new one may help. */
 bool brain_workload_renew(struct brain_workload *w);

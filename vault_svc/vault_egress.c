@@ -300,6 +300,16 @@ on_warm(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     free(w);
 }
 
+static bool
+is_fresh(struct vault *v, ag_str_t key)
+{
+    struct vault_snapshot *s = vault_snapshot_find(v, key);
+    bool out = s != NULL;
+
+    vault_snapshot_unref(s);
+    return out;
+}
+
 void
 vault_egress_warm(struct vault *v, struct vault_tenant *tenant,
                   ag_str_t session_id)
@@ -310,7 +320,8 @@ vault_egress_warm(struct vault *v, struct vault_tenant *tenant,
     struct warming *w;
 
     ag_buf_addf(&key, KEY_OF_BRAIN "%.*s", AG_FMT(session_id));
-    if (!vault_snapshot_lead(v, ag_buf_str(&key)))
+    if (is_fresh(v, ag_buf_str(&key))
+        || !vault_snapshot_lead(v, ag_buf_str(&key)))
         return;
     w = ag_xcalloc(1, sizeof(*w));
     w->v = v;

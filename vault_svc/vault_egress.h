@@ -7,8 +7,8 @@
 void vault_egress_serve(struct ag_rpc_server *srv, struct vault_face *face);
 
 /*
- * Read what the brain's workload of the session may use, before egress asks: a
- * brain that opens one is about to call its model. Best effort.
+ * Read what the brain's workload of the session may use, before egress asks.
+ * Best effort.
  */
 void vault_egress_warm(struct vault *v, struct vault_tenant *tenant,
                        ag_str_t session_id);

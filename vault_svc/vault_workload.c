@@ -494,6 +494,24 @@ open_workload(struct ag_rpc_call *call, const ProtobufCMessage *request,
     ag_db_query(op->v->db, AG_STR(""), sql, params, 1, on_tenant, o);
 }
 
+/* ---- warm -------------------------------------------------------------- */
+
+static void
+warm_workload(struct ag_rpc_call *call, const ProtobufCMessage *request,
+              void *arg)
+{
+    static const Agent__Vault__V1__WarmWorkloadResponse warmed =
+        AGENT__VAULT__V1__WARM_WORKLOAD_RESPONSE__INIT;
+    const Agent__Vault__V1__WarmWorkloadRequest *req = (const void *)request;
+    struct vault *v = ((const struct vault_face *)arg)->v;
+    ag_str_t session_id = ag_str(req->session_id);
+    struct vault_tenant *tenant = vault_owner_find(v, session_id);
+
+    if (tenant != NULL)
+        vault_egress_warm(v, tenant, session_id);
+    ag_rpc_reply(call, &warmed.base);
+}
+
 /* ---- close ------------------------------------------------------------- */
 
 static const Agent__Vault__V1__CloseWorkloadResponse closed =
@@ -575,6 +593,10 @@ vault_workload_serve(struct ag_rpc_server *srv, struct vault_face *face)
     ag_rpc_server_add(srv,
                       &agent__vault__v1__workload_service__open_workload__rpc,
                       open_workload, face);
+    if ((face->kinds & 1u << VAULT_KIND_BRAIN) != 0)
+        ag_rpc_server_add(
+            srv, &agent__vault__v1__workload_service__warm_workload__rpc,
+            warm_workload, face);
     ag_rpc_server_add(srv,
                       &agent__vault__v1__workload_service__close_workload__rpc,
                       close_workload, face);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """vault_svc and vault_keeper with a real PostgreSQL: identities, credentials,
 grants, workloads, decisions, audit. Needs root (initdb runs as postgres)."""
+import functools
 import json
 import os
 import subprocess
@@ -403,6 +404,42 @@ def each_callers_socket_offers_only_its_methods():
     _, _, _, _, session = session_with_credential(V)
     refused("denied", V.open, session, kind=1, face="brain")
     refused("denied", V.open, session, kind=3, face="sandbox")
+
+
+def decided_while_grants_are_locked(session):
+    """Whether egress gets its answer about the brain without reading a grant."""
+    with subprocess.Popen(["psql", "-qXAt", V.pg + " user=postgres"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as lock:
+        lock.stdin.write("BEGIN; LOCK TABLE vault.session_grant; SELECT 1;\n")
+        lock.stdin.flush()
+        assert lock.stdout.readline() == "1\n"
+        asked = threading.Thread(target=V.authorize,
+                                 kwargs={"session": session})
+        asked.start()
+        asked.join(1)
+        was_decided = not asked.is_alive()
+        lock.communicate("ROLLBACK;\n", timeout=10)
+    asked.join(10)
+    assert not asked.is_alive()
+    return was_decided
+
+
+def what_a_brain_may_use_is_read_before_egress_asks():
+    _, _, _, _, session = session_with_credential(V)
+    V.open(session, kind=3, face="brain")
+    time.sleep(2.5)  # what was read and then used is looked at once more
+    assert not decided_while_grants_are_locked(session)
+    time.sleep(2.5)
+    warm = functools.partial(V.call, "brain", "WorkloadService/WarmWorkload")
+    assert warm({"session_id": session}) == {}
+    time.sleep(0.3)  # it reads behind its answer
+    assert decided_while_grants_are_locked(session)
+    # It says nothing of a session, and is the brain's alone.
+    assert warm({"session_id": new_id("sesn")}) == {}
+    assert warm({"session_id": "x" * 1000}) == {}
+    refused("unimplemented", V.call, "sandbox", "WorkloadService/WarmWorkload",
+            {"session_id": session})
 
 
 def row_security_hides_other_tenants():
@@ -831,6 +868,7 @@ TESTS = [
     observe_lets_pass_and_proposes_a_policy,
     a_ciphertext_that_was_moved_does_not_open,
     each_callers_socket_offers_only_its_methods,
+    what_a_brain_may_use_is_read_before_egress_asks,
     row_security_hides_other_tenants,
     every_decision_has_an_audit_row_in_a_chain,
     what_is_kept_of_a_session_is_forgotten_at_once,

@@ -40,6 +40,7 @@ static const struct ag_rpc_method *const methods[] = {
     M(vault__v1__grant_service__end_grant),
     M(vault__v1__grant_service__put_policy),
     M(vault__v1__workload_service__open_workload),
+    M(vault__v1__workload_service__warm_workload),
     M(vault__v1__workload_service__close_workload),
     M(vault__v1__egress_service__authorize),
     M(vault__v1__egress_service__authorize_batch),
