@@ -114,9 +114,9 @@ send_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
     append.session = post->session;
     append.events = post->events;
     append.n = post->n;
-    brain_warm_use(req->brain->warm, append.tenant, append.session);
     brain_store_post(req->brain, &append, brain_runs_may_claim(req->brain),
                      posted, req);
+    brain_warm_use(req->brain->warm, append.tenant, append.session);
 }
 
 /* ---- list -------------------------------------------------------------- */
