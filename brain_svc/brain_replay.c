@@ -9,34 +9,8 @@
 
 #include "brain_svc/brain_context.h"
 #include "brain_svc/brain_hub.h"
-#include "brain_svc/brain_io.h"
-#include "brain_svc/brain_replay_log.h"
-#include "brain_svc/brain_run_internal.h"
+#include "brain_svc/brain_replay_internal.h"
 #include "lib/secret.h"
-
-enum waiting { NOTHING, LOADING, STORING, ASKING, CALLING, ENDING, BEGINNING };
-
-struct brain_replay {
-    struct brain *brain;
-    const char *session;
-    struct brain_replay_log log;
-    size_t next; /* index of the first event that was not replayed */
-    size_t told; /* the run has heard of what came from outside before this */
-    enum waiting waiting;
-    struct ag_timer timer;
-
-    brain_stored *stored; /* STORING */
-    void *stored_arg;
-    int64_t first;
-    bool refuses_end; /* what was decided before the end was not stored */
-    struct brain_model_ask ask;           /* ASKING */
-    void (*ended)(struct brain_run *run); /* ENDING */
-
-    size_t n_turns, n_models, n_tools;
-    bool is_over;
-    int rc;
-    struct ag_err *err;
-};
 
 static void
 wait_for(struct brain_replay *r, enum waiting what)
@@ -52,26 +26,6 @@ finish(struct brain_replay *r)
     r->is_over = true;
     ag_timer_stop(r->brain->loop, &r->timer);
     ag_loop_stop(r->brain->loop);
-}
-
-static struct brain_run *
-run_of(const struct brain_replay *r)
-{
-    return brain_run_find(r->brain, ag_str(r->session));
-}
-
-static const struct brain_event *
-next_event(const struct brain_replay *r, size_t skip)
-{
-    return r->next + skip < r->log.n ? &r->log.at[r->next + skip] : NULL;
-}
-
-static bool
-next_is(const struct brain_replay *r, size_t skip, const char *type)
-{
-    const struct brain_event *e = next_event(r, skip);
-
-    return e != NULL && strcmp(e->type, type) == 0;
 }
 
 /* ---- differences --------------------------------------------------------- */
@@ -91,7 +45,7 @@ print_event(const char *who, const json_t *event)
 static void
 differ(struct brain_replay *r, const char *what, const json_t *ours)
 {
-    const struct brain_event *e = next_event(r, 0);
+    const struct brain_event *e = brain_replay_next(r, 0);
 
     if (r->is_over)
         return;
@@ -102,96 +56,6 @@ differ(struct brain_replay *r, const char *what, const json_t *ours)
     r->rc = ag_err_set(r->err, AG_ERR_CONFLICT,
                        "session %s does not replay to its log", r->session);
     finish(r);
-}
-
-/* ---- what came from outside ---------------------------------------------- */
-
-static void
-tell(struct brain_replay *r, const struct brain_event *e)
-{
-    json_t *body = e->body;
-
-    brain_run_told(r->brain, ag_str(r->session), e->seq, &body, 1);
-}
-
-/* The run hears of events that others wrote, as it did when they came. */
-static void
-tell_one(struct brain_replay *r)
-{
-    const struct brain_event *e = next_event(r, 0);
-
-    r->told = ++r->next;
-    tell(r, e);
-}
-
-static bool
-next_is_heard(const struct brain_replay *r, size_t i)
-{
-    return r->told < i
-           && r->log.at[r->told].seq <= brain_replay_heard(&r->log, r->next, i);
-}
-
-/* The run hears of what it had heard of when it decided on the event at `i`. It
- * may decide at once, and hear of more in there. */
-static void
-hear_until(struct brain_replay *r, size_t i)
-{
-    while (next_is_heard(r, i)) {
-        const struct brain_event *e = &r->log.at[r->told++];
-
-        if (brain_replay_is_input(e))
-            tell(r, e);
-    }
-}
-
-static void
-hear(struct brain_run *run)
-{
-    struct brain_replay *r = run->brain->replay;
-    size_t i = brain_replay_own(&r->log, r->next, run->staged.n);
-
-    if (brain_replay_is_marked(&r->log, i))
-        hear_until(r, i);
-}
-
-static bool
-is_told_next(const struct brain_replay *r)
-{
-    const struct brain_event *e = next_event(r, 0);
-
-    return e != NULL && brain_replay_is_input(e);
-}
-
-/* The brain died here, or gave the run away, and another one went on. */
-static bool
-is_lost_next(const struct brain_replay *r)
-{
-    return next_is(r, brain_replay_inputs(&r->log, r->next),
-                   "session.status_rescheduled");
-}
-
-/* Limits of time and incidents come from outside, too; what they left in the
- * log tells of them before the run decides. */
-static void
-foresee(struct brain_replay *r, struct brain_run *run, size_t from)
-{
-    struct brain_log seen = {.at = r->log.at, .n = from};
-    const struct brain_event *open;
-    struct brain_replay_stop stop;
-    struct brain_turn turn;
-
-    brain_replay_foresee(&r->log, from, &stop);
-    run->is_over_time |= stop.is_over_time;
-    /* A call that stays open was not afforded: affords() says so. */
-    brain_turn_find(&seen, &turn);
-    if (stop.is_over_active
-        && (stop.has_closing
-            || brain_turn_open_calls(&seen, &turn, &open, 1) == 0))
-        run->is_over_time = run->is_over_active = true;
-    if (stop.frozen_by.n > 0 && !run->is_frozen) {
-        run->is_frozen = true;
-        run->frozen_by = ag_arena_cstr(run->arena, stop.frozen_by);
-    }
 }
 
 /* ---- the run's log ------------------------------------------------------- */
@@ -207,10 +71,11 @@ load(struct brain_run *run)
     if (r->told < r->next)
         r->told = r->next;
     if (brain_replay_is_marked(&r->log, own))
-        while (next_is_heard(r, own))
+        while (brain_replay_next_is_heard(r, own))
             r->told++;
     else
-        while (is_told_next(r) && !brain_replay_is_unheard(&r->log, r->next))
+        while (brain_replay_is_told_next(r)
+               && !brain_replay_is_unheard(&r->log, r->next))
             r->told = ++r->next;
     for (size_t i = 0; i < r->told; i++)
         if (i < r->next || brain_replay_is_input(&r->log.at[i]))
@@ -221,12 +86,12 @@ load(struct brain_run *run)
 static void
 begin(struct brain_replay *r)
 {
-    if (next_event(r, 0) == NULL) {
+    if (brain_replay_next(r, 0) == NULL) {
         finish(r);
-    } else if (!is_told_next(r) && !is_lost_next(r)) {
+    } else if (!brain_replay_is_told_next(r) && !brain_replay_is_lost_next(r)) {
         differ(r, "nothing is to be done here", NULL);
     } else {
-        r->n_turns += !is_lost_next(r);
+        r->n_turns += !brain_replay_is_lost_next(r);
         brain_run_start(r->brain, &(struct brain_claim){
                                       .tenant = ag_str(r->brain->conf.tenant),
                                       .session = ag_str(r->session),
@@ -244,14 +109,14 @@ static void
 take_batch(struct brain_replay *r, const struct brain_append *append,
            bool was_told)
 {
-    struct brain_run *run = run_of(r);
-    const struct brain_event *e = next_event(r, 0);
+    struct brain_run *run = brain_replay_run(r);
+    const struct brain_event *e = brain_replay_next(r, 0);
     const char *why = NULL;
     size_t i;
 
     r->first = e != NULL ? e->seq : (int64_t)r->log.n + 1;
     for (i = 0; i < append->n; i++) {
-        e = next_event(r, 0);
+        e = brain_replay_next(r, 0);
         if (e == NULL) { /* it was cut off here, or is at work */
             finish(r);
             return;
@@ -274,27 +139,6 @@ take_batch(struct brain_replay *r, const struct brain_append *append,
     wait_for(r, STORING);
 }
 
-/* A user's event came before the end was stored, if the log goes on with what
- * was decided on when it was heard of: the run hears of it now. */
-static bool
-hear_refusal(struct brain_replay *r)
-{
-    size_t i = brain_replay_own(&r->log, r->next, run_of(r)->n_kept);
-    bool is_refused = false;
-
-    if (!brain_replay_is_marked(&r->log, i))
-        return false;
-    while (r->told < i && r->log.at[r->told].seq <= r->log.heard[i]) {
-        const struct brain_event *e = &r->log.at[r->told++];
-
-        if (!brain_replay_is_input(e))
-            continue;
-        is_refused = true;
-        tell(r, e);
-    }
-    return is_refused;
-}
-
 static void
 store(struct brain *brain, const struct brain_append *append,
       brain_stored *done, void *arg)
@@ -302,16 +146,17 @@ store(struct brain *brain, const struct brain_append *append,
     struct brain_replay *r = brain->replay;
     size_t own = brain_replay_own(&r->log, r->next, 0);
     bool is_marked = brain_replay_is_marked(&r->log, own);
-    bool was_told = !is_marked && is_told_next(r);
-    bool is_refused = append->how == BRAIN_WRITE_END
-                      && (was_told || r->refuses_end || hear_refusal(r));
+    bool was_told = !is_marked && brain_replay_is_told_next(r);
+    bool is_refused =
+        append->how == BRAIN_WRITE_END
+        && (was_told || r->refuses_end || brain_replay_hear_refusal(r));
 
     r->stored = done;
     r->stored_arg = arg;
     if (is_marked && !is_refused)
         r->next = own;
-    while (!is_marked && is_told_next(r))
-        tell_one(r);
+    while (!is_marked && brain_replay_is_told_next(r))
+        brain_replay_tell_one(r);
     if (is_refused) {
         r->first = 0;
         r->refuses_end = false;
@@ -324,14 +169,14 @@ store(struct brain *brain, const struct brain_append *append,
 static void
 come_stored(struct brain_replay *r)
 {
-    struct brain_run *run = run_of(r);
+    struct brain_run *run = brain_replay_run(r);
 
-    foresee(r, run, r->next);
-    run->is_dropped |= is_lost_next(r);
+    brain_replay_take_stop(r, run, r->next);
+    run->is_dropped |= brain_replay_is_lost_next(r);
     r->stored(r->stored_arg, r->first, NULL);
     if (r->is_over)
         return;
-    if (run_of(r) == NULL)
+    if (brain_replay_run(r) == NULL)
         wait_for(r, BEGINNING);
     else if (r->ended != NULL && r->waiting == NOTHING)
         wait_for(r, ENDING);
@@ -395,39 +240,23 @@ lose(struct brain_replay *r, struct brain_run *run)
     wait_for(r, BEGINNING);
 }
 
-/* Until it came back with the event at `own`, or an interrupt stopped it. */
-static void
-hear_busy(struct brain_replay *r, size_t own)
-{
-    struct brain_run *run = run_of(r);
-    enum brain_run_state state = run->state;
-
-    if (brain_replay_is_marked(&r->log, own)) {
-        hear_until(r, own);
-        return;
-    }
-    while (run->state == state && is_told_next(r)
-           && !brain_replay_is_unheard(&r->log, r->next))
-        tell_one(r);
-}
-
 /* While the model was asked: users spoke, time ran out, it answered. */
 static void
 come_asked(struct brain_replay *r)
 {
-    struct brain_run *run = run_of(r);
+    struct brain_run *run = brain_replay_run(r);
     size_t own = brain_replay_own(&r->log, r->next, 0);
 
-    if (is_lost_next(r)) {
+    if (brain_replay_is_lost_next(r)) {
         lose(r, run);
         return;
     }
     r->waiting = ASKING; /* until an interrupt cancels it */
-    hear_busy(r, own);
+    brain_replay_hear_busy(r, own);
     if (run->state != BRAIN_RUN_THINKING || r->is_over)
         return;
     r->waiting = NOTHING;
-    foresee(r, run, own);
+    brain_replay_take_stop(r, run, own);
     if (run->is_over_time || run->is_frozen) {
         run->harness->cancel(run);
         brain_run_next(run);
@@ -458,19 +287,19 @@ tool_ignore(struct brain_run *run)
 static void
 come_called(struct brain_replay *r)
 {
-    struct brain_run *run = run_of(r);
+    struct brain_run *run = brain_replay_run(r);
     size_t own = brain_replay_own(&r->log, r->next, 0);
     struct brain_decision d;
     const struct brain_event *e;
     json_t *result;
 
-    if (is_lost_next(r)) {
+    if (brain_replay_is_lost_next(r)) {
         lose(r, run);
         return;
     }
     brain_turn_find(&run->log, &run->turn);
     d = brain_turn_decide(&run->log, &run->turn, false);
-    hear_busy(r, own);
+    brain_replay_hear_busy(r, own);
     e = own < r->log.n ? &r->log.at[own] : NULL;
     r->n_tools++;
     if (e == NULL) {
@@ -484,7 +313,7 @@ come_called(struct brain_replay *r)
     } else {
         /* It is made here, and stored with what is decided on next. */
         result = json_incref(e->body);
-        foresee(r, run, own + 1);
+        brain_replay_take_stop(r, run, own + 1);
         brain_run_append(run, &result, 1);
     }
 }
@@ -521,7 +350,7 @@ affords(const struct brain_run *run, const struct brain_spent *reserve,
 }
 
 static const struct brain_io io = {
-    .hear = hear,
+    .hear = brain_replay_hear,
     .affords = affords,
     .load = load,
     .store = store,
@@ -544,7 +373,7 @@ come(struct ag_timer *timer)
         (struct brain_replay *)((char *)timer
                                 - offsetof(struct brain_replay, timer));
     enum waiting what = r->waiting;
-    struct brain_run *run = run_of(r);
+    struct brain_run *run = brain_replay_run(r);
     void (*ended)(struct brain_run * run);
 
     r->waiting = NOTHING;
@@ -555,7 +384,7 @@ come(struct ag_timer *timer)
         begin(r);
         return;
     case LOADING:
-        foresee(r, run, r->next);
+        brain_replay_take_stop(r, run, r->next);
         brain_run_loaded(run);
         return;
     case STORING:
@@ -568,10 +397,10 @@ come(struct ag_timer *timer)
         come_called(r);
         return;
     case ENDING:
-        run->is_dropped |= is_lost_next(r);
+        run->is_dropped |= brain_replay_is_lost_next(r);
         ended = ag_take(&r->ended);
         ended(run);
-        if (run_of(r) == NULL)
+        if (brain_replay_run(r) == NULL)
             wait_for(r, BEGINNING);
         return;
     }
@@ -621,7 +450,7 @@ brain_replay(struct brain *brain, const char *session, struct ag_err *err)
         printf("%zu events, %zu turns, %zu model calls, %zu tool calls: no "
                "difference\n",
                r.next, r.n_turns, r.n_models, r.n_tools);
-    if ((run = run_of(&r)) != NULL) {
+    if ((run = brain_replay_run(&r)) != NULL) {
         run->harness->cancel(run);
         brain_run_free(run);
     }
