@@ -7,6 +7,7 @@
  * mid-turn is replaced, and the result says so.
  */
 #include "brain_svc/brain_run_internal.h"
+#include "brain_svc/brain_tool_input.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,11 +24,10 @@ struct brain_tool {
     struct brain_run *run; /* NULL: cut off, free when it comes back */
     struct brain *brain;
     char id[AG_ID_TEXT], session[AG_ID_TEXT];
-    bool is_execute, is_cancelled, is_replaced, has_result;
+    struct brain_tool_input in;
+    bool is_cancelled, is_replaced, has_result;
     /* No brain can have sent it before: see ExecuteRequest.is_new. */
     bool is_new;
-    char *command, *sandbox_id, *task, *environment_id, *stdin_text;
-    int32_t timeout_seconds;
     int64_t fence, wall_ms;
     int retries;
     struct ag_rpc_client_call *call;
@@ -44,11 +44,7 @@ tool_free(struct brain_tool *t)
 {
     ag_timer_stop(t->brain->loop, &t->retry);
     json_decref(t->result);
-    free(t->command);
-    free(t->sandbox_id);
-    free(t->task);
-    free(t->environment_id);
-    free(t->stdin_text);
+    brain_tool_input_release(&t->in);
     free(t);
 }
 
@@ -105,7 +101,7 @@ static void
 tool_failed(struct brain_tool *t, const struct ag_err *err)
 {
     bool is_passing = err->kind == AG_ERR_UNAVAILABLE
-                      || (err->kind == AG_ERR_TIMEOUT && !t->is_execute);
+                      || (err->kind == AG_ERR_TIMEOUT && !t->in.is_execute);
 
     if (t->run == NULL) {
         tool_free(t);
@@ -153,7 +149,7 @@ provisioned(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
         tool_free(t);
         return;
     }
-    if (t->is_execute) {
+    if (t->in.is_execute) {
         /* The lost sandbox is replaced: now the command. */
         tool_send(t);
         return;
@@ -187,14 +183,14 @@ send_provision(struct brain_tool *t)
     m.session_id = t->session;
     m.call_id = t->id;
     m.fence = t->fence;
-    if (t->is_execute) {
+    if (t->in.is_execute) {
         (void)snprintf(id, sizeof(id), "%s.%d", t->id, t->retries);
         m.call_id = id;
         m.task_description =
             (char *)(uintptr_t) "replaces a sandbox that was lost";
     } else {
-        m.task_description = t->task;
-        m.environment_id = t->environment_id;
+        m.task_description = t->in.task;
+        m.environment_id = t->in.environment_id;
     }
     t->call = ag_rpc_unary(t->brain->sandbox,
                            &agent__sandbox__v1__sandbox_service__provision__rpc,
@@ -315,16 +311,16 @@ send_execute(struct brain_tool *t)
     Agent__Sandbox__V1__ExecuteRequest m =
         AGENT__SANDBOX__V1__EXECUTE_REQUEST__INIT;
     struct ag_rpc_call_opts opts = {
-        (int64_t)t->timeout_seconds * 1000 + EXECUTE_SLACK_MS, NULL, 0};
+        t->in.timeout_seconds * 1000 + EXECUTE_SLACK_MS, NULL, 0};
 
     m.session_id = t->session;
     m.call_id = t->id;
     if (!t->is_replaced)
-        m.sandbox_id = t->sandbox_id;
-    m.command = t->command;
-    m.timeout_seconds = t->timeout_seconds;
-    m.stdin.data = (uint8_t *)t->stdin_text;
-    m.stdin.len = strlen(t->stdin_text);
+        m.sandbox_id = t->in.sandbox_id;
+    m.command = t->in.command;
+    m.timeout_seconds = (int32_t)t->in.timeout_seconds;
+    m.stdin.data = (uint8_t *)t->in.stdin_text;
+    m.stdin.len = strlen(t->in.stdin_text);
     m.is_new = t->is_new;
     m.fence = t->fence;
     t->is_new = false;
@@ -336,112 +332,10 @@ send_execute(struct brain_tool *t)
 static void
 tool_send(struct brain_tool *t)
 {
-    if (t->is_execute)
+    if (t->in.is_execute)
         send_execute(t);
     else
         send_provision(t);
-}
-
-/* ---- input ------------------------------------------------------------- */
-
-static int
-get_text(const json_t *input, const char *key, bool is_required, char **out,
-         struct ag_err *err)
-{
-    ag_str_t v = {NULL, 0};
-
-    if (ag_json_get_str(input, key, &v, err) < 0)
-        return -1;
-    if (is_required && v.n == 0)
-        return ag_err_set(err, AG_ERR_INVALID, "%s: is required", key);
-    if (v.n > 0 && memchr(v.p, '\0', v.n) != NULL)
-        return ag_err_set(err, AG_ERR_INVALID, "%s: holds a NUL byte", key);
-    free(*out);
-    *out = ag_str_dup(v);
-    return 0;
-}
-
-static int
-check_keys(const json_t *input, const char *const *known, struct ag_err *err)
-{
-    const char *key;
-    json_t *value;
-
-    json_object_foreach ((json_t *)(uintptr_t)input, key, value) {
-        size_t i = 0;
-
-        while (known[i] != NULL && strcmp(known[i], key) != 0)
-            i++;
-        if (known[i] == NULL)
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "%.64s: is no argument of this tool", key);
-    }
-    return 0;
-}
-
-static int
-read_execute(struct brain_tool *t, const json_t *input, struct ag_err *err)
-{
-    static const char *const known[] = {"command", "sandbox_id",
-                                        "timeout_seconds", "stdin", NULL};
-    int64_t timeout = t->brain->conf.execute_timeout_seconds, left;
-
-    if (check_keys(input, known, err) < 0
-        || get_text(input, "command", true, &t->command, err) < 0
-        || get_text(input, "sandbox_id", false, &t->sandbox_id, err) < 0
-        || get_text(input, "stdin", false, &t->stdin_text, err) < 0
-        || ag_json_get_i64(input, "timeout_seconds", &timeout, err) < 0)
-        return -1;
-    if (timeout < 1 || timeout > 3600)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "timeout_seconds: must be 1 to 3600");
-    /* No longer than the session's budget allows. */
-    left = brain_run_sandbox_left(t->run);
-    t->timeout_seconds =
-        (int32_t)(left >= 0 && left < timeout ? left : timeout);
-    return 0;
-}
-
-static int
-read_provision(struct brain_tool *t, const json_t *input, struct ag_err *err)
-{
-    static const char *const known[] = {"task_description", "environment",
-                                        NULL};
-
-    if (check_keys(input, known, err) < 0
-        || get_text(input, "task_description", false, &t->task, err) < 0
-        || get_text(input, "environment", false, &t->environment_id, err) < 0)
-        return -1;
-    if (t->environment_id[0] == '\0') {
-        free(t->environment_id);
-        t->environment_id = ag_str_dup(t->run->environment_id);
-    }
-    return 0;
-}
-
-static int
-read_call(struct brain_tool *t, const struct brain_event *event,
-          struct ag_err *err)
-{
-    ag_str_t name = ag_json_str(json_object_get(event->body, "name"));
-    const json_t *input = json_object_get(event->body, "input");
-    ag_str_t broken =
-        ag_json_str(json_object_get(event->body, "brainbox.input_error"));
-
-    if (broken.n > 0)
-        return ag_err_set(err, AG_ERR_INVALID, "%.*s", AG_FMT(broken));
-    if (!json_is_object(input))
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "the arguments are not a JSON object");
-    t->is_execute = ag_str_is(name, "sandbox_execute");
-    if (t->is_execute)
-        return read_execute(t, input, err);
-    if (ag_str_is(name, "sandbox_provision"))
-        return read_provision(t, input, err);
-    return ag_err_set(err, AG_ERR_INVALID,
-                      "unknown tool \"%.*s\": the tools are sandbox_provision "
-                      "and sandbox_execute",
-                      AG_FMT(name));
 }
 
 /* ---- for the run ------------------------------------------------------- */
@@ -457,12 +351,23 @@ tool_new(struct brain_run *run, const char *id)
     (void)snprintf(t->id, sizeof(t->id), "%s", id);
     memcpy(t->session, run->session, sizeof(t->session));
     t->fence = run->fence;
-    t->command = ag_str_dup(AG_STR(""));
-    t->sandbox_id = ag_str_dup(AG_STR(""));
-    t->task = ag_str_dup(AG_STR(""));
-    t->environment_id = ag_str_dup(AG_STR(""));
-    t->stdin_text = ag_str_dup(AG_STR(""));
+    brain_tool_input_init(&t->in);
     return t;
+}
+
+/* What the session says to it: its environment, where the model named none, and
+ * no longer than its budget allows. */
+static void
+fit_to_session(struct brain_tool *t)
+{
+    int64_t left = brain_run_sandbox_left(t->run);
+
+    if (left >= 0 && left < t->in.timeout_seconds)
+        t->in.timeout_seconds = left;
+    if (t->in.environment_id[0] == '\0') {
+        free(t->in.environment_id);
+        t->in.environment_id = ag_str_dup(t->run->environment_id);
+    }
 }
 
 void
@@ -473,10 +378,14 @@ brain_tool_start(struct brain_run *run, const struct brain_event *event)
 
     run->tool = t;
     t->is_new = (size_t)(event - run->log.at) >= run->n_loaded;
-    if (read_call(t, event, &err) < 0)
+    if (brain_tool_input_read(&t->in, event,
+                              run->brain->conf.execute_timeout_seconds, &err)
+        < 0) {
         tool_finish(t, ag_str(err.msg), true);
-    else
-        tool_send(t);
+        return;
+    }
+    fit_to_session(t);
+    tool_send(t);
 }
 
 /* Which call a Cancel was for: its tool may be gone when the answer comes. */
@@ -527,7 +436,7 @@ brain_tool_cancel(struct brain_run *run)
     if (t->is_cancelled)
         return;
     t->is_cancelled = true;
-    if (t->call != NULL && t->is_execute) {
+    if (t->call != NULL && t->in.is_execute) {
         send_cancel(t);
     } else if (t->call != NULL) {
         ag_rpc_cancel(t->call);
