@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CHUNK_MIN 2048
+#define CHUNK_MIN 1024
 #define CHUNK_MAX (256 * 1024)
 #define ALIGN _Alignof(max_align_t)
 

@@ -59,6 +59,9 @@ ag_rpc_new(struct ag_loop *loop, struct ag_err *err)
     struct ag_rpc *rpc = ag_xcalloc(1, sizeof(*rpc));
 
     gpr_set_log_function(log_of_grpc);
+    /* A connection that waits keeps what it was given to read into: no whole
+     * chunks of 8 kB, but as much as it read lately (READ_BYTES at first). */
+    (void)setenv("GRPC_EXPERIMENTS", "-tcp_read_chunks", 0);
     grpc_init();
     rpc->loop = loop;
     rpc->cq = grpc_completion_queue_create_for_next(NULL);

@@ -500,6 +500,9 @@ ag_rpc_accept(struct ag_rpc_call *call)
 {
     if (!call->is_accepted)
         send_more(call);
+    (void)ag_rpc_call_request_id(call);
+    grpc_metadata_array_destroy(&call->metadata);
+    grpc_metadata_array_init(&call->metadata);
 }
 
 size_t

@@ -15,6 +15,7 @@
 #include "lib/log.h"
 
 #define UNIX_PATH_MAX_BYTES 107
+#define READ_BYTES 512  /* a connection keeps so much; it follows what comes */
 #define CALLS_AWAITED 2 /* of each method; further ones wait within gRPC */
 
 struct ag_rpc_server *
@@ -29,6 +30,9 @@ ag_rpc_server_new(struct ag_rpc *rpc, const char *name)
         {GRPC_ARG_INTEGER,
          (char *)(uintptr_t)GRPC_ARG_HTTP2_BDP_PROBE,
          {.integer = 0}},
+        {GRPC_ARG_INTEGER,
+         (char *)(uintptr_t)GRPC_ARG_TCP_READ_CHUNK_SIZE,
+         {.integer = READ_BYTES}},
     };
     grpc_channel_args args = {sizeof(list) / sizeof(list[0]), list};
 

@@ -90,7 +90,8 @@ void ag_rpc_fail(struct ag_rpc_call *call, const struct ag_err *err);
 /*
  * Streams: tell the caller that the call is accepted, before there is a message
  * to send. Without it the first ag_rpc_send does. A call that fails before
- * becomes a plain error status.
+ * becomes a plain error status. The caller's metadata is forgotten: there are
+ * many streams, and they last.
  */
 void ag_rpc_accept(struct ag_rpc_call *call);
 

@@ -84,8 +84,10 @@ on_stream(struct ag_rpc_call *call, const ProtobufCMessage *request, void *arg)
 
     if (n == 0) {
         f->held = call;
+        assert_non_null(ag_rpc_call_metadata(call, "user-agent").p);
         ag_rpc_call_on_cancel(call, finish_cancelled, f);
         ag_rpc_accept(call);
+        assert_null(ag_rpc_call_metadata(call, "user-agent").p);
         return;
     }
     for (int i = 0; i < n; i++) {
