@@ -122,8 +122,6 @@ begin_turn(struct brain_run *run)
 {
     json_t *running = brain_event_new("session.status_running");
 
-    ag_log(AG_INFO, "turn.began", AG_S("session", run->session),
-           AG_S("harness", run->harness->name));
     brain_run_begin(run, running);
 }
 

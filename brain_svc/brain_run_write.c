@@ -115,6 +115,9 @@ take_written(struct brain_run *run, int64_t first)
         brain_run_count(run, b->events[b->n - 1]);
     brain_hub_publish(run->brain->hub, ag_str(run->session), first, b->events,
                       b->n);
+    if (run->begins)
+        ag_log(AG_INFO, "turn.began", AG_S("session", run->session),
+               AG_S("harness", run->harness->name));
     run->begins = false;
 }
 
