@@ -103,9 +103,10 @@ def interrupt_while_the_call_is_stored_ends_the_turn():
         sent = bb.in_background(p.interrupt, ahead.s)
         time.sleep(0.3)
     sent.join(20)
-    events = p.idle(ahead.s)
-    assert kinds(events)[-1] == "session.status_idle"
-    assert kinds(events).count("session.status_idle") == 1
+    # It may have come right behind the end of the turn, too.
+    said = [k for k in kinds(p.idle(ahead.s)) if k != "user.interrupt"]
+    assert said[-1] == "session.status_idle", said
+    assert said.count("session.status_idle") == 1, said
     events = p.turn(ahead.s, script({"text": "Next."}), 2)
     assert bb.texts(events)[-1] == "Next."
 
