@@ -313,6 +313,8 @@ release_now(struct ag_timer *timer)
         give_up(c, &c->early);
         return;
     }
+    if (c->http != NULL)
+        limit_first_token(c);
     if (c->kept.n > 0 && c->parse_err.kind == AG_ERR_NONE
         && on_data(c, c->status, ag_buf_str(&c->kept)) < 0) {
         ag_http_cancel(ag_take(&c->http));
@@ -326,11 +328,8 @@ release_now(struct ag_timer *timer)
 void
 brain_model_release(struct brain_model_call *c)
 {
-    if (!c->is_held)
-        return;
-    if (c->sent_us > 0)
-        limit_first_token(c);
-    ag_timer_start(c->brain->loop, &c->release, 0);
+    if (c->is_held)
+        ag_timer_start(c->brain->loop, &c->release, 0);
 }
 
 /* ---- the request ------------------------------------------------------- */
