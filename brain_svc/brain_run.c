@@ -130,12 +130,7 @@ turn_over_time(struct ag_timer *timer)
 
     run->is_over_time = true;
     run->is_over_active = brain_run_active_left(run) == 0;
-    if (run->state == BRAIN_RUN_TOOL) {
-        run->brain->io->tool_cancel(run);
-    } else if (run->state == BRAIN_RUN_THINKING) {
-        run->harness->cancel(run);
-        brain_run_next(run);
-    }
+    brain_run_interrupt(run);
 }
 
 void
