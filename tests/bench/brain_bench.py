@@ -336,12 +336,6 @@ COMMIT;
 """
 
 
-def psql(text):
-    subprocess.run(["psql", f"host={p.run}/pg dbname=brainbox user=postgres",
-                    "-qX", "-v", "ON_ERROR_STOP=1", "-c", text], check=True,
-                   stdout=subprocess.DEVNULL)
-
-
 def pgbench(script):
     path = f"{p.state}/bench.sql"
     with open(path, "w") as f:
@@ -359,15 +353,15 @@ def durable_append():
     """The SQL of an append (lease checked, seq given, usage counted) beside a
     bare INSERT of the same row into a table of the same form."""
     s = p.session()
-    psql("CREATE TABLE brain.bench (LIKE brain.event INCLUDING ALL);"
-         "CREATE SEQUENCE brain.bench_seq;"
-         "INSERT INTO brain.session SELECT (jsonb_populate_record(s,"
-         " jsonb_build_object('id', 'sesn_bench' || n))).* FROM brain.session s,"
-         f" generate_series(1, 64) n WHERE s.id = '{s}';"
-         "INSERT INTO brain.run (tenant, session_id, fence, owner, lease_until)"
-         " SELECT 'default', 'sesn_bench' || n, 1, 'brain-1',"
-         " now() + interval '1 hour' FROM generate_series(1, 64) n"
-         " ON CONFLICT (session_id) DO UPDATE SET fence = 1")
+    p.sql("CREATE TABLE brain.bench (LIKE brain.event INCLUDING ALL);"
+          "CREATE SEQUENCE brain.bench_seq;"
+          "INSERT INTO brain.session SELECT (jsonb_populate_record(s,"
+          " jsonb_build_object('id', 'sesn_bench' || n))).* FROM brain.session s,"
+          f" generate_series(1, 64) n WHERE s.id = '{s}';"
+          "INSERT INTO brain.run (tenant, session_id, fence, owner, lease_until)"
+          " SELECT 'default', 'sesn_bench' || n, 1, 'brain-1',"
+          " now() + interval '1 hour' FROM generate_series(1, 64) n"
+          " ON CONFLICT (session_id) DO UPDATE SET fence = 1")
     bare, append, group = [], [], []
     for _ in range(3):
         bare.append(pgbench(INSERT))
