@@ -6,7 +6,6 @@ temporary folder and on free ports, runs the file again inside of it, cleans up,
 and exits with its status. Inside it returns the context.
 """
 import atexit
-import contextlib
 import json
 import os
 import re
@@ -24,6 +23,9 @@ import urllib.request
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
+sys.path.insert(0, TOP + "/tests/support")
+import pg  # noqa: E402
+
 BUILD = os.environ.get("BRAINBOX_BUILD", os.path.join(TOP, "build/release"))
 
 
@@ -348,25 +350,10 @@ class Context:
              "-qXAt", "-v", "ON_ERROR_STOP=1", "-c", text], check=True,
             capture_output=True, text=True).stdout.strip()
 
-    @contextlib.contextmanager
-    def transaction(self, text, seconds=20):
-        """In a transaction that has run `text` and is committed behind the
-        block; it ends by itself in any case."""
-        with subprocess.Popen(
-                ["psql", f"host={self.run}/pg dbname=brainbox user=postgres",
-                 "-qXAt", "-v", "ON_ERROR_STOP=1"], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, text=True) as held:
-            held.stdin.write(
-                f"SET idle_in_transaction_session_timeout = {seconds * 1000};"
-                f"BEGIN; {text}; SELECT 'begun';\n")
-            held.stdin.flush()
-            while held.stdout.readline() not in ("begun\n", ""):
-                pass
-            try:
-                yield
-            finally:
-                held.communicate("COMMIT;\n", timeout=seconds)
-            assert held.returncode == 0, held.returncode
+    def transaction(self, text):
+        """As pg.transaction, as the superuser."""
+        return pg.transaction(
+            f"host={self.run}/pg dbname=brainbox user=postgres", text)
 
     # ---- what arrived ------------------------------------------------------
     def replay(self, session):

@@ -319,26 +319,17 @@ def one_tenants_trouble_is_not_anothers():
 
     for at in mine, other:  # what is kept of both
         assert ask(at, "/warm").wait(10) == 0
-    lock = subprocess.Popen(["psql", "-qXAt", V.pg + " user=postgres"],
-                            stdin=subprocess.PIPE, text=True)
-    lock.stdin.write(
-        "BEGIN; LOCK TABLE vault.audit IN SHARE ROW EXCLUSIVE MODE;"
-        "INSERT INTO vault.audit SELECT 'other', max(seq) + 1, 'aud_x', 0, 'x',"
-        " '', '', '', '{}', '' FROM vault.audit WHERE tenant = 'other';\n")
-    lock.stdin.flush()
-    wait_for("the lock", lambda: V.sql(
-        "SELECT count(*) FROM pg_locks WHERE granted AND mode ="
-        " 'ShareRowExclusiveLock'") == "1")
-    first = ask(mine, "/first")  # waits for the lock, the others for it
-    wait_for("the first batch", lambda: V.sql(
-        "SELECT count(*) FROM pg_locks WHERE NOT granted") == "1")
-    asks = [ask(other, "/lost"), ask(mine, "/kept"), ask(other, "/lost")]
-    time.sleep(0.5)
-    lock.stdin.write("COMMIT;\n")
-    lock.stdin.close()
+    with V.transaction(
+            "LOCK TABLE vault.audit IN SHARE ROW EXCLUSIVE MODE;"
+            "INSERT INTO vault.audit SELECT 'other', max(seq) + 1, 'aud_x', 0,"
+            " 'x', '', '', '', '{}', '' FROM vault.audit WHERE tenant = 'other'"):
+        first = ask(mine, "/first")  # waits for the lock, the others for it
+        wait_for("the first batch", lambda: V.sql(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted") == "1")
+        asks = [ask(other, "/lost"), ask(mine, "/kept"), ask(other, "/lost")]
+        time.sleep(0.5)
     answers = [json.loads(p.communicate(timeout=15)[0])
                for p in [first] + asks]
-    assert lock.wait(10) == 0
     assert [a.get("reason") for a in answers] == [
         "allowed", None, "allowed", None], answers
     assert "the audit row was not written" in answers[1]["error"]["message"]

@@ -6,11 +6,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
+sys.path.insert(0, ROOT + "/tests/support")
+import pg  # noqa: E402
+
 BUILD = os.environ.get("BRAINBOX_BUILD", os.path.join(ROOT, "build/release"))
 CALL = os.path.join(BUILD, "tools/vault_call")
 VAULT = "agent.vault.v1."
@@ -211,6 +215,10 @@ class Vault:
              self.pg + " user=postgres", "-c", text],
             stdout=subprocess.PIPE, check=True, text=True)
         return p.stdout.strip()
+
+    def transaction(self, text):
+        """As pg.transaction, as the superuser."""
+        return pg.transaction(self.pg + " user=postgres", text)
 
     def put_policy(self, key, hosts, env=None, version=1, **more):
         fresh = env is None

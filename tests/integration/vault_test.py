@@ -408,18 +408,12 @@ def each_callers_socket_offers_only_its_methods():
 
 def decided_while_grants_are_locked(session):
     """Whether egress gets its answer about the brain without reading a grant."""
-    with subprocess.Popen(["psql", "-qXAt", V.pg + " user=postgres"],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as lock:
-        lock.stdin.write("BEGIN; LOCK TABLE vault.session_grant; SELECT 1;\n")
-        lock.stdin.flush()
-        assert lock.stdout.readline() == "1\n"
+    with V.transaction("LOCK TABLE vault.session_grant"):
         asked = threading.Thread(target=V.authorize,
                                  kwargs={"session": session})
         asked.start()
         asked.join(1)
         was_decided = not asked.is_alive()
-        lock.communicate("ROLLBACK;\n", timeout=10)
     asked.join(10)
     assert not asked.is_alive()
     return was_decided
