@@ -150,6 +150,42 @@ a_timer_set_by_another_thread_wakes_the_loop(void **state)
 }
 
 static void
+start_again(struct ag_timer *timer)
+{
+    ag_timer_start(seen.loop, timer, 0);
+}
+
+static void
+stop_by_descriptor(struct ag_io *io, uint32_t events)
+{
+    (void)io;
+    (void)events;
+    ag_loop_stop(seen.loop);
+}
+
+/* That it ends is the proof. */
+static void
+a_timer_that_starts_itself_at_once_keeps_out_no_descriptor(void **state)
+{
+    struct ag_timer timer = {.fn = start_again};
+    struct ag_io io = {.fn = stop_by_descriptor};
+    struct ag_err err;
+    int fd[2];
+
+    (void)state;
+    assert_int_equal(pipe(fd), 0);
+    assert_int_equal(write(fd[1], "x", 1), 1);
+    io.fd = fd[0];
+    assert_int_equal(ag_io_start(seen.loop, &io, EPOLLIN, &err), 0);
+    ag_timer_start(seen.loop, &timer, 0);
+    ag_loop_run(seen.loop);
+    ag_timer_stop(seen.loop, &timer);
+    ag_io_stop(seen.loop, &io);
+    (void)close(fd[0]);
+    (void)close(fd[1]);
+}
+
+static void
 ready(struct ag_io *io, uint32_t events)
 {
     (void)io;
@@ -313,6 +349,8 @@ main(void)
         cmocka_unit_test(tasks_of_a_thread_run_in_order),
         cmocka_unit_test(a_task_runs_where_it_is_posted_when_the_turn_is_free),
         cmocka_unit_test(a_timer_set_by_another_thread_wakes_the_loop),
+        cmocka_unit_test(
+            a_timer_that_starts_itself_at_once_keeps_out_no_descriptor),
         cmocka_unit_test(what_another_thread_stops_is_not_called_again),
         cmocka_unit_test(timers_fire_by_time_and_stopped_ones_do_not),
         cmocka_unit_test(jobs_come_back_through_the_loop),
