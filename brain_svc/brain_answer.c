@@ -98,9 +98,9 @@ brain_answer_put(struct brain_answer *a, struct brain_block *block,
         return 0;
     if (reserve(a, piece.n, err) < 0 || ag_buf_append(to, piece, err) < 0)
         return -1;
-    if (to == &block->text && block->kind == BRAIN_BLOCK_TEXT
+    if (to == &block->text && block->kind != BRAIN_BLOCK_CALL
         && a->on_text != NULL)
-        a->on_text(a->arg, (size_t)(block - a->blocks), piece);
+        a->on_text(a->arg, (size_t)(block - a->blocks), block->kind, piece);
     return 0;
 }
 

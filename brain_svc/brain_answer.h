@@ -41,8 +41,9 @@ struct brain_usage {
     int64_t input, cache_read, cache_write, output, reasoning;
 };
 
-/* More of a text block; `block` is its index. */
-typedef void brain_answer_text(void *arg, size_t block, ag_str_t text);
+/* More of what is said or thought, in the block with this index. */
+typedef void brain_answer_text(void *arg, size_t block,
+                               enum brain_block_kind kind, ag_str_t text);
 
 struct brain_answer {
     struct ag_buf line; /* an incomplete line of the stream */

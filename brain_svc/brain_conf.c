@@ -72,6 +72,8 @@ static const struct ag_conf_option options[] = {
         "time between looks for runs whose brain died; all else is notified"),
     INT(heartbeat_seconds, "s", "15", 1, 600,
         "time between heartbeats of an event stream"),
+    INT(preview_output_bytes, "bytes", "262144", 0, 16777216,
+        "most output of a command that listeners see while it runs"),
     INT(workload_cache, "", "1024", 0, 1000000,
         "sessions whose stub for the model is kept between turns"),
     INT(step_limit, "", "50", 1, 1000,

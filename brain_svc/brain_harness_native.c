@@ -20,7 +20,7 @@ struct native {
     struct brain_model_call *call;
     size_t n_log; /* what the model is asked about: the log's first so many */
     int64_t cut_seq; /* a summary is asked for of what is before; else 0 */
-    json_t *messages[BRAIN_BLOCKS_MAX]; /* announced to listeners, or NULL */
+    json_t *previews[BRAIN_BLOCKS_MAX]; /* events that were begun, or NULL */
     bool is_moved; /* the request was to be written from another log */
     char start_id[AG_ID_TEXT];
 };
@@ -92,42 +92,31 @@ native_free(struct native *n)
 {
     brain_run_set_driver(n->run, NULL);
     for (size_t i = 0; i < BRAIN_BLOCKS_MAX; i++)
-        json_decref(n->messages[i]);
+        json_decref(n->previews[i]);
     free(n);
 }
 
+/* What listeners see of it; only the whole is stored. Of what is thought they
+ * see that it has begun. */
 static void
-announce(struct native *n, size_t block)
-{
-    AG_AUTO(ag_json_decref) json_t *start = NULL;
-
-    n->messages[block] = brain_event_new("agent.message");
-    start =
-        json_pack("{s:s, s:{s:s, s:s}}", "type", "event_start", "event", "type",
-                  "agent.message", "id", brain_event_id(n->messages[block]));
-    brain_hub_delta(brain_run_brain(n->run)->hub, brain_run_session(n->run),
-                    start);
-}
-
-/* Deltas go to whoever listens; only the whole message is stored. */
-static void
-got_text(void *arg, size_t block, ag_str_t text)
+got_text(void *arg, size_t block, enum brain_block_kind kind, ag_str_t text)
 {
     struct native *n = arg;
     struct brain_hub *hub = brain_run_brain(n->run)->hub;
     ag_str_t session = brain_run_session(n->run);
-    AG_AUTO(ag_json_decref) json_t *delta = NULL;
+    bool is_said = kind == BRAIN_BLOCK_TEXT;
+    enum brain_preview preview =
+        is_said ? BRAIN_PREVIEW_MESSAGE : BRAIN_PREVIEW_THINKING;
 
-    if (!brain_hub_wants_deltas(hub, session))
+    if (!brain_hub_wants(hub, session, preview))
         return;
-    if (n->messages[block] == NULL)
-        announce(n, block);
-    delta =
-        json_pack("{s:s, s:s, s:{s:s, s:i, s:{s:s, s:o}}}", "type",
-                  "event_delta", "event_id", brain_event_id(n->messages[block]),
-                  "delta", "type", "content_delta", "index", 0, "content",
-                  "type", "text", "text", ag_json_from_str(text));
-    brain_hub_delta(hub, session, delta);
+    if (n->previews[block] == NULL) {
+        n->previews[block] =
+            brain_event_new(is_said ? "agent.message" : "agent.thinking");
+        brain_preview_begin(hub, session, preview, n->previews[block]);
+    }
+    if (is_said)
+        brain_preview_text(hub, session, n->previews[block], text);
 }
 
 static const char *
@@ -220,7 +209,7 @@ answered(void *arg, const struct brain_reply *reply, const struct ag_err *err)
         return;
     }
     k = brain_native_events(n->start_id, reply, brain_run_tools(run),
-                            n->messages, events);
+                            n->previews, events);
     native_free(n);
     brain_run_append(run, events, k);
 }

@@ -21,12 +21,12 @@ struct stream {
     struct ag_rpc_call *call;
     char *tenant;
     int64_t next_seq;
-    bool is_reading; /* a query is under way */
-    bool is_behind;  /* something was published that it could not take */
-    bool is_waiting; /* for the caller to read */
-    bool wants_deltas;
-    bool is_last; /* the session has ended: the stream ends when read */
-    bool is_gone; /* the caller left while a query is under way */
+    bool is_reading;   /* a query is under way */
+    bool is_behind;    /* something was published that it could not take */
+    bool is_waiting;   /* for the caller to read */
+    unsigned previews; /* kinds that are wanted, a bit each */
+    bool is_last;      /* the session has ended: the stream ends when read */
+    bool is_gone;      /* the caller left while a query is under way */
 };
 
 struct topic {
@@ -46,7 +46,7 @@ static void stream_read(struct stream *s);
 /* ---- topics ------------------------------------------------------------ */
 
 static struct topic *
-topic_find(struct brain_hub *hub, ag_str_t session)
+topic_find(const struct brain_hub *hub, ag_str_t session)
 {
     struct topic *t;
 
@@ -229,8 +229,15 @@ brain_hub_publish(struct brain_hub *hub, ag_str_t session, int64_t first,
     }
 }
 
+static bool
+wants(const struct stream *s, enum brain_preview kind)
+{
+    return (s->previews & 1U << kind) != 0;
+}
+
 void
-brain_hub_delta(struct brain_hub *hub, ag_str_t session, const json_t *event)
+brain_hub_preview(struct brain_hub *hub, ag_str_t session,
+                  enum brain_preview kind, const json_t *event)
 {
     AG_AUTO(ag_buf_release) struct ag_buf body = AG_BUF_INIT(SIZE_MAX / 4);
     struct topic *t = topic_find(hub, session);
@@ -240,19 +247,20 @@ brain_hub_delta(struct brain_hub *hub, ag_str_t session, const json_t *event)
         return;
     ag_assert(ag_json_dump(event, &body, &err) == 0);
     for (struct stream *s = t->streams; s != NULL; s = s->next)
-        if (s->wants_deltas && !s->is_reading && !s->is_waiting)
+        if (wants(s, kind) && !s->is_reading && !s->is_waiting)
             maybe_wait(s, send_body(s, "", brain_event_type(event),
                                     ag_buf_str(&body)));
 }
 
 bool
-brain_hub_wants_deltas(struct brain_hub *hub, ag_str_t session)
+brain_hub_wants(const struct brain_hub *hub, ag_str_t session,
+                enum brain_preview kind)
 {
     const struct topic *t = topic_find(hub, session);
 
     for (const struct stream *s = t == NULL ? NULL : t->streams; s != NULL;
          s = s->next)
-        if (s->wants_deltas)
+        if (wants(s, kind))
             return true;
     return false;
 }
@@ -299,6 +307,21 @@ caller_gone(struct ag_rpc_call *call, void *arg)
     ag_rpc_fail(call, &err);
 }
 
+/* As a bit each. Returns 0, or -1 with AG_ERR_INVALID. */
+static int
+read_previews(const Agent__Brain__V1__StreamEventsRequest *m, unsigned *out,
+              struct ag_err *err)
+{
+    enum brain_preview kind;
+
+    for (size_t i = 0; i < m->n_event_deltas; i++) {
+        if (brain_preview_find(ag_str(m->event_deltas[i]), &kind, err) < 0)
+            return -1;
+        *out |= 1U << kind;
+    }
+    return 0;
+}
+
 /* Columns: next_seq, whether it has ended, the seq of last_event_id. */
 static void
 session_found(void *arg, const struct ag_db_result *res,
@@ -307,6 +330,7 @@ session_found(void *arg, const struct ag_db_result *res,
     struct brain_req *req = arg;
     const Agent__Brain__V1__StreamEventsRequest *m = req->state;
     struct ag_err bad = AG_ERR_INIT;
+    unsigned previews = 0;
     struct stream *s;
 
     if (err != NULL)
@@ -320,6 +344,8 @@ session_found(void *arg, const struct ag_db_result *res,
                    m->last_event_id);
     else if (ag_rpc_call_is_cancelled(req->call))
         ag_err_set(&bad, AG_ERR_CANCELLED, "the caller is gone");
+    else
+        (void)read_previews(m, &previews, &bad);
     if (bad.kind != AG_ERR_NONE) {
         ag_rpc_fail(req->call, &bad);
         return;
@@ -331,8 +357,7 @@ session_found(void *arg, const struct ag_db_result *res,
     s->next_seq = m->from_start ? 1 : ag_db_get_int(res, 0, 0);
     if (m->last_event_id[0] != '\0')
         s->next_seq = ag_db_get_int(res, 0, 2) + 1;
-    for (size_t i = 0; i < m->n_event_deltas; i++)
-        s->wants_deltas |= strcmp(m->event_deltas[i], "agent.message") == 0;
+    s->previews = previews;
     s->topic = topic_get(req->brain->hub, ag_str(m->session_id));
     s->next = s->topic->streams;
     s->prev = &s->topic->streams;

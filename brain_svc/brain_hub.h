@@ -10,7 +10,7 @@
 #ifndef BRAIN_HUB_H
 #define BRAIN_HUB_H
 
-#include "brain_svc/brain.h"
+#include "brain_svc/brain_preview.h"
 
 struct brain_hub *brain_hub_new(struct brain *brain);
 /* Ends every stream. */
@@ -19,11 +19,12 @@ void brain_hub_free(struct brain_hub *hub);
 /* Stored events `first`, `first` + 1, … of a session. */
 void brain_hub_publish(struct brain_hub *hub, ag_str_t session, int64_t first,
                        json_t *const *events, size_t n);
-/* Something of passing interest (a delta): to those who asked for it. */
-void
-brain_hub_delta(struct brain_hub *hub, ag_str_t session, const json_t *event);
-/* True when somebody would get a delta. */
-bool brain_hub_wants_deltas(struct brain_hub *hub, ag_str_t session);
+/* Of passing interest: to those who asked for previews of this kind. */
+void brain_hub_preview(struct brain_hub *hub, ag_str_t session,
+                       enum brain_preview kind, const json_t *event);
+/* True when somebody would get one. */
+bool brain_hub_wants(const struct brain_hub *hub, ag_str_t session,
+                     enum brain_preview kind);
 /* The session has ended: end its streams. */
 void brain_hub_close(struct brain_hub *hub, ag_str_t session);
 

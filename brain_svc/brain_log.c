@@ -7,18 +7,35 @@
 
 #include "lib/clock.h"
 
+static void
+stamp(json_t *event)
+{
+    char now[AG_TIME_TEXT];
+
+    ag_time_format(ag_now_us(), now);
+    json_object_set_new(event, "processed_at", json_string(now));
+}
+
 json_t *
 brain_event_new(const char *type)
 {
-    char id[AG_ID_TEXT], now[AG_TIME_TEXT];
+    char id[AG_ID_TEXT];
     json_t *e;
 
     ag_id_new("sevt", id);
-    ag_time_format(ag_now_us(), now);
-    e = json_pack("{s:s, s:s, s:s}", "id", id, "type", type, "processed_at",
-                  now);
+    e = json_pack("{s:s, s:s}", "id", id, "type", type);
     ag_assert(e != NULL);
+    stamp(e);
     return e;
+}
+
+json_t *
+brain_event_begun(json_t *begun, const char *type)
+{
+    if (begun == NULL)
+        return brain_event_new(type);
+    stamp(begun);
+    return json_incref(begun);
 }
 
 json_t *

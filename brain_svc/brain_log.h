@@ -33,6 +33,9 @@ brain_event_is(const struct brain_event *e, const char *type)
 
 /* A new event with a new id and the time of now. Never NULL. */
 json_t *brain_event_new(const char *type);
+/* The same event, now that it has come about, or a new one for NULL. A new
+ * reference in both cases. */
+json_t *brain_event_begun(json_t *begun, const char *type);
 /* `content` of one text block. */
 json_t *brain_text_content(ag_str_t text);
 

@@ -84,9 +84,9 @@ call_event(const struct brain_block *b, const struct brain_tools *tools)
 }
 
 static json_t *
-thinking_event(const struct brain_block *b, const char *wire)
+thinking_event(const struct brain_block *b, const char *wire, json_t *preview)
 {
-    json_t *e = brain_event_new("agent.thinking");
+    json_t *e = brain_event_begun(preview, "agent.thinking");
 
     if (b->text.n > 0)
         json_object_set_new(e, "content",
@@ -100,7 +100,7 @@ thinking_event(const struct brain_block *b, const char *wire)
 
 static json_t *
 block_event(const struct brain_block *b, const struct brain_reply *reply,
-            const struct brain_tools *tools, json_t *message)
+            const struct brain_tools *tools, json_t *preview)
 {
     json_t *e;
 
@@ -110,12 +110,11 @@ block_event(const struct brain_block *b, const struct brain_reply *reply,
     case BRAIN_BLOCK_THINKING:
         return b->text.n == 0 && b->raw == NULL
                    ? NULL
-                   : thinking_event(b, reply->route.wire->name);
+                   : thinking_event(b, reply->route.wire->name, preview);
     case BRAIN_BLOCK_TEXT:
         if (b->text.n == 0)
             return NULL;
-        e = message != NULL ? json_incref(message)
-                            : brain_event_new("agent.message");
+        e = brain_event_begun(preview, "agent.message");
         json_object_set_new(e, "content",
                             brain_text_content(ag_buf_str(&b->text)));
         return e;
@@ -140,7 +139,7 @@ ending_event(const struct brain_answer *answer, bool is_empty)
 
 size_t
 brain_native_events(const char *start_id, const struct brain_reply *reply,
-                    const struct brain_tools *tools, json_t *const *messages,
+                    const struct brain_tools *tools, json_t *const *previews,
                     json_t **out)
 {
     const struct brain_answer *a = reply->answer;
@@ -150,7 +149,7 @@ brain_native_events(const char *start_id, const struct brain_reply *reply,
 
     out[n++] = brain_native_span_end(start_id, reply);
     for (size_t i = 0; i < a->n_blocks; i++) {
-        e = block_event(&a->blocks[i], reply, tools, messages[i]);
+        e = block_event(&a->blocks[i], reply, tools, previews[i]);
         if (e == NULL)
             continue;
         is_empty &= a->blocks[i].kind == BRAIN_BLOCK_THINKING;

@@ -19,12 +19,12 @@ brain_native_span_end(const char *start_id, const struct brain_reply *reply);
 json_t *brain_native_span_lost(const struct brain_event *start);
 
 /*
- * The events of a reply, in its order, the span's end first. `messages[i]` is
- * the agent.message that was announced for block i, or NULL. Returns how many.
+ * The events of a reply, in its order, the span's end first. `previews[i]` is
+ * the event that was begun for block i, or NULL. Returns how many.
  */
 size_t
 brain_native_events(const char *start_id, const struct brain_reply *reply,
-                    const struct brain_tools *tools, json_t *const *messages,
+                    const struct brain_tools *tools, json_t *const *previews,
                     json_t **out);
 
 #endif

@@ -6,8 +6,10 @@
  * would have returned, or that nobody knows. A sandbox that was lost in
  * mid-turn is replaced, and the result says so.
  */
+#include "brain_svc/brain_preview.h"
 #include "brain_svc/brain_run_internal.h"
 #include "brain_svc/brain_tool_input.h"
+#include "brain_svc/brain_tool_result.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +34,7 @@ struct brain_tool {
     int retries;
     struct ag_rpc_client_call *call;
     struct ag_timer retry;
+    struct brain_preview_output preview;
     json_t *result;
     bool is_error;
     void (*turn_ended)(struct brain_run *run);
@@ -44,6 +47,7 @@ tool_free(struct brain_tool *t)
 {
     ag_timer_stop(t->brain->loop, &t->retry);
     json_decref(t->result);
+    json_decref(t->preview.result);
     brain_tool_input_release(&t->in);
     free(t);
 }
@@ -59,7 +63,7 @@ tool_finish(struct brain_tool *t, ag_str_t text, bool is_error)
         tool_free(t);
         return;
     }
-    e = brain_event_new("agent.tool_result");
+    e = brain_event_begun(t->preview.result, "agent.tool_result");
     json_object_set_new(e, "tool_use_id", json_string(t->id));
     json_object_set_new(e, "content", brain_text_content(text));
     json_object_set_new(e, "is_error", json_boolean(is_error));
@@ -121,16 +125,6 @@ tool_failed(struct brain_tool *t, const struct ag_err *err)
 
 /* ---- provision --------------------------------------------------------- */
 
-static json_t *
-string_list(char **items, size_t n)
-{
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, ag_json_from_str(ag_str(items[i])));
-    return list;
-}
-
 static void
 provisioned(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
 {
@@ -138,7 +132,6 @@ provisioned(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
         (const Agent__Sandbox__V1__ProvisionResponse *)reply;
     AG_AUTO(ag_json_decref) json_t *result = NULL;
     struct brain_tool *t = arg;
-    const Agent__Sandbox__V1__Limits *l;
 
     t->call = NULL;
     if (err != NULL) {
@@ -154,21 +147,7 @@ provisioned(void *arg, const ProtobufCMessage *reply, const struct ag_err *err)
         tool_send(t);
         return;
     }
-    l = m->limits;
-    result =
-        json_pack("{s:s, s:s, s:s, s:o, s:o, s:s}", "sandbox_id", m->sandbox_id,
-                  "image", m->image, "workdir", m->workdir, "env_names",
-                  string_list(m->env_names, m->n_env_names), "allowed_hosts",
-                  string_list(m->allowed_hosts, m->n_allowed_hosts),
-                  "expires_at", m->expires_at);
-    if (l != NULL)
-        json_object_set_new(
-            result, "limits",
-            json_pack("{s:I, s:I, s:I, s:I, s:i}", "memory_bytes",
-                      (json_int_t)l->memory_bytes, "cpu_milli",
-                      (json_int_t)l->cpu_milli, "pids", (json_int_t)l->pids,
-                      "disk_bytes", (json_int_t)l->disk_bytes,
-                      "timeout_seconds", (int)l->timeout_seconds));
+    result = brain_tool_provision_result(m);
     tool_finish_json(t, result, false);
 }
 
@@ -200,56 +179,12 @@ send_provision(struct brain_tool *t)
 /* ---- execute ----------------------------------------------------------- */
 
 static void
-set_bytes(json_t *obj, const char *key, ProtobufCBinaryData b)
+show_output(struct brain_tool *t, bool is_stderr,
+            const ProtobufCBinaryData *data)
 {
-    json_object_set_new(obj, key, ag_json_from_str(ag_str_n(b.data, b.len)));
-}
-
-static const char *
-outcome_name(int outcome)
-{
-    static const char *const names[] = {"unspecified", "exited",
-                                        "timed_out",   "limit_reached",
-                                        "unknown",     "cancelled"};
-
-    return (size_t)outcome < sizeof(names) / sizeof(names[0]) ? names[outcome]
-                                                              : "unspecified";
-}
-
-#define OUTCOME(x) AGENT__SANDBOX__V1__EXECUTE_RESULT__OUTCOME__##x
-
-static json_t *
-result_json(const struct brain_tool *t,
-            const Agent__Sandbox__V1__ExecuteResult *r)
-{
-    json_t *j = json_pack("{s:i}", "exit_code", (int)r->exit_code);
-
-    if (r->outcome != OUTCOME(EXITED))
-        json_object_set_new(j, "outcome",
-                            json_string(outcome_name((int)r->outcome)));
-    if (r->outcome == OUTCOME(UNKNOWN))
-        json_object_set_new(
-            j, "note",
-            json_string("the command was started before a crash and its end "
-                        "was not seen: it may have had effects, and was not "
-                        "run again"));
-    if (r->limit[0] != '\0')
-        json_object_set_new(j, "limit", json_string(r->limit));
-    if (r->signal != 0)
-        json_object_set_new(j, "signal", json_integer(r->signal));
-    set_bytes(j, "stdout", r->stdout);
-    set_bytes(j, "stderr", r->stderr);
-    if (r->truncated) {
-        json_object_set_new(j, "truncated", json_true());
-        json_object_set_new(j, "output_file", json_string(r->output_file));
-    }
-    json_object_set_new(j, "wall_ms", json_integer(r->wall_ms));
-    if (t->is_replaced)
-        json_object_set_new(
-            j, "sandbox",
-            json_string("replaced: the one before was lost; /workspace is "
-                        "kept, all else is new"));
-    return j;
+    if (t->run != NULL)
+        brain_preview_output(t->brain, ag_str(t->session), t->id, &t->preview,
+                             is_stderr, ag_str_n(data->data, data->len));
 }
 
 static void
@@ -258,14 +193,22 @@ execute_item(void *arg, const ProtobufCMessage *item)
     const Agent__Sandbox__V1__ExecuteResponse *m =
         (const Agent__Sandbox__V1__ExecuteResponse *)item;
     struct brain_tool *t = arg;
+    bool is_stderr =
+        m->item_case == AGENT__SANDBOX__V1__EXECUTE_RESPONSE__ITEM_STDERR;
 
+    if (is_stderr
+        || m->item_case == AGENT__SANDBOX__V1__EXECUTE_RESPONSE__ITEM_STDOUT) {
+        show_output(t, is_stderr, is_stderr ? &m->stderr : &m->stdout);
+        return;
+    }
     if (m->item_case != AGENT__SANDBOX__V1__EXECUTE_RESPONSE__ITEM_RESULT
         || t->result != NULL)
         return;
-    t->result = result_json(t, m->result);
+    t->result = brain_tool_execute_result(m->result, t->is_replaced);
     t->wall_ms = m->result->wall_ms;
-    t->is_error =
-        m->result->outcome != OUTCOME(EXITED) || m->result->exit_code != 0;
+    t->is_error = m->result->outcome
+                      != AGENT__SANDBOX__V1__EXECUTE_RESULT__OUTCOME__EXITED
+                  || m->result->exit_code != 0;
 }
 
 /* A provision is among the calls of this turn, so the sandbox was lost. */

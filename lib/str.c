@@ -135,6 +135,24 @@ ag_str_is_utf8(ag_str_t s)
     return true;
 }
 
+ag_str_t
+ag_str_whole_utf8(ag_str_t s)
+{
+    const unsigned char *p = (const unsigned char *)s.p;
+
+    for (size_t i = 1; i <= 3 && i <= s.n; i++) {
+        unsigned char c = p[s.n - i];
+        size_t len = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+
+        if ((c & 0xc0) == 0x80) /* within a sequence */
+            continue;
+        if (c >= 0xc2 && c < 0xf5 && len > i)
+            s.n -= i;
+        break;
+    }
+    return s;
+}
+
 bool
 ag_str_eq_ct(ag_str_t a, ag_str_t b)
 {

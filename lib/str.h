@@ -93,6 +93,10 @@ int ag_str_i64(ag_str_t s, int64_t *out);
 /* True for well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms). */
 bool ag_str_is_utf8(ag_str_t s);
 
+/* Without a UTF-8 sequence at its end of which bytes are still to come: at most
+ * three bytes shorter. Bytes that begin nothing stay. */
+ag_str_t ag_str_whole_utf8(ag_str_t s);
+
 /* Equal, in time that depends on the lengths only. */
 bool ag_str_eq_ct(ag_str_t a, ag_str_t b);
 

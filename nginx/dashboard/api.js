@@ -111,6 +111,7 @@ export function follow(sessionId, { onEvent, onState }) {
   async function once() {
     abort = new AbortController();
     const query = "?event_deltas[]=agent.message"
+      + "&event_deltas[]=agent.thinking&event_deltas[]=agent.tool_result"
       + (lastId ? "" : "&from_start=true");
     const headers = { "x-api-key": savedKey(), accept: "text/event-stream" };
     if (lastId) headers["last-event-id"] = lastId;

@@ -170,10 +170,16 @@ function Connection({ state, onRetry }) {
   </div>`;
 }
 
-/** Events, the text being written, and the state of the connection. */
+/** What is seen so far of an event that comes about, with one delta more. */
+const withDelta = (partial, { event_id: id, delta }) =>
+  partial === null || partial.id !== id ? partial
+    : { ...partial, text: partial.text
+        + String(delta?.content?.text ?? delta?.text ?? "") };
+
+/** Events, the one that comes about, and the state of the connection. */
 function useEvents(id, onStatus) {
   const [events, setEvents] = useState([]);
-  const [partial, setPartial] = useState("");
+  const [partial, setPartial] = useState(null);
   const [state, setState] = useState({ name: "connecting" });
   const stream = useRef(null);
 
@@ -190,21 +196,22 @@ function useEvents(id, onStatus) {
       setEvents((old) => [...old, ...batch]);
     };
     setEvents([]);
-    setPartial("");
+    setPartial(null);
     const s = follow(id, {
       onState: setState,
       onEvent(e) {
         const type = String(e.type);
         if (type === "event_start") {
-          setPartial("");
+          setPartial({ id: e.event?.id, type: e.event?.type, text: "" });
         } else if (type === "event_delta") {
-          setPartial((t) => t + String(e.delta?.content?.text ?? ""));
+          setPartial((old) => withDelta(old, e));
         } else if (!seen.has(e.id)) {
           seen.add(e.id);
           burst.push(e);
           timer ||= setTimeout(flush, 30);
-          if (type === "agent.message" || type === "session.status_idle") {
-            setPartial("");
+          if (type === "session.status_idle" || type.startsWith("agent.")) {
+            setPartial((old) => type === "session.status_idle"
+              || old?.id === e.id ? null : old);
             flush();
           }
           if (type.startsWith("session.status_"))

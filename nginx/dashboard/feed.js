@@ -111,14 +111,26 @@ function one(e) {
     <details><summary>Details</summary><pre>${pretty(e)}</pre></details><//>`;
 }
 
-/** `events`: stored ones in order; `partial`: text that is being written. */
+/** An event that comes about: {type, text so far}. */
+function Partial({ type, text }) {
+  if (type === "agent.thinking")
+    return html`<li class="line partial"><span>Thinking…</span></li>`;
+  const isOutput = type === "agent.tool_result";
+  return html`<li class=${(isOutput ? "item result" : "item agent") + " partial"}>
+    <div class="item-head">
+      <span class="item-title">${isOutput ? "Output so far" : "Agent"}</span>
+    </div>
+    ${isOutput ? html`<pre>${text.slice(-LONG)}</pre>`
+      : html`<p class="text">${text}</p>`}
+  </li>`;
+}
+
+/** `events`: stored ones in order; `partial`: the one that comes about. */
 export function Feed({ events, partial }) {
   return html`<ol class="feed" role="log" aria-label="Events of the session"
       aria-live="polite">
     ${events.map((e) => html`<${One} key=${e.id} e=${e} />`)}
-    ${partial ? html`<li class="item agent partial">
-      <div class="item-head"><span class="item-title">Agent</span></div>
-      <p class="text">${partial}</p></li>` : null}
+    ${partial ? html`<${Partial} ...${partial} />` : null}
   </ol>`;
 }
 

@@ -178,14 +178,21 @@ test("after a cut connection the page resumes without loss or repeat",
   assert.equal(shown, stored.data.length);
 });
 
-test("a turn can be interrupted", async () => {
+test("a command's output is shown while it runs, and it can be interrupted",
+     async () => {
   const stop = page.getByRole("button", { name: "Interrupt" });
   assert.ok(await stop.isDisabled());
-  await say("```sh\nsleep 600\n```");
+  await say("```sh\necho '<b>so far'; sleep 600\n```");
+  const output = page.locator(".item.result.partial pre");
+  await output.waitFor();
+  await page.waitForFunction(() => document.querySelector(
+    ".item.result.partial pre")?.textContent === "<b>so far\n", null,
+    { timeout: WAIT });
   await canInterrupt();
   await stop.click();
   await page.getByText("You interrupted").waitFor();
   await turns(3);
+  assert.equal(await page.locator(".partial").count(), 0);
   assert.ok(await stop.isDisabled());
 });
 

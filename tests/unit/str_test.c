@@ -75,6 +75,36 @@ utf8_refuses_overlong_surrogates_and_cut_sequences(void **state)
 }
 
 static void
+utf8_whole_leaves_out_a_sequence_that_may_go_on(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t n;
+    } cases[] = {
+        {"", 0},
+        {"ab", 2},
+        {"a\xc3", 1},
+        {"a\xc3\xa4", 3},
+        {"\xe2", 0},
+        {"a\xe2\x82", 1},
+        {"\xe2\x82\xac", 3},
+        {"a\xf0\x9f\x98", 1},
+        {"\xf0\x9f\x98\x80", 4},
+        {"\xc3\xa4\xf0\x9f", 2},
+        /* malformed: nothing that comes would make it whole */
+        {"\x80\x80\x80\x80", 4},
+        {"a\xff", 2},
+        {"a\xc1", 2},
+        {"\xc3\xa4\x80", 3},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(ag_str_whole_utf8(ag_str(cases[i].text)).n,
+                         cases[i].n);
+}
+
+static void
 constant_time_comparison_compares(void **state)
 {
     (void)state;
@@ -101,6 +131,7 @@ main(void)
         cmocka_unit_test(cut_walks_over_every_field),
         cmocka_unit_test(integers_are_exact_and_bounded),
         cmocka_unit_test(utf8_refuses_overlong_surrogates_and_cut_sequences),
+        cmocka_unit_test(utf8_whole_leaves_out_a_sequence_that_may_go_on),
         cmocka_unit_test(constant_time_comparison_compares),
         cmocka_unit_test(prefix_suffix_and_trim),
     };
