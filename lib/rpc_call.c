@@ -7,12 +7,11 @@
  */
 #include "lib/rpc_call.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "google/rpc/status.pb-c.h"
 #include "lib/id.h"
 #include "lib/log.h"
+#include "lib/rpc_details.h"
 #include "lib/rpc_status.h"
 #include "lib/rpc_wire.h"
 
@@ -449,49 +448,19 @@ ag_rpc_reply(struct ag_rpc_call *call, const ProtobufCMessage *msg)
     finish(call);
 }
 
-/* google.rpc.Status with an ErrorInfo, for `grpc-status-details-bin`. */
-static grpc_slice
-details_slice(int code, const struct ag_err *err)
-{
-    Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;
-    Google__Rpc__Status status = GOOGLE__RPC__STATUS__INIT;
-    Google__Rpc__Any any = GOOGLE__RPC__ANY__INIT, *list = &any;
-    char reason[32], text[sizeof(err->msg)];
-    uint8_t packed[128];
-    grpc_slice out;
-    size_t i = 0;
-
-    for (const char *p = ag_err_kind_name(err->kind);
-         *p != '\0' && i + 1 < sizeof(reason); p++)
-        reason[i++] = (char)(*p >= 'a' && *p <= 'z' ? *p - 32 : *p);
-    reason[i] = '\0';
-    info.reason = reason;
-    info.domain = (char *)(uintptr_t) "brainbox";
-    any.type_url =
-        (char *)(uintptr_t) "type.googleapis.com/google.rpc.ErrorInfo";
-    ag_assert(google__rpc__error_info__get_packed_size(&info)
-              <= sizeof(packed));
-    any.value.len = google__rpc__error_info__pack(&info, packed);
-    any.value.data = packed;
-    (void)snprintf(text, sizeof(text), "%s", err->msg);
-    status.code = code;
-    status.message = text;
-    status.details = &list;
-    status.n_details = 1;
-    out = grpc_slice_malloc(google__rpc__status__get_packed_size(&status));
-    (void)google__rpc__status__pack(&status, GRPC_SLICE_START_PTR(out));
-    return out;
-}
-
 void
 ag_rpc_fail(struct ag_rpc_call *call, const struct ag_err *err)
 {
+    AG_AUTO(ag_buf_release) struct ag_buf details = AG_BUF_INIT(4096);
+
     ag_assert(err->kind != AG_ERR_NONE);
     call->status = (grpc_status_code)ag_rpc_status_of(err->kind);
     call->status_text = grpc_slice_from_copied_string(err->msg);
     call->status_details.key =
         grpc_slice_from_static_string("grpc-status-details-bin");
-    call->status_details.value = details_slice((int)call->status, err);
+    ag_rpc_details((int)call->status, err, &details);
+    call->status_details.value =
+        grpc_slice_from_copied_buffer(details.p, details.n);
     finish(call);
 }
 

@@ -84,7 +84,8 @@ bool ag_rpc_call_is_cancelled(const struct ag_rpc_call *call);
 /* Send the message, of a stream the last one, and OK, together. `msg` may be
  * freed at once. */
 void ag_rpc_reply(struct ag_rpc_call *call, const ProtobufCMessage *msg);
-/* Send the error as a gRPC status with google.rpc details. */
+/* Send the error as a gRPC status with google.rpc details (lib/rpc_details.h).
+ */
 void ag_rpc_fail(struct ag_rpc_call *call, const struct ag_err *err);
 
 /*

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Ingress: real nginx with the module, in front of a brain and a vault that
 are played by tests/support/fake_brain.c.  MODE=asan runs the other build."""
+import base64
 import json
 import os
 import signal
@@ -614,7 +615,8 @@ class Grpc(Case):
                 break
         self.assertEqual(out.returncode, 0, out.stderr)
         lines = out.stdout.decode().split("\r\n")
-        return dict(x.lower().split(": ", 1) for x in lines if ": " in x)
+        fields = [x.split(": ", 1) for x in lines if ": " in x]
+        return {name.lower(): value for name, value in fields}
 
     def test_a_call_passes_with_the_assertion(self):
         got = self.call("/agent.brain.v1.AgentService/ListAgents", headers=(
@@ -636,6 +638,15 @@ class Grpc(Case):
         got = self.call(path + "CreateAgent", key="key-read")
         self.assertEqual(got["grpc-status"], "7")
         self.assertEqual(got[":status"] if ":status" in got else "200", "200")
+
+    def test_the_field_that_is_wrong_is_in_the_details(self):
+        got = self.call("/agent.brain.v1.SessionService/CreateSession",
+                        b"\x0a\x01x")
+        self.assertEqual(got["grpc-status"], "3", got)
+        status = base64.b64decode(got["grpc-status-details-bin"] + "===")
+        self.assertIn(b"google.rpc.ErrorInfo", status)
+        self.assertIn(b"\x0a\x0eenvironment_id\x12\x0bis required",
+                      status[status.index(b"google.rpc.BadRequest"):])
 
     def test_only_methods_with_a_route_are_there(self):
         for path in ("/agent.brain.v1.AgentService/Nope",
