@@ -3,6 +3,7 @@ import { render } from "./vendor/preact.module.js";
 import { useCallback, useEffect, useRef, useState }
   from "./vendor/hooks.module.js";
 import { call, follow, forgetKey, list, savedKey, saveKey } from "./api.js";
+import { Decisions, Inbox, useApprovals } from "./decide.js";
 import { Feed } from "./feed.js";
 import { html } from "./html.js";
 
@@ -275,7 +276,7 @@ function Composer({ id, running }) {
   </form>`;
 }
 
-function Session({ session, id, onStatus }) {
+function Session({ session, id, onStatus, approvals, onDecided }) {
   const { events, partial, state, retry } = useEvents(id, onStatus);
   const scroller = useRef(null);
   const stick = useRef(true);
@@ -284,7 +285,7 @@ function Session({ session, id, onStatus }) {
   useEffect(() => {
     const el = scroller.current;
     if (el && stick.current) el.scrollTop = el.scrollHeight;
-  }, [events, partial]);
+  }, [events, partial, approvals]);
   const onScroll = () => {
     const el = scroller.current;
     stick.current = el.scrollHeight - el.scrollTop - el.clientHeight < 80;
@@ -307,6 +308,8 @@ function Session({ session, id, onStatus }) {
         ? html`<${Feed} events=${events} partial=${partial} />`
         : html`<p class="hint empty">Nothing has happened yet.</p>`}
     </div>
+    <${Decisions} id=${id} events=${events} approvals=${approvals}
+      onDecided=${onDecided} />
     ${state.name === "ended" ? null
       : html`<${Composer} key=${id} id=${id} running=${running} />`}
   </section>`;
@@ -324,6 +327,8 @@ function Main({ onSignOut }) {
   const [next, setNext] = useState(null);
   const [error, setError] = useState("");
   const [current, setCurrent] = useState(sessionInHash());
+  const [approvals, readApprovals] = useApprovals();
+  const isHere = (a) => a.session_id === current;
 
   const load = useCallback(async (page) => {
     try {
@@ -358,6 +363,7 @@ function Main({ onSignOut }) {
         <h1>Brainbox</h1>
         <button class="link" onClick=${onSignOut}>Sign out</button>
       </header>
+      <${Inbox} approvals=${approvals.filter((a) => !isHere(a))} />
       <details class="card" open=${!current}>
         <summary>New session</summary>
         <${NewSession} onCreated=${onCreated} />
@@ -375,6 +381,7 @@ function Main({ onSignOut }) {
     <main>
       ${current
         ? html`<${Session} key=${current} id=${current} onStatus=${onStatus}
+            approvals=${approvals.filter(isHere)} onDecided=${readApprovals}
             session=${sessions?.find((s) => s.id === current)} />`
         : html`<p class="hint empty">Start a session, or pick one.</p>`}
     </main>

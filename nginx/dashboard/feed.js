@@ -74,6 +74,12 @@ function ToolUse({ e }) {
   <//>`;
 }
 
+const REASONS = {
+  end_turn: "Done",
+  requires_action: "Waits for an answer",
+  budget_reached: "Done: the budget is used up",
+};
+
 const STATUS = {
   "session.status_running": "Working",
   "session.status_rescheduled": "Will go on shortly",
@@ -102,7 +108,7 @@ function one(e) {
   if (type === "session.status_idle") {
     const why = String(e.stop_reason?.type ?? "");
     return html`<${Line} at=${e.processed_at}
-      text=${"Done" + (why && why !== "end_turn" ? ": " + why : "")} />`;
+      text=${REASONS[why] ?? "Done: " + why} />`;
   }
   if (STATUS[type])
     return html`<${Line} text=${STATUS[type]} at=${e.processed_at} />`;

@@ -213,6 +213,65 @@ test("a message that is being sent holds back no interrupt", async () => {
     document.querySelector("#message").value === "", null, { timeout: WAIT });
 });
 
+/** A session that this key made elsewhere, shown. */
+const show = async (text, agent, environment) => {
+  const session = await api("POST", "/v1/sessions", {
+    agent: (await api("POST", "/v1/agents", {
+      name: "asks", metadata: { "brainbox.harness": "runbook" }, ...agent })).id,
+    environment_id: (await api("POST", "/v1/environments", {
+      name: "asks", ...environment })).id });
+  await api("POST", `/v1/sessions/${session.id}/events`, { events: [
+    { type: "user.message", content: [{ type: "text", text }] }] });
+  return session.id;
+};
+const question = (name) => page.getByRole("group", { name });
+
+test("a call that waits is allowed or denied", async () => {
+  const before_ = page.url();
+  const id = await show("```sh\necho may-i\n```\n```sh\necho never\n```", {
+    tools: [{ type: "agent_toolset_20260401", default_config: {
+      permission_policy: { type: "always_ask" } } }] });
+  await page.goto(base + "/#/sessions/" + id);
+  const ask = question("May the agent call sandbox_execute?");
+  await ask.filter({ hasText: "echo may-i" }).waitFor();
+  await ask.getByRole("button", { name: "Allow" }).click();
+  await ask.filter({ hasText: "echo never" }).waitFor();
+  assert.ok((await page.locator(".item.result").last().innerText())
+    .includes("may-i"));
+  await ask.getByLabel("Why not").fill("I said so");
+  await ask.getByRole("button", { name: "Deny" }).click();
+  await page.locator(".item.result.failed").filter({ hasText: "I said so" })
+    .waitFor();
+  await turns(1);
+  assert.equal(await ask.count(), 0);
+  await page.goto(before_);
+  await live();
+});
+
+test("a request that the policy does not name is answered, from anywhere",
+     async () => {
+  const before_ = page.url();
+  const id = await show(
+    "```sh\ncurl -sS -o /dev/null -w '%{http_code}' "
+    + "https://api.demo.test/v1/echo; echo\n```", {}, {
+      config: { type: "cloud", networking: {
+        type: "limited", allowed_hosts: ["other.demo.test"] } },
+      metadata: { "brainbox.network": JSON.stringify({ mode: "ask" }) } });
+  const inbox = page.getByRole("navigation",
+                               { name: "Waiting for you elsewhere" });
+  await inbox.getByRole("link", { name: "GET api.demo.test/v1/echo" }).click();
+  assert.equal(sessionId(), id);
+  const ask = question("May the agent reach api.demo.test?");
+  await ask.getByText("GET https://api.demo.test:443/v1/echo").waitFor();
+  await ask.getByRole("button", { name: "Allow once" }).click();
+  await turns(1);
+  assert.equal((await page.locator(".item.result pre").last().innerText())
+    .trim(), "200");
+  assert.equal(await ask.count() + await inbox.count(), 0);
+  await page.goto(before_);
+  await live();
+});
+
 test("the keyboard sends, and everything has a name", async () => {
   const box = page.getByLabel("Message", { exact: true });
   await box.fill("by keyboard");
