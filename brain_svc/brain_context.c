@@ -4,6 +4,8 @@
  */
 #include "brain_svc/brain_context.h"
 
+#include "brain_svc/brain_content.h"
+
 #define BYTES_A_TOKEN 4
 
 void
@@ -33,8 +35,11 @@ tokens_of(const struct brain_event *e)
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         const json_t *part = json_object_get(e->body, parts[i]);
 
-        if (part != NULL)
-            n += json_dumpb(part, NULL, 0, JSON_COMPACT);
+        if (part == NULL)
+            continue;
+        n += strcmp(parts[i], "content") == 0
+                 ? brain_content_weight(part)
+                 : json_dumpb(part, NULL, 0, JSON_COMPACT);
     }
     return (int64_t)n / BYTES_A_TOKEN;
 }

@@ -3,41 +3,24 @@
  */
 #include "brain_svc/brain_event_check.h"
 
+#include "brain_svc/brain_content.h"
 #include "brain_svc/brain_log.h"
 
-/* Each block: {"type":"text","text":…}; other kinds are refused by name. */
 static int
 check_content(const json_t *in, const char *key, struct ag_err *err)
 {
-    const json_t *content = json_object_get(in, key);
-    size_t i;
-    json_t *block;
-
-    if (!json_is_array(content) || json_array_size(content) == 0)
-        return ag_err_set(err, AG_ERR_INVALID,
-                          "content: must be an array of one block or more");
-    json_array_foreach (content, i, block) {
-        ag_str_t type = ag_json_str(json_object_get(block, "type"));
-
-        if (!ag_str_is(type, "text"))
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "content[%zu].type: \"%.*s\" is not \"text\"", i,
-                              AG_FMT(type));
-        if (!json_is_string(json_object_get(block, "text")))
-            return ag_err_set(err, AG_ERR_INVALID,
-                              "content[%zu].text: must be a string", i);
-    }
-    return 0;
+    return brain_content_check(json_object_get(in, key), false, err);
 }
 
+/* Not every wire takes more than text in a result. */
 static int
-check_optional_content(const json_t *in, const char *key, struct ag_err *err)
+check_result_content(const json_t *in, const char *key, struct ag_err *err)
 {
     const json_t *content = json_object_get(in, key);
 
     return content == NULL || json_array_size(content) == 0
                ? 0
-               : check_content(in, key, err);
+               : brain_content_check(content, true, err);
 }
 
 static int
@@ -95,7 +78,7 @@ static const struct {
     {"user.message", "content", check_content},
     {"user.interrupt", NULL, NULL},
     {"user.custom_tool_result", "custom_tool_use_id", check_id},
-    {"user.custom_tool_result", "content", check_optional_content},
+    {"user.custom_tool_result", "content", check_result_content},
     {"user.custom_tool_result", "is_error", check_bool},
     {"user.tool_confirmation", "tool_use_id", check_id},
     {"user.tool_confirmation", "result", check_result},

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "brain_svc/brain_content.h"
 #include "brain_svc/brain_context.h"
 
 #define TEXT_MAX (32 * 1024 * 1024)
@@ -144,6 +145,25 @@ brain_item_text(const struct brain_item *item)
 
     (void)brain_event_text(item->event->body, &text, &ignored);
     return ag_json_from_str(ag_buf_str(&text));
+}
+
+bool
+brain_item_has_media(const struct brain_item *item)
+{
+    return !brain_content_is_text(
+        json_object_get(item->event->body, "content"));
+}
+
+json_t *
+brain_item_parts(const struct brain_item *item,
+                 json_t *(*part)(const json_t *block))
+{
+    json_t *out = json_array(), *block;
+    size_t i;
+
+    json_array_foreach (json_object_get(item->event->body, "content"), i, block)
+        json_array_append_new(out, part(block));
+    return out;
 }
 
 json_t *

@@ -40,6 +40,11 @@ void brain_prompt_say(struct brain_prompt *p, const struct brain_event *event);
 
 /* All text of an item, a JSON string; never NULL. */
 json_t *brain_item_text(const struct brain_item *item);
+/* True when it holds an image or a document. */
+bool brain_item_has_media(const struct brain_item *item);
+/* Each of its blocks as `part` writes it for a wire: a new array. */
+json_t *brain_item_parts(const struct brain_item *item,
+                         json_t *(*part)(const json_t *block));
 /* A call's arguments as JSON text in a JSON string; never NULL. */
 json_t *brain_item_arguments(const struct brain_item *item);
 /* What thinking left for this wire to send back; borrowed, or NULL. */

@@ -4,6 +4,7 @@
  * `index` (id and name first, arguments in pieces), `finish_reason`, a last
  * chunk with `choices: []` and `usage`, `[DONE]`; or an `error`. Pure.
  */
+#include "brain_svc/brain_content.h"
 #include "brain_svc/brain_wire.h"
 
 /* ---- the request ------------------------------------------------------- */
@@ -75,6 +76,21 @@ add_call(json_t *messages, const struct brain_item *item)
                                     "arguments", brain_item_arguments(item)));
 }
 
+static json_t *
+part(const json_t *block)
+{
+    json_t *text = brain_content_text(block);
+
+    if (text != NULL)
+        return json_pack("{s:s, s:o}", "type", "text", "text", text);
+    if (brain_content_kind(block) == BRAIN_CONTENT_IMAGE)
+        return json_pack("{s:s, s:{s:o}}", "type", "image_url", "image_url",
+                         "url", brain_content_url(block));
+    return json_pack("{s:s, s:{s:s, s:o}}", "type", "file", "file", "filename",
+                     brain_content_name(block), "file_data",
+                     brain_content_url(block));
+}
+
 static void
 add_item(json_t *messages, const struct brain_item *item)
 {
@@ -82,7 +98,9 @@ add_item(json_t *messages, const struct brain_item *item)
     case BRAIN_ITEM_USER:
         json_array_append_new(messages,
                               json_pack("{s:s, s:o}", "role", "user", "content",
-                                        brain_item_text(item)));
+                                        brain_item_has_media(item)
+                                            ? brain_item_parts(item, part)
+                                            : brain_item_text(item)));
         break;
     case BRAIN_ITEM_AGENT:
         json_object_set_new(assistant(messages, false), "content",

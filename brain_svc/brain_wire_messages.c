@@ -3,6 +3,7 @@
  * that begin, grow and end, then why it stopped. Thinking goes back as it came,
  * with its signature. Pure.
  */
+#include "brain_svc/brain_content.h"
 #include "brain_svc/brain_wire.h"
 
 /* This wire wants a limit in each request. */
@@ -67,6 +68,51 @@ block_of(const struct brain_item *item)
     return NULL;
 }
 
+static json_t *
+pick(const json_t *from, const char *const *keys, size_t n)
+{
+    json_t *out = json_object();
+
+    for (size_t i = 0; i < n; i++) {
+        json_t *v = json_object_get(from, keys[i]);
+
+        if (v != NULL && !json_is_null(v))
+            json_object_set(out, keys[i], v);
+    }
+    return out;
+}
+
+#define PICK(from, keys) pick(from, keys, sizeof(keys) / sizeof(keys[0]))
+
+/* This wire has the contract's own blocks. Copied: the last one gets a mark. */
+static json_t *
+part(const json_t *block)
+{
+    static const char *const text[] = {"type", "text"};
+    static const char *const media[] = {"type", "title", "context"};
+    static const char *const source[] = {"type", "media_type", "data", "url"};
+    json_t *out;
+
+    if (brain_content_kind(block) == BRAIN_CONTENT_TEXT)
+        return PICK(block, text);
+    out = PICK(block, media);
+    json_object_set_new(out, "source",
+                        PICK(json_object_get(block, "source"), source));
+    return out;
+}
+
+/* What an item is in its message's content; an array, or NULL. */
+static json_t *
+blocks_of(const struct brain_item *item)
+{
+    json_t *block;
+
+    if (item->kind == BRAIN_ITEM_USER && brain_item_has_media(item))
+        return brain_item_parts(item, part);
+    block = block_of(item);
+    return block == NULL ? NULL : json_pack("[o]", block);
+}
+
 /* Roles alternate: neighbours of one role are blocks of one message. */
 static void
 add_item(json_t *messages, const struct brain_item *item)
@@ -75,15 +121,15 @@ add_item(json_t *messages, const struct brain_item *item)
         item->kind == BRAIN_ITEM_USER || item->kind == BRAIN_ITEM_RESULT;
     const char *role = is_user ? "user" : "assistant";
     json_t *last = json_array_get(messages, json_array_size(messages) - 1);
-    json_t *block = block_of(item);
+    AG_AUTO(ag_json_decref) json_t *blocks = blocks_of(item);
 
-    if (block == NULL)
+    if (blocks == NULL)
         return;
     if (!ag_str_is(ag_json_str(json_object_get(last, "role")), role)) {
         last = json_pack("{s:s, s:[]}", "role", role, "content");
         json_array_append_new(messages, last);
     }
-    json_array_append_new(json_object_get(last, "content"), block);
+    json_array_extend(json_object_get(last, "content"), blocks);
 }
 
 /* The last block carries the mark that lets the next request read it all. */

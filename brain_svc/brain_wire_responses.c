@@ -4,6 +4,7 @@
  * A stream holds events by `type`; what belongs together has the same
  * `output_index`. Pure.
  */
+#include "brain_svc/brain_content.h"
 #include "brain_svc/brain_wire.h"
 
 /* ---- the request ------------------------------------------------------- */
@@ -32,11 +33,29 @@ message(const char *role, const char *block, const struct brain_item *item)
 }
 
 static json_t *
+part(const json_t *block)
+{
+    json_t *text = brain_content_text(block);
+
+    if (text != NULL)
+        return json_pack("{s:s, s:o}", "type", "input_text", "text", text);
+    if (brain_content_kind(block) == BRAIN_CONTENT_IMAGE)
+        return json_pack("{s:s, s:o}", "type", "input_image", "image_url",
+                         brain_content_url(block));
+    return json_pack("{s:s, s:s, s:o}", "type", "input_file", "filename",
+                     brain_content_name(block), "file_data",
+                     brain_content_url(block));
+}
+
+static json_t *
 item_json(const struct brain_item *item)
 {
     switch (item->kind) {
     case BRAIN_ITEM_USER:
-        return message("user", "input_text", item);
+        return brain_item_has_media(item)
+                   ? json_pack("{s:s, s:s, s:o}", "type", "message", "role",
+                               "user", "content", brain_item_parts(item, part))
+                   : message("user", "input_text", item);
     case BRAIN_ITEM_AGENT:
         return message("assistant", "output_text", item);
     case BRAIN_ITEM_THINKING:

@@ -171,11 +171,14 @@ function Connection({ state, onRetry }) {
   </div>`;
 }
 
-/** What is seen so far of an event that comes about, with one delta more. */
-const withDelta = (partial, { event_id: id, delta }) =>
-  partial === null || partial.id !== id ? partial
-    : { ...partial, text: partial.text
-        + String(delta?.content?.text ?? delta?.text ?? "") };
+/** What is seen of an event that comes about, with one delta more: the first
+ *  that is seen, when the page came in the middle. */
+const withDelta = (partial, { event_id: id, delta }) => ({
+  id,
+  type: delta?.type === "output_delta" ? "agent.tool_result" : "agent.message",
+  text: (partial?.id === id ? partial.text : "")
+    + String(delta?.content?.text ?? delta?.text ?? ""),
+});
 
 /** Events, the one that comes about, and the state of the connection. */
 function useEvents(id, onStatus) {
@@ -188,6 +191,7 @@ function useEvents(id, onStatus) {
     // A long log arrives in bursts: one new array for each, not each event.
     const seen = new Set();
     let burst = [];
+    let begun = ""; // the id of what comes about
     let timer = 0;
     const flush = () => {
       const batch = burst;
@@ -203,16 +207,17 @@ function useEvents(id, onStatus) {
       onEvent(e) {
         const type = String(e.type);
         if (type === "event_start") {
-          setPartial({ id: e.event?.id, type: e.event?.type, text: "" });
+          begun = e.event?.id;
+          setPartial({ id: begun, type: e.event?.type, text: "" });
         } else if (type === "event_delta") {
+          begun = e.event_id;
           setPartial((old) => withDelta(old, e));
         } else if (!seen.has(e.id)) {
           seen.add(e.id);
           burst.push(e);
           timer ||= setTimeout(flush, 30);
-          if (type === "session.status_idle" || type.startsWith("agent.")) {
-            setPartial((old) => type === "session.status_idle"
-              || old?.id === e.id ? null : old);
+          if (type === "session.status_idle" || e.id === begun) {
+            setPartial(null);
             flush();
           }
           if (type.startsWith("session.status_"))

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The model client: three wires, what is sent again, who is asked next, what
 it cost, and the limits on silence and length."""
+import base64
 import json
 import os
 import sys
@@ -67,6 +68,37 @@ def each_wire_carries_a_whole_turn_with_tools():
         assert kinds.count("agent.tool_use") == 3
         said = json.dumps(asked[1]["body"])
         assert "one\\\\n" in said and "Be brief." in said, said
+
+
+@p.test
+def images_and_documents_reach_the_model_over_each_wire():
+    data = base64.b64encode(os.urandom(90_000)).decode()
+    content = [
+        {"type": "text", "text": 'SCRIPT:[{"text": "I see."}]'},
+        {"type": "image", "source": {"type": "base64", "data": data,
+                                     "media_type": "image/png"}},
+        {"type": "document", "title": "plan.pdf", "source": {
+            "type": "base64", "data": "JVBERg==",
+            "media_type": "application/pdf"}}]
+    for wire in WIRES:
+        s = session(wire)
+        before = len(p.model_requests())
+        p.call("POST", f"/v1/sessions/{s}/events", {
+            "events": [{"type": "user.message", "content": content}]})
+        events = p.idle(s)
+        assert bb.texts(events) == ["I see."], (wire, error(events))
+        (asked,) = p.model_requests()[before:]
+        assert data in asked["raw"] and "JVBERg==" in asked["raw"], wire
+        assert [e for e in events if e["type"] == "user.message"][0][
+            "content"] == content
+        # It is part of the conversation from then on.
+        p.turn(s, 'SCRIPT:[{"text": "Still."}]', 2)
+        assert data in p.model_requests()[-1]["raw"], wire
+        e = p.refused(400, "POST", f"/v1/sessions/{s}/events", {
+            "events": [{"type": "user.message", "content": [
+                {"type": "image", "source": {"type": "base64", "data": "?",
+                                             "media_type": "image/png"}}]}]})
+        assert "content[0].source.data" in e["message"], e
 
 
 @p.test

@@ -83,7 +83,9 @@ test("a custom tool is run by the client, a command is allowed by it",
     { name: "sandbox_execute", arguments: { command: "echo allowed" } }] },
     { text: "Done." }];
   await events.send(s.id, { events: [{ type: "user.message", content: [
-    { type: "text", text: "SCRIPT:" + JSON.stringify(script) }] }] });
+    { type: "text", text: "SCRIPT:" + JSON.stringify(script) },
+    { type: "image", source: { type: "base64", media_type: "image/gif",
+      data: "R0lGODlhAQABAAAAACwAAAAAAQABAAA=" } }] }] });
   const calls = {};
   const said = [];
   for await (const e of stream) {

@@ -96,7 +96,8 @@ def from_messages(body):
                 out.append({"role": "tool", "text": text_of(b["content"]),
                             "calls": []})
             else:
-                out.append({"role": "user", "text": b["text"], "calls": []})
+                out.append({"role": "user", "text": b.get("text", ""),
+                            "calls": []})
     return out
 
 
