@@ -54,18 +54,17 @@ ngx_agent_ctx_create(ngx_http_request_t *r)
 }
 
 
-/* `x-api-key`, or else `Authorization: Bearer`. */
-static ngx_int_t
-ngx_agent_find_key(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
-    struct ag_err *err)
+void
+ngx_agent_key_sent(ngx_http_request_t *r, ngx_str_t *key)
 {
     ngx_str_t        *v;
     ngx_table_elt_t  *h;
 
+    ngx_str_null(key);
     h = ngx_agent_header(r, "x-api-key");
 
     if (h != NULL) {
-        ctx->key = h->value;
+        *key = h->value;
 
     } else if (r->headers_in.authorization != NULL) {
         v = &r->headers_in.authorization->value;
@@ -73,10 +72,18 @@ ngx_agent_find_key(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
         if (v->len > 7
             && ngx_strncasecmp(v->data, (u_char *) "Bearer ", 7) == 0)
         {
-            ctx->key.data = v->data + 7;
-            ctx->key.len = v->len - 7;
+            key->data = v->data + 7;
+            key->len = v->len - 7;
         }
     }
+}
+
+
+static ngx_int_t
+ngx_agent_find_key(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
+    struct ag_err *err)
+{
+    ngx_agent_key_sent(r, &ctx->key);
 
     if (ctx->key.len == 0) {
         return ag_err_set(err, AG_ERR_UNAUTHENTICATED,

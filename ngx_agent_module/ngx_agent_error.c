@@ -207,6 +207,7 @@ ngx_agent_replace(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     ngx_agent_loc_conf_t *lcf)
 {
     ag_str_t                        message;
+    ngx_str_t                       second;
     ngx_uint_t                      status;
     const struct ngx_agent_status  *st;
 
@@ -215,6 +216,8 @@ ngx_agent_replace(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
 
     message = status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE
               ? AG_STR("the body is too long")
+              : status == NGX_HTTP_TOO_MANY_REQUESTS
+              ? AG_STR("too many requests with this key; try again later")
               : status < NGX_HTTP_INTERNAL_SERVER_ERROR
                 ? AG_STR("the request cannot be understood")
                 : status == NGX_HTTP_GATEWAY_TIME_OUT
@@ -228,6 +231,16 @@ ngx_agent_replace(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     }
 
     ctx->answer = NGX_AGENT_ANSWER_REPLACE;
+
+    /* Limits of nginx are by the second. */
+
+    ngx_str_set(&second, "1");
+
+    if (status == NGX_HTTP_TOO_MANY_REQUESTS
+        && ngx_agent_push_out(r, "Retry-After", &second) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     if (lcf->mode == NGX_AGENT_GRPC) {
         return ngx_agent_grpc_headers(r, ctx, st->grpc, message);

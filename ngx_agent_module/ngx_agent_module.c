@@ -5,6 +5,8 @@
  */
 #include "ngx_agent_module/ngx_agent_module.h"
 
+#include "lib/secret.h"
+
 #include "lib/scope.h"
 
 
@@ -193,29 +195,66 @@ ngx_agent_request_id_variable(ngx_http_request_t *r,
 }
 
 
+/* $agent_key_hash: tells callers apart before anybody knows them, for
+ * limit_req and limit_conn. */
+static ngx_int_t
+ngx_agent_key_hash_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char     digest[32];
+    ngx_str_t  key;
+
+    ngx_agent_key_sent(r, &key);
+
+    if (key.len == 0 || key.len > NGX_AGENT_KEY_MAX) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->data = ngx_pnalloc(r->pool, NGX_AGENT_KEY_HASH);
+    if (v->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ag_sha256(ag_str_n(key.data, key.len), digest);
+    ngx_hex_dump(v->data, digest, NGX_AGENT_KEY_HASH / 2);
+
+    v->len = NGX_AGENT_KEY_HASH;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
 static ngx_int_t
 ngx_agent_add_variables(ngx_conf_t *cf)
 {
-    ngx_str_t             name;
+    ngx_uint_t            i;
     ngx_http_variable_t  *var;
 
-    ngx_str_set(&name, "agent_upstream");
+    static struct {
+        ngx_str_t                    name;
+        ngx_http_get_variable_pt     get;
+        ngx_uint_t                   flags;
+    } variables[] = {
+        { ngx_string("agent_upstream"), ngx_agent_upstream_variable,
+          NGX_HTTP_VAR_NOCACHEABLE },
+        { ngx_string("agent_request_id"), ngx_agent_request_id_variable,
+          NGX_HTTP_VAR_NOCACHEABLE },
+        { ngx_string("agent_key_hash"), ngx_agent_key_hash_variable, 0 },
+    };
 
-    var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
-    if (var == NULL) {
-        return NGX_ERROR;
+    for (i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
+        var = ngx_http_add_variable(cf, &variables[i].name,
+                                    variables[i].flags);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = variables[i].get;
     }
-
-    var->get_handler = ngx_agent_upstream_variable;
-
-    ngx_str_set(&name, "agent_request_id");
-
-    var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
-    if (var == NULL) {
-        return NGX_ERROR;
-    }
-
-    var->get_handler = ngx_agent_request_id_variable;
 
     return NGX_OK;
 }

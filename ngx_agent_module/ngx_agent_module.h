@@ -15,6 +15,7 @@
 #include "ngx_agent_module/ngx_agent_route.h"
 
 #define NGX_AGENT_KEY_MAX        256   /* longest API key */
+#define NGX_AGENT_KEY_HASH       32    /* hex digits of $agent_key_hash */
 #define NGX_AGENT_ASSERTION_MAX  4096  /* longest assertion */
 
 
@@ -122,6 +123,8 @@ ngx_agent_ctx_t *ngx_agent_get_ctx(ngx_http_request_t *r);
 
 /* ngx_agent_auth.c: phases */
 ngx_agent_ctx_t *ngx_agent_ctx_create(ngx_http_request_t *r);
+/* The key as it was sent: `x-api-key`, or else `Authorization: Bearer`; empty. */
+void ngx_agent_key_sent(ngx_http_request_t *r, ngx_str_t *key);
 ngx_int_t ngx_agent_access_handler(ngx_http_request_t *r);
 
 /* ngx_agent_resolve.c */

@@ -592,6 +592,43 @@ class GrpcCore(Case):
                                 "x-api-key=key-good")[2])
 
 
+def limit(conf):
+    """One request a second and key, and two more."""
+    zone = ("limit_req_zone $agent_key_hash zone=by_key:1m rate=1r/s;"
+            "limit_req_status 429; limit_req zone=by_key burst=2 nodelay;")
+    return conf.replace("upstream brain {", zone + "upstream brain {", 1)
+
+
+class Limits(Case):
+    edit = staticmethod(limit)
+
+    def burst(self, key, headers=None):
+        return [self.i.ask("GET", "/v1/agents", key=key, headers=headers)
+                for _ in range(12)]
+
+    def test_what_is_over_a_limit_is_the_contract_s_429(self):
+        answers = self.burst("key-good")
+        self.ok(answers[0])
+        self.refused(answers[-1], 429, "rate_limit_error", "too many requests")
+        self.assertEqual(answers[-1][1]["retry-after"], "1")
+        # Each key has its own, however it is sent.
+        bearer = {"authorization": "Bearer key-read"}
+        self.ok(self.i.ask("GET", "/v1/agents", key=None, headers=bearer))
+        self.refused(self.burst("key-read")[-1], 429, "rate_limit_error")
+
+    def test_grpc_clients_get_their_status(self):
+        path = "/agent.brain.v1.AgentService/ListAgents"
+        got = [Grpc.call(self, path, key="key-write") for _ in range(12)][-1]
+        self.assertEqual(got["grpc-status"], "8", got)
+        self.assertEqual(got["retry-after"], "1", got)
+
+    def test_a_refusal_logs_no_key(self):
+        self.burst("key-none")
+        log = self.i.text("state/log/ingress-error.log")
+        self.assertIn('limiting requests, excess: ', log)
+        self.assertNotIn("key-none", log)
+
+
 class Grpc(Case):
     """curl as a gRPC client: it can send what a good client would not."""
 
