@@ -22,8 +22,6 @@ static char *ngx_agent_egress_set_peer(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_agent_egress_set_leaf(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_agent_egress_set_rules(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 static ngx_int_t ngx_agent_egress_init(ngx_conf_t *cf);
 static void *ngx_agent_egress_create_conf(ngx_conf_t *cf);
 static char *ngx_agent_egress_merge_conf(ngx_conf_t *cf, void *parent,
@@ -83,9 +81,9 @@ static ngx_command_t  ngx_agent_egress_commands[] = {
 
     { ngx_string("agent_egress_rules"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_agent_egress_set_rules,
+      ngx_agent_rules_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
-      0,
+      offsetof(ngx_agent_egress_conf_t, rules),
       NULL },
 
     { ngx_string("agent_egress_mint_body"),
@@ -270,80 +268,6 @@ ngx_agent_egress_set_leaf(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ecf->leaf = ngx_agent_leaf_create(cf, &value[1]);
 
     return ecf->leaf != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
-}
-
-
-/* The file's text, in the pool of the configuration. */
-static ngx_int_t
-ngx_agent_egress_read_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *text)
-{
-    ssize_t          n;
-    ngx_file_t       file;
-    ngx_file_info_t  fi;
-
-    ngx_memzero(&file, sizeof(ngx_file_t));
-    file.name = *name;
-    file.log = cf->log;
-    file.fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (file.fd == NGX_INVALID_FILE
-        || ngx_fd_info(file.fd, &fi) == NGX_FILE_ERROR)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "\"%V\" cannot be opened", name);
-        n = -1;
-
-    } else {
-        text->len = ngx_file_size(&fi);
-        text->data = ngx_pnalloc(cf->pool, text->len + 1);
-        n = text->data == NULL
-            ? -1 : ngx_read_file(&file, text->data, text->len, 0);
-    }
-
-    if (file.fd != NGX_INVALID_FILE) {
-        (void) ngx_close_file(file.fd);
-    }
-
-    return n >= 0 && (size_t) n == text->len ? NGX_OK : NGX_ERROR;
-}
-
-
-static void
-ngx_agent_egress_rules_free(void *data)
-{
-    ngx_agent_rules_free(data);
-}
-
-
-static char *
-ngx_agent_egress_set_rules(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_str_t                *value, text;
-    struct ag_err             err = AG_ERR_INIT;
-    ngx_pool_cleanup_t       *cln;
-    ngx_agent_egress_conf_t  *ecf = conf;
-
-    value = cf->args->elts;
-    cln = ngx_pool_cleanup_add(cf->pool, 0);
-
-    if (cln == NULL || ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK
-        || ngx_agent_egress_read_file(cf, &value[1], &text) != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    ecf->rules = ngx_agent_rules_new(ngx_agent_view(text), &err);
-
-    if (ecf->rules == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V: %s", &value[1],
-                           err.msg);
-        return NGX_CONF_ERROR;
-    }
-
-    cln->handler = ngx_agent_egress_rules_free;
-    cln->data = ecf->rules;
-
-    return NGX_CONF_OK;
 }
 
 

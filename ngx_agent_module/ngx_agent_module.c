@@ -28,6 +28,14 @@ static ngx_conf_num_bounds_t  ngx_agent_depth_bounds = {
 };
 
 
+static ngx_conf_enum_t  ngx_agent_pasted[] = {
+    { ngx_string("off"), NGX_AGENT_PASTED_OFF },
+    { ngx_string("log"), NGX_AGENT_PASTED_LOG },
+    { ngx_string("refuse"), NGX_AGENT_PASTED_REFUSE },
+    { ngx_null_string, 0 }
+};
+
+
 static ngx_command_t  ngx_agent_commands[] = {
 
     { ngx_string("agent_api"),
@@ -92,6 +100,20 @@ static ngx_command_t  ngx_agent_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_agent_loc_conf_t, max_depth),
       &ngx_agent_depth_bounds },
+
+    { ngx_string("agent_inbound_rules"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_agent_rules_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_loc_conf_t, rules),
+      NULL },
+
+    { ngx_string("agent_inbound_secrets"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_agent_loc_conf_t, pasted),
+      &ngx_agent_pasted },
 
     { ngx_string("agent_heartbeat"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -350,6 +372,8 @@ ngx_agent_create_loc_conf(ngx_conf_t *cf)
     conf->max_body = NGX_CONF_UNSET_SIZE;
     conf->max_depth = NGX_CONF_UNSET_UINT;
     conf->heartbeat = NGX_CONF_UNSET_MSEC;
+    conf->rules = NGX_CONF_UNSET_PTR;
+    conf->pasted = NGX_CONF_UNSET_UINT;
 
     return conf;
 }
@@ -369,6 +393,9 @@ ngx_agent_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_size_value(conf->max_body, prev->max_body, 1024 * 1024);
     ngx_conf_merge_uint_value(conf->max_depth, prev->max_depth, 64);
     ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 15000);
+    ngx_conf_merge_ptr_value(conf->rules, prev->rules, NULL);
+    ngx_conf_merge_uint_value(conf->pasted, prev->pasted,
+                              NGX_AGENT_PASTED_REFUSE);
 
     if (conf->mode == NGX_AGENT_OFF) {
         return NGX_CONF_OK;

@@ -35,6 +35,14 @@ typedef struct {
 } ngx_agent_main_conf_t;
 
 
+/* what becomes of a body that holds a credential */
+typedef enum {
+    NGX_AGENT_PASTED_OFF,              /* nobody looks */
+    NGX_AGENT_PASTED_LOG,
+    NGX_AGENT_PASTED_REFUSE
+} ngx_agent_pasted_e;
+
+
 typedef struct {
     ngx_uint_t                 mode;
     ngx_str_t                  upstreams[NGX_AGENT_SERVICES];
@@ -44,6 +52,8 @@ typedef struct {
     size_t                     max_body;
     ngx_uint_t                 max_depth;
     ngx_msec_t                 heartbeat;
+    struct ngx_agent_rules    *rules;       /* NULL: nobody looks */
+    ngx_uint_t                 pasted;
 } ngx_agent_loc_conf_t;
 
 
@@ -123,6 +133,15 @@ ngx_agent_ctx_t *ngx_agent_get_ctx(ngx_http_request_t *r);
 
 /* ngx_agent_auth.c: phases */
 ngx_agent_ctx_t *ngx_agent_ctx_create(ngx_http_request_t *r);
+/* A directive with the file of a rule set: a struct ngx_agent_rules * that is
+ * NGX_CONF_UNSET_PTR before. */
+char *ngx_agent_rules_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+/* Is the body of this request looked through? Its route is known. */
+ngx_uint_t ngx_agent_inbound_wants(ngx_agent_ctx_t *ctx,
+    ngx_agent_loc_conf_t *lcf);
+/* NGX_OK, or the request is answered. */
+ngx_int_t ngx_agent_inbound_check(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
+    ngx_agent_loc_conf_t *lcf, ag_str_t body);
 /* The key as it was sent: `x-api-key`, or else `Authorization: Bearer`; empty. */
 void ngx_agent_key_sent(ngx_http_request_t *r, ngx_str_t *key);
 ngx_int_t ngx_agent_access_handler(ngx_http_request_t *r);

@@ -366,15 +366,19 @@ ngx_agent_make_message(ngx_http_request_t *r, ngx_agent_ctx_t *ctx,
     if (rc == NGX_DECLINED) {
         rc = ngx_agent_too_large(r, ctx, lcf->max_body);
 
-    } else if (rc == NGX_OK && lcf->mode == NGX_AGENT_GRPC) {
+    } else if (rc != NGX_OK) {
+        rc = NGX_HTTP_INTERNAL_SERVER_ERROR;
+
+    } else {
+        rc = ngx_agent_inbound_check(r, ctx, lcf, ag_buf_str(&body));
+    }
+
+    if (rc == NGX_OK && lcf->mode == NGX_AGENT_GRPC) {
         ag_buf_add(&ctx->message, ag_buf_str(&body));
         rc = ngx_agent_check_frame(r, ctx);
 
     } else if (rc == NGX_OK) {
         rc = ngx_agent_transcode(r, ctx, lcf, ag_buf_str(&body));
-
-    } else {
-        rc = NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     ag_buf_wipe(&body);
@@ -447,7 +451,9 @@ ngx_agent_precontent_handler(ngx_http_request_t *r)
     }
 
     if (ctx->state == NGX_AGENT_ADMITTED) {
-        if (lcf->mode == NGX_AGENT_GRPC && !ctx->match.route->is_bound) {
+        if (lcf->mode == NGX_AGENT_GRPC && !ctx->match.route->is_bound
+            && !ngx_agent_inbound_wants(ctx, lcf))
+        {
             return ngx_agent_make_call(r, ctx, lcf);
         }
 

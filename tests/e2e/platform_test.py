@@ -464,6 +464,26 @@ def message(text):
 
 
 @test
+def pasted_credential_is_refused_and_stands_nowhere():
+    s = bb_.session()
+    token = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0dF3hJ6"
+    e = bb_.refused(400, "POST", f"/v1/sessions/{s}/events",
+                    message(f"use {token}, please"))
+    assert "shape github-personal" in e["message"], e
+    assert token not in e["message"] and bb_.events(s) == []
+    # Where it belongs it is taken, and bound to its host.
+    v = bb_.call("POST", "/v1/vaults", {"display_name": "test"})["id"]
+    bb_.call("POST", f"/v1/vaults/{v}/credentials", {"auth": {
+        "type": "environment_variable", "secret_name": "GITHUB_TOKEN",
+        "secret_value": token, "networking": {
+            "type": "limited", "allowed_hosts": ["api.github.com"]}}})
+    for folder, _, names in os.walk(bb_.state + "/log"):
+        for name in names:
+            with open(os.path.join(folder, name), errors="replace") as f:
+                assert token not in f.read(), name
+
+
+@test
 def message_of_ten_megabytes_is_refused():
     s = bb_.session()
     bb_.refused(413, "POST", f"/v1/sessions/{s}/events",

@@ -123,6 +123,7 @@ class Ingress:
             conf = f.read()
         for key, value in {
                 "MODULE": MODULE, "RUN": run,
+                "RULES": os.path.join(ROOT, "vault_svc/rules.conf"),
                 "STATE": os.path.join(self.folder, "state"),
                 "LISTEN": f"127.0.0.1:{self.port}",
                 "GRPC_LISTEN": f"127.0.0.1:{self.grpc_port}",

@@ -4,6 +4,7 @@ are played by tests/support/fake_brain.c.  MODE=asan runs the other build."""
 import base64
 import json
 import os
+import random
 import signal
 import socket
 import struct
@@ -592,9 +593,87 @@ class GrpcCore(Case):
                                 "x-api-key=key-good")[2])
 
 
+def secret(n=36):
+    """Of the shape github-personal, and as random as one."""
+    letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return "ghp_" + "".join(random.sample(letters, n))
+
+
+def message(text):
+    return {"events": [{"type": "user.message", "content": [
+        {"type": "text", "text": text}]}]}
+
+
+def frame(text):
+    """A SendEventsRequest with this message."""
+    event = json.dumps(message(text)["events"][0]).encode().ljust(200)
+    return (b"\x0a\x06sesn_a\x12" + bytes([len(event) & 127 | 128,
+                                           len(event) >> 7]) + event)
+
+
+class Inbound(Case):
+    EVENTS = "/v1/sessions/sesn_a/events"
+
+    def taken(self):
+        return [c for c in self.i.calls()
+                if c["call"] in ("SendEvents", "CreateAgent")]
+
+    def test_a_pasted_credential_reaches_nobody(self):
+        value = secret()
+        before = self.taken()
+        for path, body in (
+                (self.EVENTS, message("use " + value)),
+                (self.EVENTS, message("a line\n" + value + "\nanother")),
+                ("/v1/agents", {"name": "a", "system": "key=" + value})):
+            answer = self.i.ask("POST", path, body)
+            self.refused(answer, 400, "invalid_request_error",
+                         "(shape github-personal)")
+            self.assertIn("put it into a vault", answer[2]["error"]["message"])
+        self.assertEqual(self.taken(), before)
+        for name in ("fake.log", "state/log/ingress-error.log",
+                     "state/log/ingress-access.log"):
+            self.assertNotIn(value, self.i.text(name))
+        self.assertIn('a credential of shape "github-personal"',
+                      self.i.text("state/log/ingress-error.log"))
+
+    def test_what_only_looks_a_little_like_one_passes(self):
+        for text in ("ghp_" + "x" * 36, secret()[:-1], "x" + secret(),
+                     "ya29." + secret()[4:] + secret()):  # only=log
+            self.ok(self.i.ask("POST", self.EVENTS, message(text)))
+
+    def test_the_vault_gets_credentials(self):
+        body = {"auth": {"type": "environment_variable", "secret_name": "T",
+                         "secret_value": secret()}}
+        answer = self.i.ask("POST", "/v1/vaults/vlt_a/credentials", body)
+        self.assertNotIn("(shape", json.dumps(answer[2]), answer)
+
+    def test_grpc_calls_are_looked_through_too(self):
+        path = "/agent.brain.v1.EventService/SendEvents"
+        got = Grpc.call(self, path, frame("x " + secret()))
+        self.assertEqual(got["grpc-status"], "3", got)
+        self.assertIn("shape github-personal", got["grpc-message"])
+        self.assertEqual(Grpc.call(self, path, frame("x"))["grpc-status"], "0")
+
+
+def only_log(conf):
+    return conf.replace("agent_heartbeat 15s;",
+                        "agent_heartbeat 15s; agent_inbound_secrets log;")
+
+
+class InboundLog(Case):
+    edit = staticmethod(only_log)
+
+    def test_a_line_in_the_log_is_all(self):
+        value = secret()
+        self.ok(self.i.ask("POST", Inbound.EVENTS, message(value)))
+        log = self.i.text("state/log/ingress-error.log")
+        self.assertIn('a credential of shape "github-personal"', log)
+        self.assertNotIn(value, log)
+
+
 def limit(conf):
-    """One request a second and key, and two more."""
-    zone = ("limit_req_zone $agent_key_hash zone=by_key:1m rate=1r/s;"
+    """One request a minute and key, and two more."""
+    zone = ("limit_req_zone $agent_key_hash zone=by_key:1m rate=1r/m;"
             "limit_req_status 429; limit_req zone=by_key burst=2 nodelay;")
     return conf.replace("upstream brain {", zone + "upstream brain {", 1)
 
