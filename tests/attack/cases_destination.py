@@ -330,7 +330,7 @@ attempt(lambda: talk(tcp(E, 22), 'SSH-2.0-x\\r\\n'))
     def count():
         return sum(d["count"] for o, d in rows()
                    if d["reason"] == "protocol_unknown")
-    bb.wait_for("counts", lambda: count() >= 302, 5)
+    bb.wait_for("counts", lambda: count() >= 302)
     got = {(d["reason"], o) for o, d in rows()}
     assert got == {("destination_mismatch", f"tcp://{hosts.A}:443"),
                    ("destination_mismatch", f"tcp://{hosts.A}:80"),
