@@ -3,7 +3,7 @@ import { render } from "./vendor/preact.module.js";
 import { useCallback, useEffect, useRef, useState }
   from "./vendor/hooks.module.js";
 import { call, follow, forgetKey, list, savedKey, saveKey } from "./api.js";
-import { Decisions, Inbox, useApprovals } from "./decide.js";
+import { Decisions, Inbox, StopForm, useWaiting } from "./decide.js";
 import { Feed } from "./feed.js";
 import { html } from "./html.js";
 
@@ -281,19 +281,20 @@ function Composer({ id, running }) {
   </form>`;
 }
 
-function Session({ session, id, onStatus, approvals, onDecided }) {
+function Session({ session, id, onStatus, waiting, onDecided }) {
   const { events, partial, state, retry } = useEvents(id, onStatus);
   const scroller = useRef(null);
   const stick = useRef(true);
+  const [stopping, setStopping] = useState(false);
 
   // Stay at the end, unless the reader has scrolled up.
   useEffect(() => {
     const el = scroller.current;
     if (el && stick.current) el.scrollTop = el.scrollHeight;
-  }, [events, partial, approvals]);
+  }, [events, partial, waiting]);
   const onScroll = () => {
-    const el = scroller.current;
-    stick.current = el.scrollHeight - el.scrollTop - el.clientHeight < 80;
+    const el = scroller.current; // null: the page is at another session
+    if (el) stick.current = el.scrollHeight - el.scrollTop - el.clientHeight < 80;
   };
 
   const last = events.findLast((e) =>
@@ -307,13 +308,20 @@ function Session({ session, id, onStatus, approvals, onDecided }) {
       <h2>${session?.title || session?.agent?.name || "Session"}</h2>
       <code>${id}</code>
       <${Connection} state=${state} onRetry=${retry} />
+      ${state.name === "ended" ? null
+        : html`<button class="danger" aria-expanded=${stopping}
+            onClick=${() => setStopping(!stopping)}>Stop…</button>`}
     </header>
     <div class="scroller" ref=${scroller} onScroll=${onScroll} tabindex="0">
       ${events.length || partial
         ? html`<${Feed} events=${events} partial=${partial} />`
         : html`<p class="hint empty">Nothing has happened yet.</p>`}
     </div>
-    <${Decisions} id=${id} events=${events} approvals=${approvals}
+    ${stopping ? html`<${StopForm} id=${id} onDone=${async () => {
+      await onDecided();
+      setStopping(false);
+    }} />` : null}
+    <${Decisions} id=${id} events=${events} waiting=${waiting}
       onDecided=${onDecided} />
     ${state.name === "ended" ? null
       : html`<${Composer} key=${id} id=${id} running=${running} />`}
@@ -332,8 +340,7 @@ function Main({ onSignOut }) {
   const [next, setNext] = useState(null);
   const [error, setError] = useState("");
   const [current, setCurrent] = useState(sessionInHash());
-  const [approvals, readApprovals] = useApprovals();
-  const isHere = (a) => a.session_id === current;
+  const [waiting, readWaiting] = useWaiting();
 
   const load = useCallback(async (page) => {
     try {
@@ -368,7 +375,7 @@ function Main({ onSignOut }) {
         <h1>Brainbox</h1>
         <button class="link" onClick=${onSignOut}>Sign out</button>
       </header>
-      <${Inbox} approvals=${approvals.filter((a) => !isHere(a))} />
+      <${Inbox} id=${current} waiting=${waiting} />
       <details class="card" open=${!current}>
         <summary>New session</summary>
         <${NewSession} onCreated=${onCreated} />
@@ -386,7 +393,7 @@ function Main({ onSignOut }) {
     <main>
       ${current
         ? html`<${Session} key=${current} id=${current} onStatus=${onStatus}
-            approvals=${approvals.filter(isHere)} onDecided=${readApprovals}
+            waiting=${waiting} onDecided=${readWaiting}
             session=${sessions?.find((s) => s.id === current)} />`
         : html`<p class="hint empty">Start a session, or pick one.</p>`}
     </main>

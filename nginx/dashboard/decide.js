@@ -1,10 +1,11 @@
-// What waits for a person: calls of tools whose policy says so, and requests
-// that an environment's network policy does not name.
-import { useCallback, useEffect, useState } from "./vendor/hooks.module.js";
+// What waits for a person: calls of tools whose policy says so, requests that an
+// environment's network policy does not name, sessions that are frozen or
+// stopped.
+import { useCallback, useEffect, useRef, useState } from "./vendor/hooks.module.js";
 import { call, list } from "./api.js";
 import { html } from "./html.js";
 
-const POLL_MS = 2000;
+const POLL_MS = 3000;
 const ANSWERS = new Set(["user.tool_confirmation", "user.custom_tool_result"]);
 
 /** Calls that the session waits for, as their events. */
@@ -20,27 +21,39 @@ export function openCalls(events) {
   return events.filter((e) => wanted.includes(e.id));
 }
 
+const LISTS = {
+  approvals: "/platform/v1/approvals?limit=100",
+  incidents: "/platform/v1/incidents?limit=100",
+  stops: "/platform/v1/stops",
+};
+
 /**
- * Requests of all sessions that wait for an answer, read again and again while
- * the page is seen. With a key that may not see them there are none.
+ * Approvals, incidents and stops of all sessions, read again and again while the
+ * page is seen. What the key may not see is empty.
  */
-export function useApprovals() {
-  const [approvals, setApprovals] = useState([]);
+export function useWaiting() {
+  const [waiting, setWaiting] = useState({
+    approvals: [], incidents: [], stops: [] });
+  const denied = useRef(new Set());
   const load = useCallback(async () => {
-    if (document.visibilityState === "hidden") return true;
-    try {
-      const got = (await list("/platform/v1/approvals?limit=100")).data;
-      setApprovals((old) => old.length || got.length ? got : old);
-    } catch (err) {
-      return err.status !== 401 && err.status !== 403;
-    }
-    return true;
+    if (document.visibilityState === "hidden") return;
+    await Promise.all(Object.entries(LISTS).map(async ([name, path]) => {
+      if (denied.current.has(name)) return;
+      try {
+        const { data } = await list(path);
+        setWaiting((old) => old[name].length || data.length
+          ? { ...old, [name]: data } : old);
+      } catch (err) {
+        if (err.status === 401 || err.status === 403) denied.current.add(name);
+      }
+    }));
   }, []);
 
   useEffect(() => {
     let timer = 0;
     const again = async () => {
-      if (await load() && timer !== null) timer = setTimeout(again, POLL_MS);
+      await load();
+      if (timer !== null) timer = setTimeout(again, POLL_MS);
     };
     again();
     return () => {
@@ -48,7 +61,7 @@ export function useApprovals() {
       timer = null;
     };
   }, []);
-  return [approvals, load];
+  return [waiting, load];
 }
 
 /** `answers`: [text of the button, what it sends]. */
@@ -70,7 +83,7 @@ function Question({ title, detail, hint, answers, onDone, children }) {
 
   return html`<div class="question" role="group" aria-label=${title}>
     <p class="item-title">${title}</p>
-    <pre>${detail}</pre>
+    ${detail ? html`<pre>${detail}</pre>` : null}
     ${hint ? html`<p class="hint">${hint}</p>` : null}
     ${children}
     ${error ? html`<p class="alert" role="alert">${error}</p>` : null}
@@ -124,28 +137,95 @@ function RequestQuestion({ a, onDone }) {
     onDone=${onDone} />`;
 }
 
+const KINDS = {
+  stub_foreign: "it used a credential of another session",
+  stub_guessing: "it guesses at credentials",
+  scrub_hits: "answers held values of credentials too often",
+  known_value_out: "a value of a credential was on its way out",
+};
+
+function Frozen({ incident, onDone }) {
+  const kind = String(incident.kind);
+  return html`<${Question}
+    title=${"This session is frozen: " + (KINDS[kind] ?? kind)}
+    detail=${JSON.stringify(incident.detail, null, 2) ?? ""}
+    hint="Nothing of it leaves until a person lets it go on."
+    answers=${[["Let it go on", () => call("POST",
+      `/platform/v1/incidents/${encodeURIComponent(incident.id)}/resolve`,
+      {})]]}
+    onDone=${onDone} />`;
+}
+
+function Stopped({ stop, onDone }) {
+  const ofOne = stop.scope === "session";
+  const resume = () => call("POST", "/platform/v1/stops/resume",
+                            ofOne ? { session_id: stop.session_id } : {});
+  return html`<${Question}
+    title=${ofOne ? "This session is stopped" : "All sessions are stopped"}
+    detail=${String(stop.reason)}
+    answers=${stop.scope === "all" ? [] : [["Resume", resume]]}
+    onDone=${onDone} />`;
+}
+
+/** Asks why, then stops the session at once. */
+export function StopForm({ id, onDone }) {
+  const [why, setWhy] = useState("");
+  const stop = async () => {
+    if (!why.trim()) throw new Error("Say why: whoever resumes it reads that.");
+    await call("POST", "/platform/v1/stops",
+               { session_id: id, reason: why.trim() });
+  };
+  return html`<section class="decisions" aria-label="Stop">
+    <${Question} title="Stop this session?"
+        hint="Its turn ends at once, and it takes no messages until it is resumed."
+        answers=${[["Stop it", stop], ["Leave it", async () => {}]]}
+        onDone=${onDone}>
+      <label for="stop-why">Why</label>
+      <input id="stop-why" value=${why} maxlength="200"
+        onInput=${(e) => setWhy(e.target.value)} />
+    <//>
+  </section>`;
+}
+
+const isOf = (id) => (x) => x.session_id === id;
+
 /** Of one session; nothing when nothing waits. */
-export function Decisions({ id, events, approvals, onDecided }) {
+export function Decisions({ id, events, waiting, onDecided }) {
   const calls = openCalls(events);
-  if (!calls.length && !approvals.length) return null;
+  const frozen = waiting.incidents.filter(isOf(id));
+  const stops = waiting.stops.filter((s) =>
+    s.scope !== "session" || s.session_id === id);
+  const asks = waiting.approvals.filter(isOf(id));
+  if (!calls.length && !frozen.length && !stops.length && !asks.length)
+    return null;
   return html`<section class="decisions" aria-label="Waiting for you"
       aria-live="polite">
+    ${stops.map((s) => html`<${Stopped} key=${s.scope} stop=${s}
+      onDone=${onDecided} />`)}
+    ${frozen.map((i) => html`<${Frozen} key=${i.id} incident=${i}
+      onDone=${onDecided} />`)}
     ${calls.map((e) => html`<${CallQuestion} key=${e.id} id=${id} e=${e} />`)}
-    ${approvals.map((a) => html`<${RequestQuestion} key=${a.id} a=${a}
+    ${asks.map((a) => html`<${RequestQuestion} key=${a.id} a=${a}
       onDone=${onDecided} />`)}
   </section>`;
 }
 
-/** Requests of other sessions, with the way there. */
-export function Inbox({ approvals }) {
-  if (!approvals.length) return null;
+/** Of all sessions but this one, with the way there. */
+export function Inbox({ id, waiting }) {
+  const there = [
+    ...waiting.incidents.map((i) => ({ ...i, what: "Frozen: "
+      + (KINDS[i.kind] ?? String(i.kind)) })),
+    ...waiting.approvals.map((a) => ({ ...a,
+      what: `${a.method} ${a.host}${a.path}` })),
+  ].filter((x) => x.session_id !== id);
+  if (!there.length) return null;
   return html`<nav class="card" aria-label="Waiting for you elsewhere">
     <h2>Waiting for you</h2>
     <ul class="sessions">
-      ${approvals.map((a) => html`<li key=${a.id}>
-        <a href=${"#/sessions/" + encodeURIComponent(a.session_id)}>
-          <span class="session-title">${a.method} ${a.host}${a.path}</span>
-          <time>${new Date(a.created_at).toLocaleTimeString()}</time>
+      ${there.map((x) => html`<li key=${x.id}>
+        <a href=${"#/sessions/" + encodeURIComponent(x.session_id)}>
+          <span class="session-title">${x.what}</span>
+          <time>${new Date(x.created_at).toLocaleTimeString()}</time>
         </a></li>`)}
     </ul>
   </nav>`;

@@ -208,12 +208,12 @@ test("a message that is being sent holds back no interrupt", async () => {
 });
 
 /** A session that this key made elsewhere. */
-const make = async (agent, environment) => {
+const make = async (agent, environment, more) => {
   const session = await api("POST", "/v1/sessions", {
     agent: (await api("POST", "/v1/agents", {
       name: "asks", metadata: { "brainbox.harness": "runbook" }, ...agent })).id,
     environment_id: (await api("POST", "/v1/environments", {
-      name: "asks", ...environment })).id });
+      name: "asks", ...environment })).id, ...more });
   return session.id;
 };
 const tell = (id, text) => api("POST", `/v1/sessions/${id}/events`, { events: [
@@ -280,6 +280,60 @@ aside("a request that the policy does not name is answered, from anywhere",
   assert.equal((await page.locator(".item.result pre").last().innerText())
     .trim(), "200");
   assert.equal(await ask.count() + await inbox.count(), 0);
+});
+
+aside("a session is stopped and resumed by a person", async () => {
+  await open(await make());
+  await live();
+  await say("```sh\nsleep 600\n```");
+  await canInterrupt();
+  await page.getByRole("button", { name: "Stop…" }).click();
+  const ask = question("Stop this session?");
+  await ask.getByRole("button", { name: "Stop it" }).click();
+  assert.match(await ask.getByRole("alert").innerText(), /Say why/);
+  await ask.getByLabel("Why").fill("it runs <b>wild");
+  await ask.getByRole("button", { name: "Stop it" }).click();
+  const stopped = question("This session is stopped");
+  await stopped.getByText("it runs <b>wild").waitFor();
+  assert.equal(await ask.count(), 0);
+  await turns(1);
+  await say("are you there?");
+  await page.locator(".composer").getByRole("alert").waitFor();
+  await stopped.getByRole("button", { name: "Resume" }).click();
+  await stopped.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  await turns(2);
+});
+
+aside("a frozen session is seen from anywhere, and let go on", async () => {
+  const hosts = { type: "limited", allowed_hosts: ["api.demo.test"] };
+  const vault = await api("POST", "/v1/vaults", { display_name: "mine" });
+  await api("POST", `/v1/vaults/${vault.id}/credentials`, { auth: {
+    type: "environment_variable", secret_name: "API_TOKEN",
+    secret_value: "a value of some length", networking: hosts } });
+  const one = () => make({}, { config: { type: "cloud", networking: hosts } },
+                         { vault_ids: [vault.id] });
+  const other = await one();
+  await open(other);
+  await live();
+  await say("```sh\necho $API_TOKEN\n```");
+  await turns(1);
+  const stub = (await page.locator(".item.result pre").last().innerText())
+    .trim();
+  const id = await one();
+  await tell(id, `\`\`\`sh\ncurl -sS -H "Authorization: Bearer ${stub}" `
+    + "https://api.demo.test/v1/echo\n```");
+  await page.getByRole("navigation", { name: "Waiting for you elsewhere" })
+    .getByRole("link", { name: "Frozen: it used a credential of another" })
+    .click();
+  assert.equal(sessionId(), id);
+  const ask = question("This session is frozen");
+  await ask.getByText("api.demo.test").waitFor();
+  await ask.getByRole("button", { name: "Let it go on" }).click();
+  await ask.waitFor({ state: "detached" });
+  await turns(1);
+  await say("```sh\necho thawed\n```");
+  await page.locator(".item.result").filter({ hasText: "thawed" }).waitFor();
 });
 
 test("the keyboard sends, and everything has a name", async () => {
