@@ -152,8 +152,7 @@ check_titles(const json_t *block, size_t i, struct ag_err *err)
 }
 
 static int
-check_block(const json_t *block, size_t i, bool is_text_only,
-            struct ag_err *err)
+check_block(const json_t *block, size_t i, struct ag_err *err)
 {
     ag_str_t type = member(block, "type");
 
@@ -162,18 +161,16 @@ check_block(const json_t *block, size_t i, bool is_text_only,
                    ? 0
                    : ag_err_set(err, AG_ERR_INVALID,
                                 "content[%zu].text: must be a string", i);
-    if (is_text_only
-        || (!ag_str_is(type, "image") && !ag_str_is(type, "document")))
-        return ag_err_set(
-            err, AG_ERR_INVALID, "content[%zu].type: \"%.*s\" is %s", i,
-            (int)(type.n < 64 ? type.n : 64), type.p,
-            is_text_only ? "not \"text\"" : "none of text, image, document");
+    if (!ag_str_is(type, "image") && !ag_str_is(type, "document"))
+        return ag_err_set(err, AG_ERR_INVALID,
+                          "content[%zu].type: \"%.*s\" is none of text, image, "
+                          "document",
+                          i, (int)(type.n < 64 ? type.n : 64), type.p);
     return check_titles(block, i, err) < 0 ? -1 : check_source(block, i, err);
 }
 
 int
-brain_content_check(const json_t *content, bool is_text_only,
-                    struct ag_err *err)
+brain_content_check(const json_t *content, struct ag_err *err)
 {
     size_t i;
     json_t *block;
@@ -182,7 +179,7 @@ brain_content_check(const json_t *content, bool is_text_only,
         return ag_err_set(err, AG_ERR_INVALID,
                           "content: must be an array of one block or more");
     json_array_foreach (content, i, block)
-        if (check_block(block, i, is_text_only, err) < 0)
+        if (check_block(block, i, err) < 0)
             return -1;
     return 0;
 }

@@ -18,11 +18,9 @@ enum brain_content_kind {
 /*
  * An array of one block or more. Images (PNG, JPEG, GIF, WebP) come as base64
  * or as a URL that the model's endpoint reads, documents as base64 (PDF) or
- * text; with `is_text_only` neither may come. Returns 0, or -1 with
- * AG_ERR_INVALID.
+ * text. Returns 0, or -1 with AG_ERR_INVALID.
  */
-int brain_content_check(const json_t *content, bool is_text_only,
-                        struct ag_err *err);
+int brain_content_check(const json_t *content, struct ag_err *err);
 
 /* Of a checked block. */
 enum brain_content_kind brain_content_kind(const json_t *block);

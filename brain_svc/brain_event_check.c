@@ -9,18 +9,17 @@
 static int
 check_content(const json_t *in, const char *key, struct ag_err *err)
 {
-    return brain_content_check(json_object_get(in, key), false, err);
+    return brain_content_check(json_object_get(in, key), err);
 }
 
-/* Not every wire takes more than text in a result. */
 static int
-check_result_content(const json_t *in, const char *key, struct ag_err *err)
+check_optional_content(const json_t *in, const char *key, struct ag_err *err)
 {
     const json_t *content = json_object_get(in, key);
 
     return content == NULL || json_array_size(content) == 0
                ? 0
-               : brain_content_check(content, true, err);
+               : check_content(in, key, err);
 }
 
 static int
@@ -78,7 +77,7 @@ static const struct {
     {"user.message", "content", check_content},
     {"user.interrupt", NULL, NULL},
     {"user.custom_tool_result", "custom_tool_use_id", check_id},
-    {"user.custom_tool_result", "content", check_result_content},
+    {"user.custom_tool_result", "content", check_optional_content},
     {"user.custom_tool_result", "is_error", check_bool},
     {"user.tool_confirmation", "tool_use_id", check_id},
     {"user.tool_confirmation", "result", check_result},

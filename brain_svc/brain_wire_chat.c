@@ -91,6 +91,34 @@ part(const json_t *block)
                      brain_content_url(block));
 }
 
+/* This wire has text alone in a result: the rest is said behind all of them, as
+ * a message of the user. */
+static void
+put_aside(json_t *media, const struct brain_item *item)
+{
+    json_t *block;
+    size_t i;
+
+    if (!brain_item_has_media(item))
+        return;
+    json_array_append_new(media,
+                          json_pack("{s:s, s:s+}", "type", "text", "text",
+                                    "Of the result of ", item->call_id));
+    json_array_foreach (json_object_get(item->event->body, "content"), i, block)
+        if (brain_content_kind(block) != BRAIN_CONTENT_TEXT)
+            json_array_append_new(media, part(block));
+}
+
+static void
+add_media(json_t *messages, json_t **media)
+{
+    if (json_array_size(*media) > 0)
+        json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "user",
+                                                  "content", *media));
+    json_decref(*media);
+    *media = json_array();
+}
+
 static void
 add_item(json_t *messages, const struct brain_item *item)
 {
@@ -124,7 +152,7 @@ add_item(json_t *messages, const struct brain_item *item)
 static json_t *
 build(const struct brain_prompt *p)
 {
-    json_t *messages = json_array();
+    json_t *messages = json_array(), *media = json_array();
     json_t *body =
         json_pack("{s:o, s:b, s:{s:b}}", "model", ag_json_from_str(p->model),
                   "stream", 1, "stream_options", "include_usage", 1);
@@ -138,8 +166,15 @@ build(const struct brain_prompt *p)
         json_array_append_new(messages, json_pack("{s:s, s:o}", "role",
                                                   "system", "content",
                                                   ag_json_from_str(p->system)));
-    for (size_t i = 0; i < p->n; i++)
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->items[i].kind == BRAIN_ITEM_RESULT)
+            put_aside(media, &p->items[i]);
+        else
+            add_media(messages, &media);
         add_item(messages, &p->items[i]);
+    }
+    add_media(messages, &media);
+    json_decref(media);
     json_object_set_new(body, "messages", messages);
     return body;
 }

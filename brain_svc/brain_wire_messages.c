@@ -44,31 +44,6 @@ text_block(const struct brain_item *item)
 }
 
 static json_t *
-block_of(const struct brain_item *item)
-{
-    const json_t *body = item->event->body;
-
-    switch (item->kind) {
-    case BRAIN_ITEM_USER:
-    case BRAIN_ITEM_AGENT:
-        return text_block(item);
-    case BRAIN_ITEM_THINKING:
-        return json_incref(
-            (json_t *)(uintptr_t)brain_item_raw(item, "messages"));
-    case BRAIN_ITEM_CALL:
-        return json_pack("{s:s, s:s, s:O, s:O}", "type", "tool_use", "id",
-                         item->call_id, "name", json_object_get(body, "name"),
-                         "input", json_object_get(body, "input"));
-    case BRAIN_ITEM_RESULT:
-        return json_pack("{s:s, s:s, s:b, s:[o]}", "type", "tool_result",
-                         "tool_use_id", item->call_id, "is_error",
-                         json_is_true(json_object_get(body, "is_error")),
-                         "content", text_block(item));
-    }
-    return NULL;
-}
-
-static json_t *
 pick(const json_t *from, const char *const *keys, size_t n)
 {
     json_t *out = json_object();
@@ -99,6 +74,33 @@ part(const json_t *block)
     json_object_set_new(out, "source",
                         PICK(json_object_get(block, "source"), source));
     return out;
+}
+
+static json_t *
+block_of(const struct brain_item *item)
+{
+    const json_t *body = item->event->body;
+
+    switch (item->kind) {
+    case BRAIN_ITEM_USER:
+    case BRAIN_ITEM_AGENT:
+        return text_block(item);
+    case BRAIN_ITEM_THINKING:
+        return json_incref(
+            (json_t *)(uintptr_t)brain_item_raw(item, "messages"));
+    case BRAIN_ITEM_CALL:
+        return json_pack("{s:s, s:s, s:O, s:O}", "type", "tool_use", "id",
+                         item->call_id, "name", json_object_get(body, "name"),
+                         "input", json_object_get(body, "input"));
+    case BRAIN_ITEM_RESULT:
+        return json_pack(
+            "{s:s, s:s, s:b, s:o}", "type", "tool_result", "tool_use_id",
+            item->call_id, "is_error",
+            json_is_true(json_object_get(body, "is_error")), "content",
+            brain_item_has_media(item) ? brain_item_parts(item, part)
+                                       : json_pack("[o]", text_block(item)));
+    }
+    return NULL;
 }
 
 /* What an item is in its message's content; an array, or NULL. */

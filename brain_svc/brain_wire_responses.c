@@ -69,7 +69,9 @@ item_json(const struct brain_item *item)
     case BRAIN_ITEM_RESULT:
         return json_pack("{s:s, s:s, s:o}", "type", "function_call_output",
                          "call_id", item->call_id, "output",
-                         brain_item_text(item));
+                         brain_item_has_media(item)
+                             ? brain_item_parts(item, part)
+                             : brain_item_text(item));
     }
     return NULL;
 }

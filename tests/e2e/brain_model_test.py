@@ -102,6 +102,24 @@ def images_and_documents_reach_the_model_over_each_wire():
 
 
 @p.test
+def results_of_a_client_hold_images():
+    shot = {"type": "custom", "name": "shot", "description": "A screenshot.",
+            "input_schema": {"type": "object"}}
+    data = base64.b64encode(os.urandom(3000)).decode()
+    for wire in WIRES:
+        s = session(wire, tools=[shot])
+        p.send(s, "SCRIPT:" + json.dumps([
+            {"tools": [{"name": "shot", "arguments": {}}]}, {"text": "Nice."}]))
+        call = p.idle(s)[-1]["stop_reason"]["event_ids"][0]
+        p.call("POST", f"/v1/sessions/{s}/events", {"events": [{
+            "type": "user.custom_tool_result", "custom_tool_use_id": call,
+            "content": [{"type": "image", "source": {
+                "type": "base64", "data": data, "media_type": "image/png"}}]}]})
+        assert bb.texts(p.idle(s, 2)) == ["Nice."], wire
+        assert data in p.model_requests()[-1]["raw"], wire
+
+
+@p.test
 def each_wire_gets_the_key_in_its_own_header():
     for wire in WIRES:
         _, _, asked = turn([{"text": "hi"}], wire)

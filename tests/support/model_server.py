@@ -74,7 +74,8 @@ def from_responses(body):
             out.append({"role": item["role"],
                         "text": text_of(item["content"]), "calls": []})
         elif kind == "function_call_output":
-            out.append({"role": "tool", "text": item["output"], "calls": []})
+            out.append({"role": "tool", "text": text_of(item["output"]),
+                        "calls": []})
         elif kind == "function_call":
             if not out or out[-1]["role"] != "assistant":
                 out.append({"role": "assistant", "text": "", "calls": []})

@@ -81,7 +81,7 @@ what_is_wrong_with_a_block_is_named(void **state)
         json_t *content = parse(cases[i].content);
         struct ag_err err = AG_ERR_INIT;
 
-        assert_int_equal(brain_content_check(content, false, &err), -1);
+        assert_int_equal(brain_content_check(content, &err), -1);
         assert_int_equal(err.kind, AG_ERR_INVALID);
         assert_string_equal(err.msg, cases[i].says);
         json_decref(content);
@@ -89,7 +89,7 @@ what_is_wrong_with_a_block_is_named(void **state)
 }
 
 static void
-good_blocks_pass_and_text_alone_where_that_is_asked(void **state)
+good_blocks_pass_and_text_is_told_from_the_rest(void **state)
 {
     static const struct {
         const char *content;
@@ -113,9 +113,7 @@ good_blocks_pass_and_text_alone_where_that_is_asked(void **state)
         json_t *content = parse(cases[i].content);
         struct ag_err err = AG_ERR_INIT;
 
-        assert_int_equal(brain_content_check(content, false, &err), 0);
-        assert_int_equal(brain_content_check(content, true, &err),
-                         cases[i].is_text ? 0 : -1);
+        assert_int_equal(brain_content_check(content, &err), 0);
         assert_int_equal(brain_content_is_text(content), cases[i].is_text);
         json_decref(content);
     }
@@ -204,6 +202,75 @@ each_wire_has_its_own_blocks(void **state)
 }
 
 static void
+add(struct brain_log *log, const char *type, const char *key, const char *value,
+    const char *content)
+{
+    json_t *e = brain_event_new(type);
+
+    if (key != NULL)
+        json_object_set_new(e, key, json_string(value));
+    if (content != NULL)
+        json_object_set_new(e, "content", parse(content));
+    brain_log_put(log, brain_log_last(log) + 1, e);
+    json_decref(e);
+}
+
+/* Over chat, results hold text: what else they hold follows behind them all. */
+static void
+results_hold_images_as_far_as_the_wire_can(void **state)
+{
+    static const char image[] =
+        "[{\"type\":\"text\",\"text\":\"shot\"},"
+        "{\"type\":\"image\",\"source\":" BASE64("image/png", "QUJD") "}]";
+    static const char text[] = "[{\"type\":\"text\",\"text\":\"plain\"}]";
+    struct brain_prompt p = {.model = AG_STR("m")};
+    struct brain_log log = {.base = 0};
+    json_t *body, *all, *e;
+
+    (void)state;
+    add(&log, "agent.custom_tool_use", "name", "shoot", NULL);
+    add(&log, "agent.custom_tool_use", "name", "look", NULL);
+    add(&log, "user.custom_tool_result", "custom_tool_use_id", log.at[0].id,
+        image);
+    add(&log, "user.custom_tool_result", "custom_tool_use_id", log.at[1].id,
+        text);
+    add(&log, "agent.message", NULL, NULL, text);
+    for (size_t i = 0; i < 2; i++) /* as every call has it */
+        json_object_set_new(log.at[i].body, "input", json_object());
+    brain_prompt_fill(&p, &log);
+    assert_int_equal(p.n, 5);
+
+    body = brain_wire_chat.build(&p);
+    all = json_object_get(body, "messages");
+    assert_int_equal(json_array_size(all), 5);
+    e = json_array_get(all, 1);
+    assert_string_equal(json_string_value(json_object_get(e, "content")),
+                        "shot");
+    e = json_array_get(json_object_get(json_array_get(all, 3), "content"), 1);
+    assert_str(ag_json_str(json_object_get(e, "type")), "image_url");
+    assert_str(ag_json_str(json_object_get(json_array_get(all, 4), "role")),
+               "assistant");
+    json_decref(body);
+
+    body = brain_wire_responses.build(&p);
+    e = json_array_get(json_object_get(body, "input"), 2);
+    e = json_array_get(json_object_get(e, "output"), 1);
+    assert_str(ag_json_str(json_object_get(e, "image_url")),
+               "data:image/png;base64,QUJD");
+    json_decref(body);
+
+    body = brain_wire_messages.build(&p);
+    e = json_array_get(json_object_get(body, "messages"), 1);
+    e = json_array_get(json_object_get(e, "content"), 0);
+    assert_str(ag_json_str(json_object_get(e, "type")), "tool_result");
+    e = json_array_get(json_object_get(e, "content"), 1);
+    assert_str(ag_json_str(json_object_get(e, "type")), "image");
+    json_decref(body);
+    brain_prompt_release(&p);
+    brain_log_release(&log);
+}
+
+static void
 an_image_weighs_what_a_model_counts_for_it(void **state)
 {
     enum { BYTES = 1 << 20 };
@@ -232,8 +299,9 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_wrong_with_a_block_is_named),
-        cmocka_unit_test(good_blocks_pass_and_text_alone_where_that_is_asked),
+        cmocka_unit_test(good_blocks_pass_and_text_is_told_from_the_rest),
         cmocka_unit_test(each_wire_has_its_own_blocks),
+        cmocka_unit_test(results_hold_images_as_far_as_the_wire_can),
         cmocka_unit_test(an_image_weighs_what_a_model_counts_for_it),
     };
 
