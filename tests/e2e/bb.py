@@ -25,6 +25,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 sys.path.insert(0, TOP + "/tests/support")
 import pg  # noqa: E402
+import sanitizer  # noqa: E402
 
 BUILD = os.environ.get("BRAINBOX_BUILD", os.path.join(TOP, "build/release"))
 
@@ -56,14 +57,10 @@ def sanitizer_env():
     and a finding ends the process. nginx gets the libraries by LD_PRELOAD."""
     if not SANITIZED:
         return {}
-    libs = [os.path.realpath(subprocess.run(
-        ["gcc", f"-print-file-name=lib{name}.so"], check=True,
-        capture_output=True, text=True).stdout.strip())
-        for name in ("asan", "ubsan", "stdc++")]
     return {"BRAINBOX_SANITIZER_ENV":
             "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 "
             "UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1",
-            "BRAINBOX_SANITIZER_LIBS": ":".join(libs)}
+            "BRAINBOX_SANITIZER_LIBS": ":".join(sanitizer.libraries())}
 
 
 def sanitizer_reports(folder):

@@ -19,6 +19,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from vault_support import BUILD, ROOT, Vault, wait_for  # noqa: E402
+import sanitizer  # noqa: E402
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 MODULE = os.path.join(BUILD, "bin/ngx_agent_module.so")
@@ -300,12 +301,7 @@ class Egress:
     def start(self):
         env = dict(os.environ)
         if self.asan:
-            # The rules' library throws: the sanitizer finds what throws only
-            # when it is there from the beginning.
-            env["LD_PRELOAD"] = " ".join(subprocess.run(
-                ["gcc", "-print-file-name=" + x], text=True,
-                stdout=subprocess.PIPE).stdout.strip()
-                for x in ("libasan.so", "libstdc++.so.6"))
+            env["LD_PRELOAD"] = ":".join(sanitizer.libraries())
             env["ASAN_OPTIONS"] = "detect_leaks=0"
         # What nginx reads behind its free is no longer what it was: nginx is
         # without a sanitizer in every build. Benchmarks go without: it takes two

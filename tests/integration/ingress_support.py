@@ -16,6 +16,9 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
+sys.path.insert(0, ROOT + "/tests/support")
+import sanitizer  # noqa: E402
+
 BUILD = os.environ.get("BRAINBOX_BUILD") or os.path.join(
     ROOT, "build", os.environ.get("MODE", "release"))
 MODE = os.path.basename(BUILD)
@@ -43,9 +46,7 @@ def wait_for(what, check, seconds=10):
 def nginx_env():
     env = dict(os.environ)
     if MODE == "asan":
-        lib = subprocess.run(["gcc", "-print-file-name=libasan.so"],
-                             capture_output=True, text=True).stdout.strip()
-        env["LD_PRELOAD"] = os.path.realpath(lib)
+        env["LD_PRELOAD"] = ":".join(sanitizer.libraries())
         # nginx itself frees nothing at exit.
         env["ASAN_OPTIONS"] = "detect_leaks=0:abort_on_error=1"
     return env
