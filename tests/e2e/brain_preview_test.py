@@ -8,8 +8,9 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bb  # noqa: E402
 
-p = bb.enter(os.path.abspath(__file__))
-MAX = 262144  # preview_output_bytes
+MAX = 8192  # much less than a stream holds for a reader that is slow
+p = bb.enter(os.path.abspath(__file__), env={
+    "BRAINBOX_BRAIN_OPTIONS": f"--preview-output-bytes={MAX}"})
 
 
 class Listener:
