@@ -72,6 +72,9 @@ static const struct ag_conf_option options[] = {
         "time between looks for runs whose brain died; all else is notified"),
     INT(heartbeat_seconds, "s", "15", 1, 600,
         "time between heartbeats of an event stream"),
+    INT(page_bytes, "bytes", "3145728", 1024, 1073741824,
+        "lists have, and streams read, up to so much at once; the last one "
+        "may go beyond it"),
     INT(preview_output_bytes, "bytes", "262144", 0, 16777216,
         "most output of a command that listeners see while it runs"),
     INT(workload_cache, "", "1024", 0, 1000000,

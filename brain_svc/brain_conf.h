@@ -15,7 +15,7 @@ struct brain_conf {
     char *model_wire, *model_fallbacks, *model_prices;
     char *egress_plain, *egress_tls, *ca_file;
     int64_t db_connections, db_timeout_ms, lease_ms, claim_poll_ms;
-    int64_t heartbeat_seconds, preview_output_bytes, workload_cache;
+    int64_t heartbeat_seconds, preview_output_bytes, page_bytes, workload_cache;
     int64_t step_limit, turn_seconds, model_timeout_seconds, model_attempts;
     int64_t model_first_token_seconds, model_idle_seconds, model_retry_seconds;
     int64_t model_answer_bytes, model_output_tokens, execute_timeout_seconds;

@@ -125,7 +125,7 @@ static void
 listed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct brain_req *req = arg;
-    int limit = *(int *)req->state, n;
+    int limit = *(int *)req->state, rows, n;
     Agent__Brain__V1__ListEventsResponse reply =
         AGENT__BRAIN__V1__LIST_EVENTS_RESPONSE__INIT;
     struct ag_err missing;
@@ -140,9 +140,10 @@ listed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         ag_rpc_fail(req->call, &missing);
         return;
     }
-    n = ag_db_is_null(res, 0, 0) ? 0 : ag_db_rows(res);
-    if (n > limit) {
-        n = limit;
+    rows = ag_db_is_null(res, 0, 0) ? 0 : ag_db_rows(res);
+    for (n = 0; n < rows && n < limit && !ag_db_is_null(res, n, 1);)
+        n++;
+    if (rows > n) {
         reply._next_page_case =
             AGENT__BRAIN__V1__LIST_EVENTS_RESPONSE___NEXT_PAGE_NEXT_PAGE;
         reply.next_page = brain_cell(res, n - 1, 0, req->arena);
@@ -155,14 +156,22 @@ listed(void *arg, const struct ag_db_result *res, const struct ag_err *err)
     ag_rpc_reply(req->call, &reply.base);
 }
 
-#define EVENTS_SQL(compare, order)                                     \
-    "SELECT e.seq, e.body FROM brain.session s LEFT JOIN LATERAL ("    \
-    "SELECT seq, body FROM brain.event WHERE session_id = s.id "       \
-    "AND ($2::bigint = 0 OR seq " compare " $2::bigint) "              \
-    "AND ($3::json IS NULL OR type IN "                                \
-    "(SELECT json_array_elements_text($3::json))) "                    \
-    "ORDER BY seq " order " LIMIT $4::int) e ON true WHERE s.id = $1 " \
-    "ORDER BY e.seq " order
+#define WANTED(compare, order)                            \
+    "SELECT seq, body, octet_length(body::text) AS own "  \
+    "FROM brain.event WHERE session_id = s.id "           \
+    "AND ($2::bigint = 0 OR seq " compare " $2::bigint) " \
+    "AND ($3::json IS NULL OR type IN "                   \
+    "(SELECT json_array_elements_text($3::json))) "       \
+    "ORDER BY seq " order " LIMIT $4::int"
+
+#define EVENTS_HEAD \
+    "SELECT e.seq, e.body FROM brain.session s LEFT JOIN LATERAL ("
+#define EVENTS_TAIL ") e ON true WHERE s.id = $1 ORDER BY e.seq "
+
+#define EVENTS_SQL(compare, order)                                \
+    EVENTS_HEAD                                                   \
+    BRAIN_STORE_SOME(WANTED(compare, order), order, "$5::bigint") \
+    EVENTS_TAIL order
 
 static void
 list_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
@@ -194,14 +203,15 @@ list_events(struct ag_rpc_call *call, const ProtobufCMessage *request,
         ag_rpc_fail(call, &err);
         return;
     }
-    brain_query(req, is_desc ? EVENTS_SQL("<", "DESC") : EVENTS_SQL(">", "ASC"),
-                (struct ag_db_param[]){
-                    ag_db_str(ag_str(m->session_id)), ag_db_int(page),
-                    m->n_types > 0 ? ag_db_str(
-                        brain_json_list(m->types, m->n_types, req->arena))
-                                   : ag_db_null(),
-                    ag_db_int(*limit + 1)},
-                4, listed, req);
+    brain_query(
+        req, is_desc ? EVENTS_SQL("<", "DESC") : EVENTS_SQL(">", "ASC"),
+        (struct ag_db_param[]){
+            ag_db_str(ag_str(m->session_id)), ag_db_int(page),
+            m->n_types > 0
+                ? ag_db_str(brain_json_list(m->types, m->n_types, req->arena))
+                : ag_db_null(),
+            ag_db_int(*limit + 1), ag_db_int(req->brain->conf.page_bytes)},
+        5, listed, req);
 }
 
 /* ---- stream ------------------------------------------------------------ */

@@ -139,12 +139,14 @@ maybe_wait(struct stream *s, size_t queued)
 
 /* ---- reading ----------------------------------------------------------- */
 
-static void
+/* Those that were read; how many that is. */
+static int
 send_rows(struct stream *s, const struct ag_db_result *res)
 {
     size_t queued = 0;
+    int i;
 
-    for (int i = 0; i < ag_db_rows(res); i++) {
+    for (i = 0; i < ag_db_rows(res) && !ag_db_is_null(res, i, 1); i++) {
         AG_AUTO(ag_json_decref) json_t *body = NULL;
         struct ag_err err;
 
@@ -154,6 +156,7 @@ send_rows(struct stream *s, const struct ag_db_result *res)
         s->next_seq = ag_db_get_int(res, i, 0) + 1;
     }
     maybe_wait(s, queued);
+    return i;
 }
 
 static void
@@ -161,6 +164,7 @@ rows_read(void *arg, const struct ag_db_result *res, const struct ag_err *err)
 {
     struct stream *s = arg;
     struct ag_rpc_call *call = s->call;
+    int n;
 
     s->is_reading = false;
     if (s->is_gone) {
@@ -172,8 +176,8 @@ rows_read(void *arg, const struct ag_db_result *res, const struct ag_err *err)
         ag_rpc_fail(call, err);
         return;
     }
-    send_rows(s, res);
-    if (ag_db_rows(res) == READ_ROWS)
+    n = send_rows(s, res);
+    if (n == READ_ROWS || n < ag_db_rows(res))
         s->is_behind = true;
     if (s->is_last && !s->is_behind) {
         stream_leave(s->hub, s);
@@ -188,9 +192,9 @@ stream_read(struct stream *s)
 {
     s->is_reading = true;
     s->is_behind = false;
-    brain_store_read(s->hub->brain, ag_str(s->tenant),
-                     ag_str(s->topic->session), s->next_seq - 1, READ_ROWS,
-                     rows_read, s);
+    brain_store_read_some(s->hub->brain, ag_str(s->tenant),
+                          ag_str(s->topic->session), s->next_seq - 1, READ_ROWS,
+                          rows_read, s);
 }
 
 /* ---- publishing -------------------------------------------------------- */

@@ -1,4 +1,6 @@
-/* Lists by page: their limit, and their answer. On the loop. */
+/* Lists by page: their limits (rows, page_bytes), and their answer. On the
+ * loop.
+ */
 #include "brain_svc/brain_page.h"
 
 #include "lib/rpc_page.h"
@@ -31,19 +33,21 @@ brain_page_reply(void *arg, const struct ag_db_result *res,
     struct brain_req *req = arg;
     const struct page *page = req->state;
     ProtobufCMessage **data;
-    int rows, n;
+    int rows, max, n;
+    int64_t bytes = 0;
 
     if (err != NULL) {
         ag_rpc_fail(req->call, err);
         return;
     }
     rows = ag_db_rows(res);
-    n = rows > page->limit ? page->limit : rows;
-    data = ag_arena_alloc(req->arena, (size_t)(n + 1) * sizeof(*data));
-    for (int i = 0; i < n; i++) {
-        data[i] =
+    max = rows > page->limit ? page->limit : rows;
+    data = ag_arena_alloc(req->arena, (size_t)(max + 1) * sizeof(*data));
+    for (n = 0; n < max && bytes < req->brain->conf.page_bytes; n++) {
+        data[n] =
             ag_arena_alloc(req->arena, page->list->element->sizeof_message);
-        page->list->fill(data[i], res, i, req->arena);
+        page->list->fill(data[n], res, n, req->arena);
+        bytes += (int64_t)protobuf_c_message_get_packed_size(data[n]);
     }
     ag_rpc_reply(req->call, ag_rpc_page(req->arena, page->list->response, data,
                                         (size_t)n, rows > n));

@@ -272,6 +272,23 @@ brain_store_find(struct brain *brain, ag_str_t tenant, ag_str_t session,
 }
 
 void
+brain_store_read_some(struct brain *brain, ag_str_t tenant, ag_str_t session,
+                      int64_t after, int limit, ag_db_done *done, void *arg)
+{
+    ag_db_query(
+        brain->db, tenant,
+        BRAIN_STORE_SOME(
+            "SELECT seq, body, octet_length(body::text) AS own "
+            "FROM brain.event WHERE session_id = $1 AND seq > $2::bigint "
+            "ORDER BY seq LIMIT $3::int",
+            "", "$4::bigint") "ORDER BY seq",
+        (struct ag_db_param[]){ag_db_str(session), ag_db_int(after),
+                               ag_db_int(limit),
+                               ag_db_int(brain->conf.page_bytes)},
+        4, done, arg);
+}
+
+void
 brain_store_read(struct brain *brain, ag_str_t tenant, ag_str_t session,
                  int64_t after, int limit, ag_db_done *done, void *arg)
 {

@@ -88,5 +88,16 @@ void brain_store_find(struct brain *brain, ag_str_t tenant, ag_str_t session,
 /* Rows (seq, body) of a session's events above `after`, in order. */
 void brain_store_read(struct brain *brain, ag_str_t tenant, ag_str_t session,
                       int64_t after, int limit, ag_db_done *done, void *arg);
+/* The same; once bodies have come to `page_bytes`, the next ones are NULL. */
+void
+brain_store_read_some(struct brain *brain, ag_str_t tenant, ag_str_t session,
+                      int64_t after, int limit, ag_db_done *done, void *arg);
+/* Of a query for events, (seq, body, octet_length(body::text) AS own), that is
+ * in this order: the same with NULL for bodies behind that many bytes of them,
+ * parameter `bytes`. The first one is there in any case. */
+#define BRAIN_STORE_SOME(query, order, bytes)                             \
+    "SELECT seq, CASE WHEN till - own < " bytes " THEN body END AS body " \
+    "FROM (SELECT *, sum(own) OVER (ORDER BY seq " order ") AS till "     \
+    "FROM (" query ") read) summed "
 
 #endif

@@ -484,6 +484,43 @@ def pasted_credential_is_refused_and_stands_nowhere():
 
 
 @test
+def lists_of_large_things_come_in_pages_that_fit():
+    s = bb_.session()
+    text = "x" * 900_000
+    for _ in range(20):
+        bb_.interrupt(s)
+        bb_.send(s, text)
+    bb.wait_for("the end of the turns", lambda: bb_.call(
+        "GET", f"/v1/sessions/{s}")["status"] == "idle" and [
+            e for e in bb_.events(s) if e["type"] == "session.status_idle"])
+    events = bb_.events(s)
+    assert len([e for e in events if e["type"] == "user.message"]) == 20
+    first = bb_.call("GET", f"/v1/sessions/{s}/events?limit=100")
+    assert first["next_page"] and 1 <= len(first["data"]) < 20
+    assert first["data"] == events[:len(first["data"])]
+    last = bb_.call("GET", f"/v1/sessions/{s}/events?limit=100&order=desc")
+    assert last["data"] == events[:-len(last["data"]) - 1:-1]
+    # A stream has all of it, too, and in order.
+    seen = []
+    for _, e in bb_.stream(s, query="?from_start=true"):
+        seen.append(e)
+        if len(seen) == len(events):
+            break
+    assert seen == events
+
+    names = [f"large {i}" for i in range(40)]
+    for name in names:
+        bb_.agent(name=name, system=text[:100_000])
+    listed, page = [], ""
+    while page is not None:
+        got = bb_.call("GET", "/v1/agents?limit=100" + page)
+        assert sum(len(json.dumps(a)) for a in got["data"]) < 3_500_000
+        listed += [a["name"] for a in got["data"]]
+        page = got["next_page"] and f"&page={got['next_page']}"
+    assert set(names) <= set(listed)
+
+
+@test
 def message_of_ten_megabytes_is_refused():
     s = bb_.session()
     bb_.refused(413, "POST", f"/v1/sessions/{s}/events",
