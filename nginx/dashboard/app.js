@@ -6,8 +6,10 @@ import { call, follow, forgetKey, list, savedKey, saveKey } from "./api.js";
 import { Decisions, Inbox, StopForm, useWaiting } from "./decide.js";
 import { Feed } from "./feed.js";
 import { html } from "./html.js";
+import { usePoll } from "./poll.js";
 
 const NEW = "new:";
+const LIST_MS = 5000;
 
 // ---------------------------------------------------------------- sign in --
 
@@ -335,29 +337,39 @@ const sessionInHash = () => {
   return m ? decodeURIComponent(m[1]) : "";
 };
 
+/** What is listed behind a page that was read anew, newest first. */
+const older = (listed, page) => page.length
+  ? (listed ?? []).filter((s) => s.created_at < page.at(-1).created_at) : [];
+
 function Main({ onSignOut }) {
   const [sessions, setSessions] = useState(null);
   const [next, setNext] = useState(null);
   const [error, setError] = useState("");
   const [current, setCurrent] = useState(sessionInHash());
   const [waiting, readWaiting] = useWaiting();
+  const known = useRef(null);
+  known.current = sessions;
 
   const load = useCallback(async (page) => {
     try {
       const got = await list("/v1/sessions?limit=50"
         + (page ? `&page=${encodeURIComponent(page)}` : ""));
-      setSessions((old) => page ? [...old, ...got.data] : got.data);
-      setNext(got.next_page);
+      setSessions((old) => page ? [...old, ...got.data]
+        : [...got.data, ...older(old, got.data)]);
+      // The list goes on where it did, unless its first page was all of it.
+      setNext((old) => page || !older(known.current, got.data).length
+        ? got.next_page : old);
       setError("");
     } catch (err) {
       if (err.status === 401) onSignOut();
       else setError(err.message);
     }
   }, []);
+  const refresh = useCallback(() => load(), []);
+  usePoll(refresh, LIST_MS);
   useEffect(() => {
     const onHash = () => setCurrent(sessionInHash());
     addEventListener("hashchange", onHash);
-    load();
     return () => removeEventListener("hashchange", onHash);
   }, []);
 

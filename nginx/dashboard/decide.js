@@ -1,9 +1,10 @@
 // What waits for a person: calls of tools whose policy says so, requests that an
 // environment's network policy does not name, sessions that are frozen or
 // stopped.
-import { useCallback, useEffect, useRef, useState } from "./vendor/hooks.module.js";
+import { useCallback, useRef, useState } from "./vendor/hooks.module.js";
 import { call, list } from "./api.js";
 import { html } from "./html.js";
+import { usePoll } from "./poll.js";
 
 const POLL_MS = 3000;
 const ANSWERS = new Set(["user.tool_confirmation", "user.custom_tool_result"]);
@@ -36,7 +37,6 @@ export function useWaiting() {
     approvals: [], incidents: [], stops: [] });
   const denied = useRef(new Set());
   const load = useCallback(async () => {
-    if (document.visibilityState === "hidden") return;
     await Promise.all(Object.entries(LISTS).map(async ([name, path]) => {
       if (denied.current.has(name)) return;
       try {
@@ -49,18 +49,7 @@ export function useWaiting() {
     }));
   }, []);
 
-  useEffect(() => {
-    let timer = 0;
-    const again = async () => {
-      await load();
-      if (timer !== null) timer = setTimeout(again, POLL_MS);
-    };
-    again();
-    return () => {
-      clearTimeout(timer);
-      timer = null;
-    };
-  }, []);
+  usePoll(load, POLL_MS);
   return [waiting, load];
 }
 

@@ -273,6 +273,8 @@ aside("a request that the policy does not name is answered, from anywhere",
                                { name: "Waiting for you elsewhere" });
   await inbox.getByRole("link", { name: "GET api.demo.test/v1/echo" }).click();
   assert.equal(sessionId(), id);
+  await page.locator(`.sessions a[href$="${id}"][aria-current=page]`)
+    .getByText("running").waitFor(); // though another page made it
   const ask = question("May the agent reach api.demo.test?");
   await ask.getByText("GET https://api.demo.test:443/v1/echo").waitFor();
   await ask.getByRole("button", { name: "Allow once" }).click();
