@@ -93,10 +93,9 @@ function NewSession({ onCreated }) {
                                         list("/v1/environments?limit=100")]);
       setAgents(a.data);
       setEnvironments(e.data);
-      setAgent((old) => old && !old.startsWith(NEW)
-        ? old : a.data[0]?.id ?? NEW + "native");
-      setEnvironment((old) => old && !old.startsWith(NEW)
-        ? old : e.data[0]?.id ?? NEW + "default");
+      // What was chosen meanwhile stays.
+      setAgent((old) => old || (a.data[0]?.id ?? NEW + "native"));
+      setEnvironment((old) => old || (e.data[0]?.id ?? NEW + "default"));
     } catch (err) {
       setError(err.message);
     }
@@ -113,6 +112,8 @@ function NewSession({ onCreated }) {
       if (title.trim()) body.title = title.trim();
       const session = await call("POST", "/v1/sessions", body);
       setTitle("");
+      setAgent(body.agent); // not made a second time
+      setEnvironment(body.environment_id);
       await load();
       onCreated(session);
     } catch (err) {

@@ -360,6 +360,26 @@ test("a reload shows the same session again", async () => {
   assert.equal(await page.locator(".feed .item").count(), before_);
 });
 
+test("what is chosen before the lists are there stays chosen", async () => {
+  let go;
+  const held = new Promise((r) => { go = r; });
+  await page.route(/\/v1\/agents\?limit=100$/, async (route) => {
+    await held;
+    await route.continue();
+  }, { times: 1 });
+  await page.reload();
+  const agent = page.getByLabel("Agent", { exact: true });
+  await page.getByText("New session", { exact: true }).click();
+  await agent.selectOption("new:runbook");
+  const answered = page.waitForResponse(/\/v1\/agents\?limit=100$/);
+  go();
+  await answered;
+  await page.waitForFunction(() =>
+    document.querySelectorAll("#agent option").length > 2, null,
+    { timeout: WAIT });
+  assert.equal(await agent.inputValue(), "new:runbook");
+});
+
 test("it fits a narrow screen", async () => {
   await page.setViewportSize({ width: 390, height: 800 });
   assert.ok(await page.evaluate(() =>
