@@ -12,15 +12,9 @@
 #define DOCUMENT_WEIGHT(n) ((n) / 10 > IMAGE_WEIGHT ? (n) / 10 : IMAGE_WEIGHT)
 
 static ag_str_t
-member(const json_t *obj, const char *key)
-{
-    return ag_json_str(json_object_get(obj, key));
-}
-
-static ag_str_t
 source(const json_t *block, const char *key)
 {
-    return member(json_object_get(block, "source"), key);
+    return ag_json_member(json_object_get(block, "source"), key);
 }
 
 /* ---- what may come ------------------------------------------------------ */
@@ -154,7 +148,7 @@ check_titles(const json_t *block, size_t i, struct ag_err *err)
 static int
 check_block(const json_t *block, size_t i, struct ag_err *err)
 {
-    ag_str_t type = member(block, "type");
+    ag_str_t type = ag_json_member(block, "type");
 
     if (ag_str_is(type, "text"))
         return json_is_string(json_object_get(block, "text"))
@@ -189,7 +183,7 @@ brain_content_check(const json_t *content, struct ag_err *err)
 enum brain_content_kind
 brain_content_kind(const json_t *block)
 {
-    ag_str_t type = member(block, "type");
+    ag_str_t type = ag_json_member(block, "type");
 
     return ag_str_is(type, "image")      ? BRAIN_CONTENT_IMAGE
            : ag_str_is(type, "document") ? BRAIN_CONTENT_DOCUMENT
@@ -212,11 +206,12 @@ json_t *
 brain_content_text(const json_t *block)
 {
     AG_AUTO(ag_buf_release) struct ag_buf out = AG_BUF_INIT(TEXT_MAX);
-    ag_str_t parts[] = {member(block, "title"), member(block, "context"),
+    ag_str_t parts[] = {ag_json_member(block, "title"),
+                        ag_json_member(block, "context"),
                         source(block, "data")};
 
     if (brain_content_kind(block) == BRAIN_CONTENT_TEXT)
-        return ag_json_from_str(member(block, "text"));
+        return ag_json_from_str(ag_json_member(block, "text"));
     if (!ag_str_is(source(block, "type"), "text"))
         return NULL;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {

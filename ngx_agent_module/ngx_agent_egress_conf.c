@@ -10,7 +10,6 @@
 
 #include "lib/without.h"
 #include "ngx_agent_module/ngx_agent_module.h"
-#include "ngx_agent_module/ngx_agent_rules.h"
 
 
 #define NGX_AGENT_EGRESS_KEPT_MEMORY  (4 * 1024 * 1024)
