@@ -2,6 +2,7 @@
 #include "ngx_agent_module/ngx_agent_egress.h"
 
 #include "lib/without.h"
+#include "ngx_agent_module/ngx_agent_module.h"
 
 
 /* `data` is the offset of an ngx_str_t in the context. */
@@ -20,13 +21,8 @@ ngx_agent_egress_variable(ngx_http_request_t *r,
     }
 
     s = (ngx_str_t *) ((char *) ctx + data);
-    v->data = s->data;
-    v->len = s->len;
-    v->valid = 1;
-    v->no_cacheable = 1;
-    v->not_found = 0;
 
-    return NGX_OK;
+    return ngx_agent_variable_set(v, s);
 }
 
 

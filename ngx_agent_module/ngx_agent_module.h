@@ -168,6 +168,8 @@ ngx_table_elt_t *ngx_agent_header(ngx_http_request_t *r, const char *name);
 /* ngx_agent_answer.c: the way back */
 ngx_int_t ngx_agent_filter_init(ngx_conf_t *cf);
 ngx_int_t ngx_agent_add_variables(ngx_conf_t *cf);
+/* The value of a variable that changes; returns NGX_OK. */
+ngx_int_t ngx_agent_variable_set(ngx_http_variable_value_t *v, ngx_str_t *s);
 
 /* ngx_agent_error.c */
 /* Answer with an error of our own. NGX_DONE, for a phase handler to return. */

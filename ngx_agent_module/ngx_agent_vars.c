@@ -6,6 +6,19 @@
 #include "lib/secret.h"
 
 
+ngx_int_t
+ngx_agent_variable_set(ngx_http_variable_value_t *v, ngx_str_t *s)
+{
+    v->data = s->data;
+    v->len = s->len;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
 /* $agent_upstream: the upstream of the route, for grpc_pass. */
 static ngx_int_t
 ngx_agent_upstream_variable(ngx_http_request_t *r,
@@ -25,13 +38,7 @@ ngx_agent_upstream_variable(ngx_http_request_t *r,
 
     name = &lcf->upstreams[ctx->match.route->service];
 
-    v->len = name->len;
-    v->data = name->data;
-    v->valid = 1;
-    v->no_cacheable = 1;
-    v->not_found = 0;
-
-    return NGX_OK;
+    return ngx_agent_variable_set(v, name);
 }
 
 
@@ -49,13 +56,7 @@ ngx_agent_request_id_variable(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    v->len = ctx->request_id.len;
-    v->data = ctx->request_id.data;
-    v->valid = 1;
-    v->no_cacheable = 1;
-    v->not_found = 0;
-
-    return NGX_OK;
+    return ngx_agent_variable_set(v, &ctx->request_id);
 }
 
 
